@@ -1,0 +1,60 @@
+"""Structured sparsity for neural networks: pruned once, really smaller, really faster.
+
+The names below are the whole public surface; training has a door of its own, `tilewright.training`. Nothing heavy is imported
+until it is used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from . import errors
+from .patterns import NM, Banked, Block, TileElementWise, TileVectorWise, TileWise, Unstructured, mask, parse
+from .report import Report
+
+if TYPE_CHECKING:
+    from .pruning import sparsify_
+    from .runtime import explain, load, load_, save, verify
+
+__all__ = [
+    "NM",
+    "Banked",
+    "Block",
+    "Report",
+    "TileElementWise",
+    "TileVectorWise",
+    "TileWise",
+    "Unstructured",
+    "errors",
+    "explain",
+    "load",
+    "load_",
+    "mask",
+    "parse",
+    "save",
+    "sparsify_",
+    "verify",
+]
+
+__version__ = "0.1.0"
+
+_LAZY = {
+    "sparsify_": ".pruning",
+    "explain": ".runtime",
+    "load": ".runtime",
+    "load_": ".runtime",
+    "save": ".runtime",
+    "verify": ".runtime",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import the rooms that need torch when one of their verbs is first asked for."""
+    if name not in _LAZY:
+        raise AttributeError(f"tilewright has no public name {name!r}; it has {', '.join(__all__)}")
+    value = getattr(import_module(_LAZY[name], __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

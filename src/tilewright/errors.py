@@ -1,0 +1,58 @@
+"""The exceptions this package raises; every message says what was given, what was expected, where, and what to do.
+
+::
+
+    TilewrightError
+    ├── ArgumentError      (ValueError)    an argument outside what a function takes
+    ├── PatternError       (ValueError)    a pattern that does not exist, or a weight that cannot take it
+    ├── TargetError        (ValueError)    a layer name or expression that matches nothing
+    ├── RecipeError        (ValueError)    a recipe file with a wrong key or value
+    ├── FormatError        (ValueError)    a packed weight or a file that breaks the format
+    ├── NotSupportedError  (RuntimeError)  asked for something this machine or build does not have
+    └── CheckFailed        (RuntimeError)  a check that was asked for came out negative
+
+The command line maps the first five to exit code 2, `NotSupportedError` to 3 and `CheckFailed` to 1.
+"""
+
+__all__ = [
+    "ArgumentError",
+    "CheckFailed",
+    "FormatError",
+    "NotSupportedError",
+    "PatternError",
+    "RecipeError",
+    "TargetError",
+    "TilewrightError",
+]
+
+
+class TilewrightError(Exception):
+    """Base of everything this package raises on purpose."""
+
+
+class ArgumentError(TilewrightError, ValueError):
+    """An argument lies outside what the function takes."""
+
+
+class PatternError(TilewrightError, ValueError):
+    """A pattern is malformed, or a weight cannot take it."""
+
+
+class TargetError(TilewrightError, ValueError):
+    """A layer name or expression matches nothing in the model."""
+
+
+class RecipeError(TilewrightError, ValueError):
+    """A recipe has an unknown key, a wrong value, or stages that contradict each other."""
+
+
+class FormatError(TilewrightError, ValueError):
+    """A packed weight or a checkpoint breaks the format."""
+
+
+class NotSupportedError(TilewrightError, RuntimeError):
+    """What was asked for is not available on this machine or in this build."""
+
+
+class CheckFailed(TilewrightError, RuntimeError):  # noqa: N818 (a verdict, not a fault)
+    """A check the caller asked for came out negative."""

@@ -1,0 +1,265 @@
+"""`pack` and `unpack`: from a masked weight to `Packed` and back, exactly."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import FormatError, PatternError
+from ..patterns import (
+    NM,
+    Block,
+    Pattern,
+    TileElementWise,
+    TileVectorWise,
+    TileWise,
+    nm_mask,
+    split_elements,
+    tile_columns,
+    verify_mask,
+)
+from .packed import Packed, Residual, ValueType, index_dtype, storage_dtype
+
+__all__ = ["pack", "packed_mask", "unpack"]
+
+
+def pack(
+    weight: NDArray[Any],
+    pattern: Pattern,
+    mask: NDArray[np.bool_] | None = None,
+    *,
+    dtype: ValueType | None = None,
+) -> Packed:
+    """Return the packed form of a pruned weight.
+
+    Parameters
+    ----------
+    weight
+        ``[N, K]``, float32 or float16, or uint16 holding bfloat16 bits with ``dtype="bfloat16"``.
+    pattern
+        The pattern the weight obeys.
+    mask
+        ``[N, K]``, True where an element is kept, zeros among them included. Without it, what is not zero is kept, and
+        groups that hold fewer elements than the pattern allows are filled up with zeros.
+    dtype
+        Type of the values, where it is not that of `weight`.
+
+    Returns
+    -------
+    Packed
+        ``packed.unpack()`` equals ``where(mask, weight, 0)`` bit for bit.
+
+    Raises
+    ------
+    FormatError
+        If the weight is no float matrix, or holds values outside the mask.
+    PatternError
+        If the mask does not obey the pattern; the message names the first place.
+
+    Examples
+    --------
+    >>> packed = pack(np.array([[0, 1, 2, 0]], dtype=np.float32), NM(2, 4))
+    >>> packed.columns, packed.values
+    (array([1, 2], dtype=uint16), array([1., 2.], dtype=float32))
+    """
+    kind = dtype or _value_type(weight)
+    if weight.ndim != 2 or weight.dtype != storage_dtype(kind):
+        raise FormatError(
+            f"a {kind} weight to pack must be a {storage_dtype(kind)} matrix; got {weight.dtype} {list(weight.shape)}"
+        )
+    keep = weight != 0 if mask is None else mask
+    if mask is not None and (mask.shape != weight.shape or mask.dtype != np.bool_):
+        raise FormatError(
+            f"the mask must be boolean of shape {list(weight.shape)}, and is {mask.dtype} {list(mask.shape)}"
+        )
+    if mask is not None and (weight != 0)[~mask].any():
+        row, column = (int(i) for i in np.argwhere((weight != 0) & ~mask)[0])
+        raise FormatError(
+            f"the weight is {weight[row, column]} at output {row}, input {column}, where the mask prunes it; mask it first"
+        )
+    verdict = verify_mask(pattern, keep, check_density=False)
+    if not verdict:
+        raise PatternError(f"the weight does not obey {pattern}: {verdict.message}")
+    match pattern:
+        case TileElementWise():
+            base, extra = split_elements(keep, pattern.tile)
+            return _tiled(weight, pattern, kind, base, pattern.tile, _residual(weight, extra))
+        case TileVectorWise():
+            return _vector(weight, pattern, kind, keep)
+        case TileWise():
+            return _tiled(weight, pattern, kind, keep, pattern.tile)
+        case NM():
+            full = _filled(keep, pattern)
+            return _shared(weight, pattern, kind, full, pattern.tile)
+        case Block():
+            return _shared(weight, pattern, kind, _whole_blocks(keep, pattern), pattern.rows)
+        case _:
+            return _shared(weight, pattern, kind, keep, 1)
+
+
+def unpack(packed: Packed) -> NDArray[Any]:
+    """Return the dense weight ``[N, K]`` of a packed one, in the storage type of its values."""
+    dense = np.zeros(packed.shape, dtype=packed.values.dtype)
+    outputs, inputs = coordinates(packed)
+    dense[outputs, inputs] = packed.values
+    if packed.residual:
+        dense[_residual_rows(packed.residual), packed.residual.columns] = packed.residual.values
+    return dense
+
+
+def packed_mask(packed: Packed) -> NDArray[np.bool_]:
+    """Return True ``[N, K]`` where an element is stored."""
+    mask = np.zeros(packed.shape, dtype=np.bool_)
+    mask[coordinates(packed)] = True
+    if packed.residual:
+        mask[_residual_rows(packed.residual), packed.residual.columns] = True
+    return mask
+
+
+def coordinates(packed: Packed) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return (output, input) of every entry of ``packed.values``, in its order."""
+    counts, widths = packed.counts, packed.widths
+    first = np.arange(len(counts)) * packed.tile
+    columns = packed.columns.astype(np.int64)
+    if isinstance(packed.pattern, TileVectorWise) and packed.positions is not None:
+        stored, inputs = _vector_coordinates(packed, packed.pattern, columns)
+    else:
+        repeats = np.repeat(widths, counts)
+        inputs = np.repeat(columns, repeats)
+        within = np.arange(len(inputs)) - np.repeat(np.cumsum(repeats) - repeats, repeats)
+        stored = np.repeat(np.repeat(first, counts), repeats) + within
+    return (stored if packed.rows is None else packed.rows.astype(np.int64)[stored]), inputs
+
+
+def _vector_coordinates(
+    packed: Packed, pattern: TileVectorWise, columns: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    stored, inputs, start = [], [], 0
+    positions = packed.positions if packed.positions is not None else np.zeros(0, dtype=np.uint8)
+    for t, (count, width) in enumerate(zip(packed.counts, packed.widths, strict=True)):
+        q = NM(pattern.n, pattern.m).kept(int(count))
+        block = positions[start : start + int(width) * q].reshape(int(width), q)
+        start += int(width) * q
+        compacted = block.astype(np.int64) + np.arange(q) // pattern.n * pattern.m
+        inputs.append(columns[packed.pointers[t] + compacted].ravel())
+        stored.append(np.repeat(t * packed.tile + np.arange(int(width)), q))
+    empty = np.zeros(0, dtype=np.int64)
+    return np.concatenate([empty, *stored]), np.concatenate([empty, *inputs])
+
+
+def _value_type(weight: NDArray[Any]) -> ValueType:
+    if weight.dtype == np.float32:
+        return "float32"
+    if weight.dtype == np.float16:
+        return "float16"
+    raise FormatError(
+        f"a weight to pack must be float32 or float16, or bfloat16 bits in uint16 with dtype='bfloat16'; got {weight.dtype}"
+    )
+
+
+def _shared(weight: NDArray[Any], pattern: Pattern, kind: ValueType, mask: NDArray[np.bool_], tile: int) -> Packed:
+    """Pack a weight whose outputs are all stored in order, `tile` of them sharing their columns."""
+    starts = np.arange(0, len(mask), tile)
+    columns = mask[starts]
+    tiles, kept = np.nonzero(columns)
+    pointers = np.append(0, np.cumsum(np.count_nonzero(columns, axis=1))).astype(np.int64)
+    # All tiles but a narrow last one are [count, tile] blocks: gather them at once, then the last.
+    whole = len(mask) // tile
+    cut = int(pointers[whole])
+    body = weight[: whole * tile].reshape(whole, tile, weight.shape[1])[tiles[:cut], :, kept[:cut]].ravel()
+    tail = weight[whole * tile :, kept[cut:]].T.ravel()
+    return Packed(
+        pattern=pattern,
+        shape=(weight.shape[0], weight.shape[1]),
+        dtype=kind,
+        tile=tile,
+        values=np.concatenate([body, tail]),
+        columns=kept.astype(index_dtype(weight.shape[1])),
+        pointers=pointers,
+    )
+
+
+def _tiled(
+    weight: NDArray[Any],
+    pattern: Pattern,
+    kind: ValueType,
+    mask: NDArray[np.bool_],
+    tile: int,
+    residual: Residual | None = None,
+) -> Packed:
+    """Pack a tile-wise weight: only outputs that keep something, regrouped in order."""
+    groups = tile_columns(mask, tile)
+    blocks = [weight[np.ix_(rows, columns)].T.ravel() for rows, columns in groups]
+    return _assemble(weight, pattern, kind, tile, groups, blocks, residual=residual)
+
+
+def _vector(weight: NDArray[Any], pattern: TileVectorWise, kind: ValueType, mask: NDArray[np.bool_]) -> Packed:
+    """Pack a tile-vector-wise weight: tiles of compacted columns, each output with its own n of every m."""
+    groups = tile_columns(mask, pattern.tile)
+    blocks, positions = [], []
+    for rows, columns in groups:
+        part = np.ix_(rows, columns)
+        full = _filled(mask[part], pattern.inner)
+        chosen = np.nonzero(full)[1].reshape(len(rows), -1)
+        blocks.append(np.take_along_axis(weight[part], chosen, axis=1).ravel())
+        positions.append((chosen % pattern.m).astype(np.uint8).ravel())
+    inner = np.concatenate([np.zeros(0, dtype=np.uint8), *positions])
+    return _assemble(weight, pattern, kind, pattern.tile, groups, blocks, positions=inner)
+
+
+def _assemble(
+    weight: NDArray[Any],
+    pattern: Pattern,
+    kind: ValueType,
+    tile: int,
+    groups: list[tuple[NDArray[np.int64], NDArray[np.int64]]],
+    blocks: list[NDArray[Any]],
+    *,
+    positions: NDArray[np.uint8] | None = None,
+    residual: Residual | None = None,
+) -> Packed:
+    rows = np.concatenate([np.zeros(0, dtype=np.int64), *(rows for rows, _ in groups)])
+    every = len(rows) == len(weight)
+    columns = np.concatenate([np.zeros(0, dtype=np.int64), *(columns for _, columns in groups)])
+    return Packed(
+        pattern=pattern,
+        shape=(weight.shape[0], weight.shape[1]),
+        dtype=kind,
+        tile=tile,
+        values=np.concatenate([np.zeros(0, dtype=weight.dtype), *blocks]),
+        columns=columns.astype(index_dtype(weight.shape[1])),
+        pointers=np.cumsum([0, *(len(c) for _, c in groups)], dtype=np.int64),
+        rows=None if every else rows.astype(np.int32),
+        positions=positions,
+        residual=residual,
+    )
+
+
+def _residual(weight: NDArray[Any], extra: NDArray[np.bool_]) -> Residual:
+    outputs, inputs = np.nonzero(extra)
+    return Residual(
+        pointers=np.append(0, np.cumsum(np.count_nonzero(extra, axis=1))).astype(np.int64),
+        columns=inputs.astype(index_dtype(weight.shape[1])),
+        values=weight[outputs, inputs],
+    )
+
+
+def _residual_rows(residual: Residual) -> NDArray[np.int64]:
+    return np.repeat(np.arange(len(residual.pointers) - 1), np.diff(residual.pointers))
+
+
+def _filled(mask: NDArray[np.bool_], pattern: NM) -> NDArray[np.bool_]:
+    """Return a mask with exactly n kept in every group, shared by each tile: the kept ones, then the lowest free indices."""
+    starts = np.arange(0, len(mask), pattern.tile)
+    shared = np.logical_or.reduceat(mask, starts, axis=0).astype(np.float32)
+    full = nm_mask(shared, pattern.n, pattern.m)
+    return np.repeat(full, np.diff(np.append(starts, len(mask))), axis=0)
+
+
+def _whole_blocks(mask: NDArray[np.bool_], pattern: Block) -> NDArray[np.bool_]:
+    """Return the mask with every block that keeps anything kept whole."""
+    rows = np.arange(0, mask.shape[0], pattern.rows)
+    columns = np.arange(0, mask.shape[1], pattern.cols)
+    blocks = np.logical_or.reduceat(np.logical_or.reduceat(mask, rows, axis=0), columns, axis=1)
+    tall = np.repeat(blocks, np.diff(np.append(rows, mask.shape[0])), axis=0)
+    return np.repeat(tall, np.diff(np.append(columns, mask.shape[1])), axis=1)
