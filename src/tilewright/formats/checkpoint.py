@@ -1,0 +1,179 @@
+"""Reading a checkpoint directory: every byte is checked before it is believed, nothing is executed."""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..errors import FormatError
+from .bits import DAMAGED
+from .container import RawTensor, parse_container
+from .sources import Directory, Memory, Source
+from .text import parse_object, show
+from .weight import SUFFIXES, StoredWeight, decode_weight
+
+__all__ = ["Checkpoint", "is_checkpoint", "read_checkpoint", "read_checkpoint_bytes"]
+
+CONFIG = "config.json"
+SINGLE = "model.safetensors"
+SHARD_INDEX = "model.safetensors.index.json"
+BLOCK = "quantization_config"
+METHOD = "tilewright"
+VERSION = 1
+
+_SHARD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,200}\.safetensors")
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """What a checkpoint holds.
+
+    Parameters
+    ----------
+    weights
+        Packed weights by parameter name, such as ``encoder.layer.0.attention.self.query.weight``.
+    dense
+        All other tensors by name, as bytes; from a directory they are mapped, and read when touched.
+    config
+        ``config.json`` without its ``quantization_config``.
+    recipe
+        The resolved recipe the checkpoint was made by, if stored.
+    recipe_hash
+        Its hash, if stored.
+    """
+
+    weights: Mapping[str, StoredWeight]
+    dense: Mapping[str, RawTensor]
+    config: Mapping[str, Any]
+    recipe: Mapping[str, Any] | None = field(default=None)
+    recipe_hash: str | None = None
+
+
+def is_checkpoint(directory: str | os.PathLike[str]) -> bool:
+    """Return True if the directory's ``config.json`` says it was written by this package; reads nothing else.
+
+    Raises
+    ------
+    FormatError
+        If there is a ``config.json`` that is not readable JSON.
+    """
+    path = Path(directory)
+    if not (path / CONFIG).is_file():
+        return False
+    source = Directory(path)
+    block = parse_object(source.text(CONFIG), source.where(CONFIG)).get(BLOCK)
+    return isinstance(block, dict) and block.get("quant_method") == METHOD
+
+
+def read_checkpoint(directory: str | os.PathLike[str]) -> Checkpoint:
+    """Return the contents of a checkpoint directory.
+
+    Packed weights are decoded and validated at once; dense tensors are views of the mapped file.
+
+    Raises
+    ------
+    FormatError
+        If anything breaks the format; the message names the file and the tensor. Nothing much larger than the files
+        themselves is allocated, whatever they claim.
+
+    Examples
+    --------
+    >>> read_checkpoint("no/such/folder")
+    Traceback (most recent call last):
+    tilewright.errors.FormatError: no/such/folder does not exist; a checkpoint is a directory with config.json and ...
+    """
+    return _read(Directory(Path(directory)))
+
+
+def read_checkpoint_bytes(files: Mapping[str, bytes]) -> Checkpoint:
+    """Return the contents of a checkpoint given as the bytes of its files, by name; as strict as `read_checkpoint`."""
+    return _read(Memory(files))
+
+
+def _read(source: Source) -> Checkpoint:
+    where = source.where(CONFIG)
+    config = parse_object(source.text(CONFIG), where)
+    block = config.pop(BLOCK, None)
+    modules = _modules(block, where)
+    assert isinstance(block, dict)
+    tensors = _tensors(source)
+    weights = {name: decode_weight(name, entry, tensors, where) for name, entry in modules.items()}
+    consumed = {f"{name}.{suffix}" for name in weights for suffix in SUFFIXES}
+    for name in weights:
+        if name in tensors:
+            raise FormatError(
+                f"{where}: the parameter {show(name)} is stored packed and dense; one of them is too many; {DAMAGED}"
+            )
+    return Checkpoint(
+        weights=weights,
+        dense={name: tensor for name, tensor in tensors.items() if name not in consumed},
+        config=config,
+        recipe=block.get("recipe"),
+        recipe_hash=block.get("recipe_hash"),
+    )
+
+
+def _modules(block: object, where: str) -> dict[str, Any]:
+    """Return the entry of each packed parameter by its full name."""
+    if not isinstance(block, dict) or block.get("quant_method") != METHOD:
+        raise FormatError(
+            f"{where}: {BLOCK} must be an object whose quant_method is {METHOD!r}, and is {show(block)}; this is no checkpoint of "
+            "this package: prune and save the model first"
+        )
+    version = block.get("format_version")
+    if type(version) is not int or version != VERSION:
+        raise FormatError(
+            f"{where}: format_version is {show(version)}, and this release reads version {VERSION}; update the package or write "
+            "the checkpoint again"
+        )
+    recipe, stamp, modules = block.get("recipe"), block.get("recipe_hash"), block.get("modules")
+    if not isinstance(recipe, dict | None) or not isinstance(stamp, str | None):
+        raise FormatError(f"{where}: recipe must be an object and recipe_hash a text, where they are there; {DAMAGED}")
+    if not isinstance(modules, dict) or not all(isinstance(parameters, dict) for parameters in modules.values()):
+        raise FormatError(f"{where}: modules must map module names to parameters, and is {show(modules)}; {DAMAGED}")
+    found: dict[str, Any] = {}
+    for module, parameters in modules.items():
+        for parameter, entry in parameters.items():
+            if not parameter or "." in parameter:
+                raise FormatError(
+                    f"{where}: module {show(module)} has a parameter {show(parameter)}; its name must be one word without dots; {DAMAGED}"
+                )
+            found[f"{module}.{parameter}" if module else parameter] = entry
+    return found
+
+
+def _tensors(source: Source) -> dict[str, RawTensor]:
+    """Return all tensors of the checkpoint, from one file or from the shards its index lists."""
+    if not source.has(SHARD_INDEX):
+        return parse_container(source.data(SINGLE), source.where(SINGLE))
+    where = source.where(SHARD_INDEX)
+    if source.has(SINGLE):
+        raise FormatError(f"{where}: both {SINGLE} and an index of shards are there; remove the one that is not meant")
+    weight_map = parse_object(source.text(SHARD_INDEX), where).get("weight_map")
+    if not isinstance(weight_map, dict):
+        raise FormatError(f"{where}: weight_map must map tensor names to files, and is {show(weight_map)}; {DAMAGED}")
+    for name, shard in weight_map.items():
+        if not isinstance(shard, str) or not _SHARD.fullmatch(shard):
+            raise FormatError(
+                f"{where}: tensor {show(name)} is said to be in {show(shard)}; a shard is a plain file name beside the index, "
+                f"ending in .safetensors; {DAMAGED}"
+            )
+    found: dict[str, RawTensor] = {}
+    for shard in sorted(set(weight_map.values())):
+        tensors = parse_container(source.data(shard), source.where(shard))
+        for name in tensors:
+            if weight_map.get(name) != shard:
+                raise FormatError(
+                    f"{source.where(shard)}: tensor {show(name)} is here, and the index places it in "
+                    f"{show(weight_map.get(name))}; {DAMAGED}"
+                )
+        found |= tensors
+    missing = weight_map.keys() - found.keys()
+    if missing:
+        first = min(missing)
+        raise FormatError(
+            f"{where}: tensor {show(first)} is not in {weight_map[first]}, where the index places it; {DAMAGED}"
+        )
+    return found

@@ -1,0 +1,238 @@
+"""The index of a packed weight as one run of bytes: which columns each tile keeps, and which of them each output uses.
+
+Pointers are never stored: where they are not constant they follow from the columns.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import FormatError
+from ..patterns import NM, Block, Pattern, TileVectorWise
+from .bits import DAMAGED
+from .packed import index_dtype
+from .ranks import LARGEST_M, pack_ranks, ranks_bytes, unpack_ranks
+from .sets import SET_ENCODINGS, Grid, decode_set, encode_set
+
+__all__ = [
+    "EncodedIndex",
+    "decode_columns",
+    "decode_inner",
+    "encode_columns",
+    "encode_inner",
+    "encodings_of",
+    "inner_counts",
+]
+
+
+@dataclass(frozen=True)
+class EncodedIndex:
+    """The bytes of an index, the encoding's name, and how many entries (kept columns, or kept blocks) it lists."""
+
+    encoding: str
+    count: int
+    data: NDArray[np.uint8]
+
+
+def encodings_of(pattern: Pattern) -> tuple[str, ...]:
+    """Return the encodings a pattern's index may have; n:m of practice has a single one, which is always smallest."""
+    return ("rank",) if isinstance(pattern, NM) and pattern.m <= LARGEST_M else SET_ENCODINGS
+
+
+def encode_columns(pattern: Pattern, inputs: int, pointers: NDArray[np.int64], columns: NDArray[Any]) -> EncodedIndex:
+    """Return the index of ``columns[P]``, ascending within each of the T tiles that ``pointers[T + 1]`` delimits."""
+    tiles = len(pointers) - 1
+    if encodings_of(pattern) == ("rank",):
+        assert isinstance(pattern, NM)
+        table = columns.reshape(tiles, pattern.kept(inputs))
+        return EncodedIndex("rank", columns.size, _encode_nm(pattern, inputs, table))
+    width = _unit(pattern)
+    grid = Grid(tiles, -(-inputs // width))
+    tile_of = np.repeat(np.arange(tiles, dtype=np.int64), np.diff(pointers))
+    starts = columns if width == 1 else columns[columns % width == 0]
+    if width > 1:
+        tile_of = tile_of[columns % width == 0]
+    positions = tile_of * grid.units + starts.astype(np.int64) // width
+    encoding, data = encode_set(positions, grid)
+    return EncodedIndex(encoding, len(positions), data)
+
+
+def decode_columns(
+    pattern: Pattern, inputs: int, tiles: int, index: EncodedIndex, most: int, where: str
+) -> tuple[NDArray[np.int64], NDArray[Any]]:
+    """Return ``pointers[T + 1]`` and ``columns[P]``.
+
+    `most` bounds P by the values that are really in the file; nothing larger is allocated.
+
+    Raises
+    ------
+    FormatError
+        If the bytes are not an index of this pattern.
+    """
+    known = encodings_of(pattern)
+    if index.encoding not in known:
+        raise FormatError(
+            f"{where}: the encoding is {index.encoding!r}; for {pattern} it is one of {', '.join(known)}; {DAMAGED}"
+        )
+    if index.count > most:
+        raise FormatError(
+            f"{where}: {index.count} kept columns are claimed, and the values stored leave room for {most}; {DAMAGED}"
+        )
+    if isinstance(pattern, NM):
+        kept = tiles * pattern.kept(inputs)
+        if index.count != kept:
+            raise FormatError(f"{where}: {index.count} kept columns, and {pattern} keeps {kept} here; {DAMAGED}")
+    if index.encoding == "rank":
+        assert isinstance(pattern, NM)
+        table = _decode_nm(pattern, inputs, tiles, index.data, where)
+        return np.arange(tiles + 1, dtype=np.int64) * table.shape[1], table.reshape(-1)
+    width = _unit(pattern)
+    grid = Grid(tiles, -(-inputs // width))
+    positions = decode_set(index.encoding, index.data, index.count, grid, where)
+    if width > 1:
+        return _expand_blocks(positions, grid, width, inputs, most, where)
+    edges = np.arange(tiles + 1, dtype=np.int64) * grid.units
+    pointers = np.searchsorted(positions, edges).astype(np.int64)
+    columns = (positions - np.repeat(edges[:-1], np.diff(pointers))).astype(index_dtype(inputs))
+    if isinstance(pattern, NM):
+        _check_groups(pattern, inputs, tiles, columns, where)
+    return pointers, columns
+
+
+def _unit(pattern: Pattern) -> int:
+    return pattern.cols if isinstance(pattern, Block) else 1
+
+
+def _encode_nm(pattern: NM, inputs: int, table: NDArray[Any]) -> NDArray[np.uint8]:
+    n, m = pattern.n, pattern.m
+    groups, rest = divmod(inputs, m)
+    base = np.arange(groups, dtype=table.dtype) * table.dtype.type(m)
+    whole = table[:, : groups * n].reshape(len(table), groups, n) - base[:, None]
+    tail = table[:, groups * n :] - table.dtype.type(groups * m)
+    return np.concatenate([pack_ranks(whole.reshape(-1, n), m), pack_ranks(tail, rest)])
+
+
+def _decode_nm(pattern: NM, inputs: int, tiles: int, data: NDArray[np.uint8], where: str) -> NDArray[Any]:
+    n, m = pattern.n, pattern.m
+    groups, rest = divmod(inputs, m)
+    kept = min(n, rest)
+    cut = ranks_bytes(tiles * groups, m, n)
+    expected = cut + ranks_bytes(tiles, rest, kept)
+    if len(data) != expected:
+        raise FormatError(
+            f"{where}: {len(data)} bytes, and {tiles} tiles of {inputs} inputs at {pattern} take {expected}; {DAMAGED}"
+        )
+    kind = index_dtype(inputs)
+    table = np.empty((tiles, groups * n + kept), dtype=kind)
+    whole = unpack_ranks(data[:cut], tiles * groups, m, n, where).reshape(tiles, groups, n)
+    base = (np.arange(groups) * m).astype(kind)
+    np.add(whole, base[:, None], out=table[:, : groups * n].reshape(tiles, groups, n), casting="unsafe")
+    if kept:
+        table[:, groups * n :] = unpack_ranks(data[cut:], tiles, rest, kept, where)
+        table[:, groups * n :] += kind.type(groups * m)
+    return table
+
+
+def _check_groups(pattern: NM, inputs: int, tiles: int, columns: NDArray[Any], where: str) -> None:
+    """Every group of an n:m index written as a set holds n; `tiles` x groups is at most the number of columns."""
+    groups, rest = divmod(inputs, pattern.m)
+    expected = np.full(groups + (rest > 0), pattern.n)
+    if rest:
+        expected[-1] = min(pattern.n, rest)
+    tile_of = np.repeat(np.arange(tiles), pattern.kept(inputs)) if len(columns) else np.zeros(0, dtype=np.int64)
+    found = np.bincount(tile_of * len(expected) + columns // pattern.m, minlength=tiles * len(expected))
+    wrong = np.flatnonzero(found != np.tile(expected, tiles))
+    if len(wrong):
+        tile, group = divmod(int(wrong[0]), len(expected))
+        raise FormatError(
+            f"{where}: group {group} of tile {tile} keeps {int(found[wrong[0]])} columns, and {pattern} keeps "
+            f"{int(expected[group])}; {DAMAGED}"
+        )
+
+
+def _expand_blocks(
+    blocks: NDArray[np.int64], grid: Grid, width: int, inputs: int, most: int, where: str
+) -> tuple[NDArray[np.int64], NDArray[Any]]:
+    """Return the columns of kept blocks; the last block of a row may be narrower than `width`."""
+    tile_of, unit = np.divmod(blocks, grid.units)
+    starts = unit * width
+    lengths = np.minimum(width, inputs - starts)
+    total = int(lengths.sum())
+    if total > most:
+        raise FormatError(
+            f"{where}: blocks of {total} columns are kept, and the values stored leave room for {most}; {DAMAGED}"
+        )
+    ends = np.cumsum(lengths)
+    columns = np.repeat(starts - (ends - lengths), lengths) + np.arange(total)
+    before = np.concatenate([np.zeros(1, dtype=np.int64), ends])
+    pointers = before[np.searchsorted(tile_of, np.arange(grid.tiles + 1))]
+    return pointers, columns.astype(index_dtype(inputs))
+
+
+def inner_counts(pattern: TileVectorWise, columns: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return how many of a tile's ``columns[T]`` kept columns each of its outputs keeps."""
+    return columns // pattern.m * pattern.n + np.minimum(pattern.n, columns % pattern.m)
+
+
+def _inner_parts(pattern: TileVectorWise, columns: NDArray[np.int64]) -> list[tuple[int, int, NDArray[np.bool_]]]:
+    """Split the inner positions by the length of their group: m first, then the short trailing ones, 1 to m - 1.
+
+    ``columns[O]`` counts the kept columns of each output's tile. Returns (length, kept, which positions) a part.
+    """
+    n, m = pattern.n, pattern.m
+    each = inner_counts(pattern, columns)
+    starts = np.cumsum(each) - each
+    total = int(each.sum())
+    whole = np.arange(total) - np.repeat(starts, each) < np.repeat(columns // m * n, each)
+    rest = np.repeat(columns % m, each)
+    parts = [(m, n, whole)]
+    parts += [(r, min(n, r), ~whole & (rest == r)) for r in np.unique(columns[columns % m > 0] % m).tolist()]
+    return parts
+
+
+def encode_inner(
+    pattern: TileVectorWise, columns: NDArray[np.int64], positions: NDArray[np.uint8]
+) -> NDArray[np.uint8]:
+    """Return TVW's second index: the positions inside each group of m kept columns, output after output.
+
+    Parameters
+    ----------
+    pattern
+        Says n and m; m is at most 64.
+    columns
+        ``int64[O]``, for each stored output of a tile with kept columns, how many the tile keeps.
+    positions
+        ``uint8[Q]`` as in `Packed`.
+    """
+    streams = [
+        pack_ranks(positions[chosen].reshape(-1, kept), length)
+        for length, kept, chosen in _inner_parts(pattern, columns)
+    ]
+    return np.concatenate(streams)
+
+
+def decode_inner(
+    pattern: TileVectorWise, columns: NDArray[np.int64], data: NDArray[np.uint8], where: str
+) -> NDArray[np.uint8]:
+    """Return the positions that `encode_inner` wrote; `columns` must already agree with the values stored.
+
+    Raises
+    ------
+    FormatError
+        If the bytes are not such an index.
+    """
+    parts = _inner_parts(pattern, columns)
+    sizes = [ranks_bytes(int(np.count_nonzero(chosen)) // kept, length, kept) for length, kept, chosen in parts]
+    if len(data) != sum(sizes):
+        raise FormatError(
+            f"{where}: {len(data)} bytes, and the {len(parts[0][2])} values of this weight take {sum(sizes)}; {DAMAGED}"
+        )
+    out = np.empty(len(parts[0][2]), dtype=np.uint8)
+    start = 0
+    for (length, kept, chosen), size in zip(parts, sizes, strict=True):
+        count = int(np.count_nonzero(chosen)) // kept
+        out[chosen] = unpack_ranks(data[start : start + size], count, length, kept, where).reshape(-1)
+        start += size
+    return out

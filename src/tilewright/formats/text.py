@@ -1,0 +1,69 @@
+"""JSON as the format allows it: UTF-8, one meaning, no surprises."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from ..errors import FormatError
+from .bits import DAMAGED
+
+__all__ = ["LONGEST_TEXT", "parse_object", "show"]
+
+LONGEST_TEXT = 32 << 20
+"""Bytes of the longest header or JSON file that is read: parsing costs several times its length in memory."""
+
+_SHOWN = 80
+"""Characters of a foreign text that a message repeats."""
+
+
+def show(value: object) -> str:
+    """Return a foreign value for a message: ASCII only and short, whatever the file holds."""
+    try:
+        text = ascii(value)
+    except (RecursionError, ValueError):
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
+
+
+def parse_object(text: bytes, where: str) -> dict[str, Any]:
+    """Return the JSON object that the bytes spell.
+
+    Raises
+    ------
+    FormatError
+        If they are longer than `LONGEST_TEXT`, no UTF-8, no JSON, no object, repeat a key, or use NaN or Infinity.
+    """
+    if len(text) > LONGEST_TEXT:
+        raise FormatError(f"{where}: {len(text)} bytes of JSON, and at most {LONGEST_TEXT} are read; {DAMAGED}")
+    try:
+        value = json.loads(
+            text.decode("utf-8"), object_pairs_hook=_without_repeats(where), parse_constant=_no_constant(where)
+        )
+    except FormatError:
+        raise
+    except RecursionError:
+        raise FormatError(f"{where}: the JSON is nested too deeply to read; {DAMAGED}") from None
+    except ValueError as error:
+        raise FormatError(f"{where}: no valid JSON in UTF-8 ({show(str(error))}); {DAMAGED}") from None
+    if not isinstance(value, dict):
+        raise FormatError(f"{where}: the JSON is a {type(value).__name__}, and an object is expected; {DAMAGED}")
+    return value
+
+
+def _without_repeats(where: str) -> Callable[[list[tuple[str, Any]]], dict[str, Any]]:
+    def build(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            seen: set[str] = set()
+            twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+            raise FormatError(f"{where}: the key {show(twice)} appears twice in one JSON object; {DAMAGED}")
+        return found
+
+    return build
+
+
+def _no_constant(where: str) -> Callable[[str], Any]:
+    def refuse(name: str) -> Any:
+        raise FormatError(f"{where}: {name} is not JSON; write the number as a string or leave it out")
+
+    return refuse

@@ -1,0 +1,177 @@
+"""Writing a checkpoint directory, as one step."""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ..errors import FormatError
+from .atomic import staged
+from .checkpoint import BLOCK, CONFIG, METHOD, SHARD_INDEX, SINGLE, VERSION
+from .container import RawTensor, raw_tensor, serialize
+from .text import show
+from .weight import SUFFIXES, StoredWeight, encode_weight
+
+__all__ = ["write_checkpoint"]
+
+_OURS = re.compile(r"model(-\d+-of-\d+)?\.safetensors(\.index\.json)?")
+
+
+def write_checkpoint(
+    directory: str | os.PathLike[str],
+    weights: Mapping[str, StoredWeight],
+    dense: Mapping[str, object],
+    config: Mapping[str, Any],
+    *,
+    recipe: Mapping[str, Any] | None = None,
+    recipe_hash: str | None = None,
+    extra_files: Mapping[str, bytes | os.PathLike[str]] | None = None,
+    max_shard_bytes: int = 5_000_000_000,
+) -> None:
+    """Write a checkpoint; afterwards the directory holds all of it, or, on any failure, what it held before.
+
+    Parameters
+    ----------
+    directory
+        Made if missing. Files in it that are no part of a checkpoint stay.
+    weights
+        Packed weights by parameter name.
+    dense
+        All other tensors by name: arrays, `RawTensor`, or (safetensors type, shape, bytes). Tied tensors are the caller's
+        business: each name is written once.
+    config
+        The model's own ``config.json``; a ``quantization_config`` in it is replaced.
+    recipe, recipe_hash
+        Stored beside the modules, as they are.
+    extra_files
+        Contents, or paths to copy from, by relative name: tokenizer files, records.
+    max_shard_bytes
+        Tensors are split over several files when they take more; a single tensor is never split.
+
+    Raises
+    ------
+    FormatError
+        If names collide, something is not JSON, a weight exceeds the format, or the files cannot be written.
+
+    Examples
+    --------
+    >>> import numpy as np, tempfile
+    >>> from tilewright import NM
+    >>> from tilewright.formats import StoredWeight, pack, read_checkpoint, write_checkpoint
+    >>> weight = StoredWeight(pack(np.array([[0, 1, 2, 0]], dtype=np.float32), NM(2, 4)))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_checkpoint(folder, {"fc.weight": weight}, {"fc.bias": np.zeros(1)}, {"model_type": "mine"})
+    ...     read_checkpoint(folder).weights["fc.weight"].packed.unpack()
+    array([[0., 1., 2., 0.]], dtype=float32)
+    """
+    tensors, modules = _encode(weights, dense)
+    block: dict[str, Any] = {"quant_method": METHOD, "format_version": VERSION, "modules": modules}
+    block |= {"recipe": recipe} if recipe is not None else {}
+    block |= {"recipe_hash": recipe_hash} if recipe_hash is not None else {}
+    text = _json({**config, BLOCK: block}, CONFIG)
+    extra = {_extra_name(name): content for name, content in (extra_files or {}).items()}
+    write_files(directory, _shards(tensors, max_shard_bytes), text, extra)
+
+
+def write_files(
+    directory: str | os.PathLike[str],
+    shards: list[dict[str, RawTensor]],
+    config: bytes,
+    extra: Mapping[str, bytes | os.PathLike[str]],
+) -> None:
+    """Write shards, config and extra files as one step; raises `FormatError` if the system does not let it."""
+    path = Path(directory)
+    try:
+        with staged(path, last=CONFIG, obsolete=lambda name: _OURS.fullmatch(name) is not None) as folder:
+            for name, content in extra.items():
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                if isinstance(content, bytes):
+                    (folder / name).write_bytes(content)
+                else:
+                    shutil.copyfile(content, folder / name)
+            _write_shards(folder, shards)
+            (folder / CONFIG).write_bytes(config)
+    except OSError as error:
+        raise FormatError(
+            f"the checkpoint {path} cannot be written: {error.strerror or error}; what was there before is unchanged. Free some "
+            "space or choose another folder"
+        ) from error
+
+
+def _encode(
+    weights: Mapping[str, StoredWeight], dense: Mapping[str, object]
+) -> tuple[dict[str, RawTensor], dict[str, dict[str, Any]]]:
+    tensors: dict[str, RawTensor] = {}
+    modules: dict[str, dict[str, Any]] = {}
+    for name, weight in weights.items():
+        module, _, parameter = name.rpartition(".")
+        if not parameter or module.endswith(".") or name.startswith("."):
+            raise FormatError(f"{show(name)} is no parameter name; it must be like encoder.layer.0.query.weight")
+        entry, parts = encode_weight(name, weight)
+        modules.setdefault(module, {})[parameter] = entry
+        tensors |= parts
+    taken = {f"{name}.{suffix}" for name in weights for suffix in SUFFIXES} | set(weights)
+    for name, value in dense.items():
+        if name in taken or name == "__metadata__" or not isinstance(name, str):
+            raise FormatError(
+                f"a dense tensor is named {show(name)}, which the format uses for a packed weight or for itself; rename or drop it"
+            )
+        tensors[name] = raw_tensor(value, name)
+    return tensors, modules
+
+
+def _shards(tensors: Mapping[str, RawTensor], most: int) -> list[dict[str, RawTensor]]:
+    """Deal tensors, in their order, into files of at most `most` bytes of payload."""
+    if most < 1:
+        raise FormatError(f"max_shard_bytes is {most}; it must be at least 1")
+    shards: list[dict[str, RawTensor]] = [{}]
+    room = most
+    for name, tensor in tensors.items():
+        if shards[-1] and len(tensor.data) > room:
+            shards.append({})
+            room = most
+        shards[-1][name] = tensor
+        room -= len(tensor.data)
+    return shards
+
+
+def _write_shards(folder: Path, shards: list[dict[str, RawTensor]]) -> None:
+    if len(shards) == 1:
+        _write_file(folder / SINGLE, shards[0])
+        return
+    weight_map: dict[str, str] = {}
+    for number, tensors in enumerate(shards, 1):
+        file = f"model-{number:05}-of-{len(shards):05}.safetensors"
+        _write_file(folder / file, tensors)
+        weight_map |= dict.fromkeys(tensors, file)
+    total = sum(len(tensor.data) for tensors in shards for tensor in tensors.values())
+    index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
+    (folder / SHARD_INDEX).write_bytes(_json(index, SHARD_INDEX))
+
+
+def _write_file(path: Path, tensors: Mapping[str, RawTensor]) -> None:
+    with path.open("wb") as file:
+        for part in serialize(tensors):
+            file.write(part)
+
+
+def _json(value: Mapping[str, Any], name: str) -> bytes:
+    try:
+        return (json.dumps(value, indent=2, allow_nan=False) + "\n").encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise FormatError(
+            f"{name} cannot be written as JSON: {error}; pass numbers, texts, lists and mappings"
+        ) from None
+
+
+def _extra_name(name: str) -> str:
+    path = PurePosixPath(name)
+    reserved = len(path.parts) == 1 and (name == CONFIG or _OURS.fullmatch(name))
+    if not path.parts or path.is_absolute() or ".." in path.parts or str(path) != name or "\0" in name or reserved:
+        raise FormatError(
+            f"an extra file is named {show(name)}; it must be a relative name that the checkpoint itself does not use"
+        )
+    return name
