@@ -24,7 +24,10 @@ _ISA = [
     "avx_vnni",
     "amx_tile",
     "amx_int8",
-] + ["asimd", "asimddp", "sve"]
+    "asimd",
+    "asimddp",
+    "sve",
+]
 _PACKAGES = ("torch", "numpy", "transformers", "onnxruntime", "openvino")
 
 
