@@ -1,0 +1,24 @@
+// Which bodies exist in this build and which of them this CPU can run.
+#pragma once
+
+#include <string_view>
+#include <vector>
+
+#include "jobs.h"
+
+namespace tilewright {
+
+struct Candidate {
+  const char* name;
+  const char* needs;  // CPU features, as a person would look them up
+  bool built;
+  bool available;
+};
+
+// Best first.
+const std::vector<Candidate>& candidates();
+
+// The bodies of that name, or null when the name is unknown or this CPU or build lacks it.
+const Isa* find_isa(std::string_view name);
+
+}  // namespace tilewright

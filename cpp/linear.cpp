@@ -1,0 +1,242 @@
+#include "linear.h"
+
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "pool.h"
+#include "scratch.h"
+
+namespace tilewright {
+namespace {
+
+// Packed panels that are worked on together; values are read once for all of them. Half a typical L2 cache.
+constexpr std::size_t group_floats = (512 << 10) / sizeof(float);
+// Outputs a chunk: the unit of work of a thread, and the width of the rows written at once.
+constexpr std::size_t tile_chunk = 64, row_chunk = 256;
+// Features of a panel that stay in the L1 cache while all rows of a chunk pass over them (n:m with tile 1).
+constexpr std::size_t block_features = 64;
+constexpr std::size_t small_tokens = 8;
+
+std::size_t ceil_div(std::size_t a, std::size_t b) { return (a + b - 1) / b; }
+
+struct Panel {
+  std::size_t token, tokens, vectors, ld;
+  const float* data;
+};
+
+// A range of tiles and the original outputs it answers for; the ranges of all chunks cover [0, N) exactly, pruned
+// outputs included.
+struct Chunk {
+  std::size_t begin, end, first, last;
+};
+
+std::size_t original(const Weight& w, std::size_t stored) {
+  return w.rows ? static_cast<std::size_t>(w.rows[stored]) : stored;
+}
+
+std::vector<Chunk> chunks_of(const Weight& w, std::size_t outputs) {
+  const std::size_t step = std::max<std::size_t>(1, outputs / w.tile);
+  std::vector<Chunk> chunks;
+  for (std::size_t t = 0; t < w.tiles || chunks.empty(); t += step) {
+    const std::size_t end = std::min(t + step, w.tiles);
+    const std::size_t first = chunks.empty() ? 0 : chunks.back().last;
+    const std::size_t last = end < w.tiles ? original(w, end * w.tile) : w.N;
+    chunks.push_back({t, end, first, last});
+  }
+  return chunks;
+}
+
+// Calls visit(n) for every output of [first, last) that the weight does not store.
+template <class Visit>
+void for_pruned(const Weight& w, const Chunk& c, Visit visit) {
+  if (!w.rows) return;
+  std::size_t n = c.first;
+  for (std::size_t s = c.begin * w.tile; s < std::min(c.end * w.tile, w.stored); ++s) {
+    for (; n < static_cast<std::size_t>(w.rows[s]); ++n) visit(n);
+    ++n;
+  }
+  for (; n < c.last; ++n) visit(n);
+}
+
+void rows_by_block(const Isa& isa, const Weight& w, RowJob job) {
+  const std::size_t block = block_features / w.m * w.m;
+  const std::size_t a_row = w.K / w.m * w.n + std::min(w.n, w.K % w.m);
+  const std::size_t a_block = block / w.m * w.n;
+  job.pointers = nullptr;
+  job.stride = a_row;
+  for (std::size_t done = 0; done < a_row || done == 0; done += a_block) {
+    job.offset = done;
+    job.count = std::min(a_block, a_row - done);
+    job.accumulate = done > 0;
+    isa.rows(job);
+  }
+}
+
+// All outputs of a chunk for one panel, into rows [first, last) at `out`.
+void chunk_sums(const Isa& isa, const Weight& w, const Epilogue& e, const Panel& p, const Chunk& c, float* out) {
+  const Strip strip{p.data, out, p.ld, p.ld, p.vectors, static_cast<std::int64_t>(c.first)};
+  if (w.tile > 1) {
+    isa.tiles({strip, w.values, w.columns, w.pointers, w.rows, e.bias, w.tile, w.stored, c.begin, c.end});
+  } else {
+    const RowJob job{strip, w.values, w.columns, w.pointers, 0, 0, 0, w.rows, e.bias, false, c.begin, c.end};
+    if (w.m > 0 && w.m <= block_features) rows_by_block(isa, w, job);
+    else isa.rows(job);
+  }
+  const std::size_t used = p.vectors * isa.lanes;
+  for_pruned(w, c, [&](std::size_t n) {
+    std::fill_n(out + (n - c.first) * p.ld, used, e.bias ? e.bias[n] : 0.0f);
+  });
+  if (w.residual.pointers) {
+    isa.rows({strip, w.residual.values, w.residual.columns, w.residual.pointers, 0, 0, 0, nullptr, nullptr, true,
+              c.first, c.last});
+  }
+  if (e.activation == Activation::none) return;
+  if (used == p.ld) return isa.activate(out, (c.last - c.first) * p.ld, e.activation);
+  for (std::size_t n = c.first; n < c.last; ++n) isa.activate(out + (n - c.first) * p.ld, used, e.activation);
+}
+
+// Panels as even as possible: with at most `most` vectors each, 4 vectors become 2 + 2.
+std::vector<Panel> cut_tokens(std::size_t M, std::size_t lanes, std::size_t most) {
+  const std::size_t vectors = ceil_div(M, lanes), count = ceil_div(vectors, most);
+  std::vector<Panel> panels;
+  std::size_t token = 0;
+  for (std::size_t p = 0; p < count; ++p) {
+    const std::size_t mine = vectors / count + (p < vectors % count ? 1 : 0);
+    const std::size_t tokens = std::min(mine * lanes, M - token);
+    panels.push_back({token, tokens, mine, mine * lanes, nullptr});
+    token += tokens;
+  }
+  return panels;
+}
+
+std::size_t group_end(const std::vector<Panel>& panels, std::size_t begin, std::size_t K, std::size_t budget) {
+  std::size_t end = begin, floats = 0;
+  do floats += panels[end++].ld * K;
+  while (end < panels.size() && floats + panels[end].ld * K <= budget);
+  return end;
+}
+
+// Work items are chunks; where there are too few of them for the threads, chunks of single panels.
+void run_group(const std::vector<Panel>& panels, std::size_t begin, std::size_t end, const std::vector<Chunk>& chunks,
+               std::size_t threads, const std::function<void(const Panel&, const Chunk&)>& work) {
+  const std::size_t count = end - begin;
+  if (threads <= 1 || chunks.size() >= 4 * threads) {
+    parallel(chunks.size(), threads, [&](std::size_t i) {
+      for (std::size_t p = begin; p < end; ++p) work(panels[p], chunks[i]);
+    });
+  } else {
+    parallel(chunks.size() * count, threads, [&](std::size_t i) { work(panels[begin + i % count], chunks[i / count]); });
+  }
+}
+
+void pack_group(const Isa& isa, const float* x, std::size_t K, std::vector<Panel>& panels, std::size_t begin,
+                std::size_t end, float* packed, std::size_t threads) {
+  for (std::size_t p = begin; p < end; ++p) {
+    panels[p].data = packed;
+    packed += panels[p].ld * K;
+  }
+  // Several threads share the features of a panel, so that even one panel keeps all of them busy.
+  const std::size_t step = threads <= 1 ? K : std::max<std::size_t>(64, ceil_div(K, 2 * threads * 16) * 16);
+  const std::size_t cuts = std::max<std::size_t>(1, ceil_div(K, step));
+  parallel(cuts * (end - begin), threads, [&](std::size_t i) {
+    const Panel& p = panels[begin + i / cuts];
+    const std::size_t k = (i % cuts) * step;
+    isa.pack(x + p.token * K + k, K, p.tokens, std::min(step, K - k), const_cast<float*>(p.data) + k * p.ld, p.ld);
+  });
+}
+
+void small_chunk(const Isa& isa, const Weight& w, const Epilogue& e, SmallJob job, const Chunk& c) {
+  const std::size_t width = c.last - c.first;
+  for (std::size_t t = 0; t < job.tokens; ++t) {
+    float* y = job.y + t * job.ld_y + c.first;
+    if (e.bias) std::memcpy(y, e.bias + c.first, width * sizeof(float));
+    else std::fill_n(y, width, 0.0f);
+  }
+  job.begin = c.begin;
+  job.end = c.end;
+  isa.small(job);
+  if (w.residual.pointers) {
+    SmallJob rest = job;
+    rest.values = w.residual.values;
+    rest.columns = w.residual.columns;
+    rest.pointers = w.residual.pointers;
+    rest.rows = nullptr;
+    rest.tile = 1;
+    rest.stored = w.N;
+    rest.begin = c.first;
+    rest.end = c.last;
+    isa.small(rest);
+  }
+  for (std::size_t t = 0; t < job.tokens; ++t) isa.activate(job.y + t * job.ld_y + c.first, width, e.activation);
+}
+
+void linear_small(const Isa& isa, const Weight& w, const Epilogue& e, const float* x, std::size_t M, float* y,
+                  std::size_t threads) {
+  std::size_t ld = 1;
+  if (M > 1) {
+    ld = M <= 4 ? 4 : 8;
+    float* packed = packed_scratch().get(w.K * ld);
+    isa.pack(x, w.K, M, w.K, packed, ld);
+    x = packed;
+  }
+  const SmallJob job{x, ld, M, y, w.N, w.values, w.columns, w.pointers, w.rows, w.tile, w.stored, 0, 0};
+  const std::vector<Chunk> chunks = chunks_of(w, tile_chunk);
+  parallel(chunks.size(), threads, [&](std::size_t i) { small_chunk(isa, w, e, job, chunks[i]); });
+}
+
+}  // namespace
+
+void linear(const Isa& isa, const Weight& w, const Epilogue& e, const float* x, std::size_t M, float* y,
+            std::size_t threads) {
+  if (M == 0 || w.N == 0) return;
+  // With tile 1 the lanes must be tokens: 2 to 8 of them cost what one costs.
+  if (M == 1 || (M <= small_tokens && w.tile > 1)) return linear_small(isa, w, e, x, M, y, threads);
+  std::vector<Panel> panels = cut_tokens(M, isa.lanes, w.tile > 1 ? isa.tile_vectors : isa.row_vectors);
+  const std::vector<Chunk> chunks = chunks_of(w, w.tile > 1 ? tile_chunk : row_chunk);
+  const std::size_t budget = group_floats * std::max<std::size_t>(1, threads);
+  for (std::size_t begin = 0, end; begin < panels.size(); begin = end) {
+    end = group_end(panels, begin, w.K, budget);
+    std::size_t floats = 0;
+    for (std::size_t p = begin; p < end; ++p) floats += panels[p].ld * w.K;
+    pack_group(isa, x, w.K, panels, begin, end, packed_scratch().get(floats), threads);
+    run_group(panels, begin, end, chunks, threads, [&](const Panel& p, const Chunk& c) {
+      float* out = output_scratch().get((c.last - c.first) * p.ld);
+      chunk_sums(isa, w, e, p, c, out);
+      isa.unpack(out, p.ld, p.tokens, c.last - c.first, y + p.token * w.N + c.first, w.N);
+    });
+  }
+}
+
+void linear_panels(const Isa& isa, const Weight& w, const Epilogue& e, const float* x, std::size_t M, std::size_t T,
+                   float* y, std::size_t threads) {
+  if (M == 0 || w.N == 0) return;
+  std::vector<Panel> panels;
+  for (std::size_t token = 0; token < M; token += T) {
+    const std::size_t tokens = std::min(T, M - token);
+    panels.push_back({token, tokens, ceil_div(tokens, isa.lanes), T, x + token * w.K});
+  }
+  const std::vector<Chunk> chunks = chunks_of(w, w.tile > 1 ? tile_chunk : row_chunk);
+  for (std::size_t begin = 0, end; begin < panels.size(); begin = end) {
+    end = group_end(panels, begin, w.K, group_floats * std::max<std::size_t>(1, threads));
+    run_group(panels, begin, end, chunks, threads, [&](const Panel& p, const Chunk& c) {
+      chunk_sums(isa, w, e, p, c, y + p.token * w.N + c.first * T);
+    });
+  }
+}
+
+void pack_panels(const Isa& isa, const float* x, std::size_t M, std::size_t K, std::size_t T, float* panels,
+                 std::size_t threads) {
+  parallel(ceil_div(M, T), threads, [&](std::size_t p) {
+    isa.pack(x + p * T * K, K, std::min(T, M - p * T), K, panels + p * T * K, T);
+  });
+}
+
+void unpack_panels(const Isa& isa, const float* panels, std::size_t M, std::size_t N, std::size_t T, float* y,
+                   std::size_t threads) {
+  parallel(ceil_div(M, T), threads, [&](std::size_t p) {
+    isa.unpack(panels + p * T * N, T, std::min(T, M - p * T), N, y + p * T * N, N);
+  });
+}
+
+}  // namespace tilewright

@@ -1,0 +1,33 @@
+// The vector vocabulary in GCC/Clang vector extensions: 4 lanes on any target (SSE2, NEON, ...).
+// Included inside the namespace of one instruction set; see body.h for what each word means.
+
+struct Ext4 {
+  static constexpr int lanes = 4;
+  typedef float T __attribute__((vector_size(16)));
+  typedef float U __attribute__((vector_size(16), aligned(4), may_alias));
+
+  static T zero() { return T{}; }
+  static T set(float a) { return T{} + a; }
+  static T load(const float* p) { return *reinterpret_cast<const U*>(p); }
+  static void store(float* p, T a) { *reinterpret_cast<U*>(p) = a; }
+  static T load_part(const float* p, std::size_t n) {
+    T a{};
+    for (std::size_t i = 0; i < n; ++i) a[i] = p[i];
+    return a;
+  }
+  static void store_part(float* p, std::size_t n, T a) {
+    for (std::size_t i = 0; i < n; ++i) p[i] = a[i];
+  }
+  static T fma(T a, T b, T c) { return a * b + c; }
+  static T add(T a, T b) { return a + b; }
+  static T mul(T a, T b) { return a * b; }
+  static T div(T a, T b) { return a / b; }
+  static T at_least(T low, T a) { return a < low ? low : a; }
+  static T at_most(T high, T a) { return a > high ? high : a; }
+  static void transpose(T (&r)[4]) {
+    float m[4][4];
+    for (int i = 0; i < 4; ++i)
+      for (int j = 0; j < 4; ++j) m[j][i] = r[i][j];
+    for (int i = 0; i < 4; ++i) r[i] = load(m[i]);
+  }
+};

@@ -1,0 +1,29 @@
+"""Products of activations with packed weights on the CPU: fast bodies in C++, their definition in NumPy.
+
+`linear` is the verb. `OPERATIONS` lists what there is, `implementations` what this machine can run, `last_implementation` what
+ran. Needs NumPy and the compiled extension, no framework.
+"""
+
+from .arrays import KernelArrays
+from .dispatch import Implementation, fma_peak, implementations, last_implementation
+from .linear import linear, linear_arrays, linear_panels, pack_panels, unpack_panels
+from .table import ACTIVATIONS, OPERATIONS, Activation, Operation, Tolerance, operation_of
+
+__all__ = [
+    "ACTIVATIONS",
+    "OPERATIONS",
+    "Activation",
+    "Implementation",
+    "KernelArrays",
+    "Operation",
+    "Tolerance",
+    "fma_peak",
+    "implementations",
+    "last_implementation",
+    "linear",
+    "linear_arrays",
+    "linear_panels",
+    "operation_of",
+    "pack_panels",
+    "unpack_panels",
+]

@@ -1,0 +1,181 @@
+"""The kernel table: every operation with its arguments, layouts, types, tolerance and implementations.
+
+Dispatch, tests and benchmarks read this list; a new operation begins with a line here.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from ..errors import ArgumentError
+from .arrays import KernelArrays
+
+__all__ = [
+    "ACTIVATIONS",
+    "OPERATIONS",
+    "SMALL_TOKENS",
+    "Activation",
+    "Argument",
+    "Operation",
+    "Tolerance",
+    "operation_of",
+]
+
+Activation = Literal["none", "relu", "gelu", "gelu_tanh", "silu", "tanh"]
+"""What is applied to x @ w.T + bias. `gelu` is exact (erf), `gelu_tanh` its usual approximation."""
+
+# The place in this tuple is the code that the extension takes.
+ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
+
+SMALL_TOKENS = 8
+"""Up to this many tokens, tiles are computed with outputs in the vector lanes."""
+
+COMPILED = ("avx512", "avx2", "generic")
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One array of an operation: its name, element type, and layout as named axes."""
+
+    name: str
+    dtype: str
+    layout: str
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How far a result may lie from the reference: ``relative`` times the sum of magnitudes that went into it.
+
+    The sum of magnitudes of an output is ``|bias| + sum |x| |w|``; 0 means bit-equal.
+    """
+
+    relative: float
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One line of the table.
+
+    Parameters
+    ----------
+    name
+        The word used in tests, benchmarks and records.
+    does
+        One sentence.
+    entry
+        Function of the door that runs it; several operations share `linear`, which picks by weight and tokens.
+    arguments, result
+        Arrays in and out.
+    tolerance
+        Against the reference.
+    implementations
+        Names, best first.
+    """
+
+    name: str
+    does: str
+    entry: str
+    arguments: tuple[Argument, ...]
+    result: Argument
+    tolerance: Tolerance
+    implementations: tuple[str, ...] = (*COMPILED, "reference")
+
+
+_X = Argument("x", "float32", "[M, K]")
+_Y = Argument("y", "float32", "[M, N]")
+_BIAS = Argument("bias", "float32", "[N]")
+_WEIGHT = (
+    Argument("values", "float32", "[tile][column][output]"),
+    Argument("columns", "uint16 | uint32", "[tile][column]"),
+    Argument("pointers", "int64", "[tiles + 1]"),
+    Argument("rows", "int32", "[stored outputs]"),
+)
+_RESIDUAL = (
+    Argument("residual_values", "float32", "[output][element]"),
+    Argument("residual_columns", "uint16 | uint32", "[output][element]"),
+    Argument("residual_pointers", "int64", "[N + 1]"),
+)
+_SUMS = Tolerance(3e-6)
+
+OPERATIONS: tuple[Operation, ...] = (
+    Operation(
+        "tiles",
+        "Tiles of outputs that share kept columns, more than 8 tokens.",
+        "linear",
+        (_X, *_WEIGHT, *_RESIDUAL, _BIAS),
+        _Y,
+        _SUMS,
+    ),
+    Operation(
+        "nm",
+        "n:m along K, every output with its own positions (tile 1), more than 1 token.",
+        "linear",
+        (_X, *_WEIGHT, _BIAS),
+        _Y,
+        _SUMS,
+    ),
+    Operation(
+        "rows",
+        "Compressed rows of any length (tile 1), more than 1 token.",
+        "linear",
+        (_X, *_WEIGHT, *_RESIDUAL, _BIAS),
+        _Y,
+        _SUMS,
+    ),
+    Operation(
+        "small",
+        "1 to 8 tokens (1 when tile is 1): a matrix-vector product.",
+        "linear",
+        (_X, *_WEIGHT, *_RESIDUAL, _BIAS),
+        _Y,
+        _SUMS,
+    ),
+    Operation(
+        "panels",
+        "Any weight, activations in and out as panels of T tokens.",
+        "linear_panels",
+        (Argument("x", "float32", "[panel][K][T]"), *_WEIGHT, *_RESIDUAL, _BIAS),
+        Argument("y", "float32", "[panel][N][T]"),
+        _SUMS,
+    ),
+    Operation(
+        "pack",
+        "Row-major activations to panels.",
+        "pack_panels",
+        (_X,),
+        Argument("panels", "float32", "[panel][K][T]"),
+        Tolerance(0),
+    ),
+    Operation(
+        "unpack",
+        "Panels to row-major activations.",
+        "unpack_panels",
+        (Argument("panels", "float32", "[panel][K][T]"),),
+        Argument("x", "float32", "[M, K]"),
+        Tolerance(0),
+    ),
+)
+
+
+def operation_of(arrays: KernelArrays, tokens: int) -> Operation:
+    """Return which operation `linear` runs for this weight and this many tokens."""
+    if tokens == 1 or (tokens <= SMALL_TOKENS and arrays.tile > 1):
+        name = "small"
+    elif arrays.tile > 1:
+        name = "tiles"
+    else:
+        name = "nm" if arrays.m else "rows"
+    return next(o for o in OPERATIONS if o.name == name)
+
+
+def activation_code(activation: str) -> int:
+    """Return the number the extension knows an activation by.
+
+    Raises
+    ------
+    ArgumentError
+        If there is no such activation.
+    """
+    for code, name in enumerate(ACTIVATIONS):
+        if name == activation:
+            return code
+    raise ArgumentError(f"there is no activation {activation!r}; it is one of {', '.join(ACTIVATIONS)}")
