@@ -1,0 +1,78 @@
+"""Expressions that pick weights: exact names, globs, regular expressions and class names."""
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
+
+from torch import nn
+
+from ..errors import TargetError
+from .weights import Weight
+
+__all__ = ["matches", "pick", "require_match"]
+
+
+def matches(expression: str, module_name: str, module: nn.Module, parameter_name: str = "") -> bool:
+    """Say whether an expression means a module, or its parameter.
+
+    ``re:...`` is a regular expression for the whole name; ``*``, ``?`` and ``[...]`` make a glob, in which ``*`` crosses dots;
+    anything else is an exact name or the name of the module's class or of one of its bases.
+    """
+    names = [module_name]
+    if parameter_name:
+        names.append(f"{module_name}.{parameter_name}" if module_name else parameter_name)
+    if expression.startswith("re:"):
+        regex = _compiled(expression)
+        return any(regex.fullmatch(name) for name in names)
+    if any(fnmatchcase(name, expression) for name in names) or expression in names:
+        return True
+    return any(base.__name__ == expression for base in type(module).__mro__)
+
+
+def pick(expressions: Iterable[str], weight: Weight) -> str | None:
+    """Return the first expression that means this weight, None if there is none."""
+    for expression in expressions:
+        if matches(expression, weight.module_name, weight.module, weight.parameter_name):
+            return expression
+    return None
+
+
+def require_match(expressions: Iterable[str], model: nn.Module, weights: Sequence[Weight], role: str) -> None:
+    """Raise `TargetError` for the first expression that means no weight (or, for ``ignore``, no module at all)."""
+    modules = dict(model.named_modules())
+    for expression in expressions:
+        if pick_any(expression, weights):
+            continue
+        found = [name for name, module in modules.items() if matches(expression, name, module)]
+        if found and role == "ignore":
+            continue
+        raise TargetError(_message(expression, role, found, modules, weights))
+
+
+def pick_any(expression: str, weights: Sequence[Weight]) -> bool:
+    """Say whether an expression means at least one of the weights."""
+    return any(pick([expression], weight) for weight in weights)
+
+
+def _message(
+    expression: str, role: str, found: Sequence[str], modules: Mapping[str, nn.Module], weights: Sequence[Weight]
+) -> str:
+    names = list(dict.fromkeys(weight.module_name for weight in weights))
+    inside = [name for name in names if name.startswith(f"{expression}.")]
+    if inside:
+        return f"{role} names {expression!r}, which has no weight of its own; for the {len(inside)} modules inside it write '{expression}.*'"
+    if found:
+        kind = type(modules[found[0]]).__name__
+        return f"{role} {expression!r} means {found[0]!r}, a {kind}, which has no weight that a pattern can take"
+    near = difflib.get_close_matches(expression.removeprefix("re:"), [*names, *modules], n=3, cutoff=0.4)
+    near = list(dict.fromkeys(near)) or names[:3]
+    hint = f"the nearest names are {', '.join(near)}" if near else "the model has no weight that can be pruned"
+    return f"{role} {expression!r} matches nothing in {type(modules['']).__name__}; {hint}"
+
+
+def _compiled(expression: str) -> re.Pattern[str]:
+    try:
+        return re.compile(expression.removeprefix("re:"))
+    except re.error as error:
+        raise TargetError(f"{expression!r} is not a regular expression: {error}") from None

@@ -1,0 +1,131 @@
+"""Which weights of a model can be pruned, how each is stored, and why the others cannot."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from ..patterns import Layout, matrix_shape
+
+__all__ = ["Weight", "prunable", "survey"]
+
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+_RECURRENT = re.compile(r"weight_(ih|hh)(_l\d+(_reverse)?)?")
+
+
+@dataclass(frozen=True, eq=False)
+class Weight:
+    """One weight of a model, and how to see it as a matrix.
+
+    Parameters
+    ----------
+    name
+        As in `named_parameters`: ``encoder.0.query.weight``.
+    module_name, module, parameter_name
+        Where it lives: ``encoder.0.query``, the module itself, ``weight``.
+    layout
+        How it is stored: see `tilewright.patterns.Layout`.
+    tensor
+        The parameter itself, not a copy.
+    reason
+        Why it cannot be pruned, as the end of a sentence that begins with its name; empty if it can.
+    """
+
+    name: str
+    module_name: str
+    module: nn.Module
+    parameter_name: str
+    layout: Layout
+    tensor: Tensor
+    reason: str = ""
+
+    @property
+    def matrix_shape(self) -> tuple[int, int]:
+        """``(N, K)``: outputs and inputs."""
+        return matrix_shape(tuple(self.tensor.shape), self.layout)
+
+
+def prunable(model: nn.Module) -> list[Weight]:
+    """Return every weight of a model that can carry a mask, in the order of `named_modules`.
+
+    These are the weights of Linear, Conv1d, Conv2d and Conv3d (grouped ones as they are stored), of Hugging Face's ``Conv1D``,
+    of RNN, LSTM and GRU and their cells, and of MultiheadAttention. Embeddings, transposed convolutions, weights shared
+    by several modules, computed weights (parametrizations), and tensors without floating-point values are left out.
+
+    Examples
+    --------
+    >>> [w.name for w in prunable(nn.Sequential(nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 2)))]
+    ['0.weight', '2.weight']
+    """
+    return [weight for weight in survey(model) if not weight.reason]
+
+
+def survey(model: nn.Module) -> list[Weight]:
+    """Return the weights of `prunable` and, with a reason, those that look like one but cannot be pruned."""
+    owners = _owners(model)
+    found = []
+    for module_name, module in model.named_modules():
+        for parameter_name, layout in _places(module):
+            name = f"{module_name}.{parameter_name}" if module_name else parameter_name
+            tensor = module._parameters.get(parameter_name)
+            if tensor is None:
+                tensor, reason = torch.empty(0, device="meta"), "it is not a parameter but computed when it is used"
+            else:
+                reason = _refusal(module, parameter_name, tensor) or _tie(owners[id(tensor)], name)
+            found.append(Weight(name, module_name, module, parameter_name, layout, tensor, reason))
+    return found
+
+
+def _places(module: nn.Module) -> Iterator[tuple[str, Layout]]:
+    """Yield (parameter name, layout) of the weights that a module of this class has."""
+    match module:
+        case nn.Linear():
+            yield "weight", "linear"
+        case nn.modules.conv._ConvNd():
+            yield "weight", "conv"
+        case nn.MultiheadAttention():
+            names = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
+            yield from ((name, "linear") for name in names if module._parameters.get(name) is not None)
+        case nn.RNNBase() | nn.RNNCellBase():
+            yield from ((name, "linear") for name in module._parameters if _RECURRENT.fullmatch(name))
+        # GPT-2's linear layer, told by its name and the length of its bias so that transformers need not be imported.
+        case nn.Module() if type(module).__name__ == "Conv1D" and hasattr(module, "nf"):
+            yield "weight", "transposed"
+
+
+def _refusal(module: nn.Module, name: str, tensor: Tensor) -> str:
+    if isinstance(module, _TRANSPOSED):
+        return "it belongs to a transposed convolution, whose outputs overlap: no pattern speaks of those"
+    if parametrize.is_parametrized(module, name):
+        return "it is computed by a parametrization; remove that first"
+    if nn.parameter.is_lazy(tensor):
+        return "it has no shape yet; run one batch through the model first"
+    if tensor.is_meta:
+        return "it is on the meta device and holds no values; load the weights first"
+    if tensor.dtype not in _DTYPES:
+        return f"it holds {tensor.dtype}, and only float32, float64, float16 and bfloat16 can be pruned"
+    if type(tensor) not in (nn.Parameter, Tensor):
+        return f"it is a {type(tensor).__name__}, and only plain tensors can be pruned"
+    mask = f"{name}_mask"
+    if hasattr(module, mask) and name not in module.__dict__.get("tilewright_patterns", ()):
+        return f"its module already has an attribute {mask} of its own"
+    return ""
+
+
+def _owners(model: nn.Module) -> dict[int, list[str]]:
+    """Return the names of every parameter, by identity; a tied one has several."""
+    owners: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        owners.setdefault(id(parameter), []).append(name)
+    return owners
+
+
+def _tie(names: list[str], name: str) -> str:
+    # A module registered under two names has two names for one use; only another module's use counts as a tie.
+    others = [other for other in names if other != name]
+    return f"it is the same parameter as {others[0]}, which a mask would prune along with it" if others else ""
