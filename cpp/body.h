@@ -3,7 +3,8 @@
 //
 // Words of a vector type V: V::T the register, V::lanes; zero, set (all lanes), load/store (no alignment needed),
 // load_part/store_part (first n < lanes lanes, nothing beyond is touched), fma(a, b, c) = a*b + c, add, mul, div,
-// at_least(low, a) and at_most(high, a) (NaN in `a` survives), transpose of lanes registers.
+// at_least(low, a) and at_most(high, a) (NaN in `a` survives), saturate(x, limit, a): a, but 1 where x >= limit and -1 where
+// x <= -limit; transpose of lanes registers.
 //
 // Only the compiler's own headers are used here: a function template of the standard library compiled with this
 // file's -m flags could be the copy the linker keeps for the whole extension, and would crash an older CPU.

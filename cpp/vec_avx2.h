@@ -20,6 +20,10 @@ struct Avx2 {
   // The instruction returns its second operand when either is NaN, so NaN in `a` survives.
   static T at_least(T low, T a) { return _mm256_max_ps(low, a); }
   static T at_most(T high, T a) { return _mm256_min_ps(high, a); }
+  static T saturate(T x, float limit, T a) {
+    a = _mm256_blendv_ps(a, set(1.0f), _mm256_cmp_ps(x, set(limit), _CMP_GE_OQ));
+    return _mm256_blendv_ps(a, set(-1.0f), _mm256_cmp_ps(x, set(-limit), _CMP_LE_OQ));
+  }
   static void transpose(T (&r)[8]) {
     T s[8], t[8];
     for (int i = 0; i < 8; i += 2) {

@@ -18,6 +18,10 @@ struct Avx512 {
   // The instruction returns its second operand when either is NaN, so NaN in `a` survives.
   static T at_least(T low, T a) { return _mm512_max_ps(low, a); }
   static T at_most(T high, T a) { return _mm512_min_ps(high, a); }
+  static T saturate(T x, float limit, T a) {
+    a = _mm512_mask_mov_ps(a, _mm512_cmp_ps_mask(x, set(limit), _CMP_GE_OQ), set(1.0f));
+    return _mm512_mask_mov_ps(a, _mm512_cmp_ps_mask(x, set(-limit), _CMP_LE_OQ), set(-1.0f));
+  }
   // Four rounds of 16 shuffles: 32-bit pairs, 64-bit pairs, then 128-bit blocks twice.
   static void transpose(T (&r)[16]) {
     T s[16], t[16];

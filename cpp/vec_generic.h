@@ -24,6 +24,10 @@ struct Ext4 {
   static T div(T a, T b) { return a / b; }
   static T at_least(T low, T a) { return a < low ? low : a; }
   static T at_most(T high, T a) { return a > high ? high : a; }
+  static T saturate(T x, float limit, T a) {
+    a = x >= set(limit) ? set(1.0f) : a;
+    return x <= set(-limit) ? set(-1.0f) : a;
+  }
   static void transpose(T (&r)[4]) {
     float m[4][4];
     for (int i = 0; i < 4; ++i)

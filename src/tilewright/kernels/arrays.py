@@ -74,14 +74,11 @@ class KernelArrays:
             values, columns, pointers = _positions_as_rows(packed, packed.pattern, values)
             tile = 1
         n, m = _groups(packed, columns, pointers)
-        found = cls(N, K, tile, values, columns, pointers, packed.rows, n, m)
+        rest: tuple[NDArray[Any], ...] = ()
         if packed.residual is not None:
             residual = packed.residual
-            found = cls(
-                **{**_fields(found), "residual_values": _float32(residual.values, packed.dtype)},
-                residual_columns=residual.columns,
-                residual_pointers=residual.pointers,
-            )
+            rest = (_float32(residual.values, packed.dtype), residual.columns, residual.pointers)
+        found = cls(N, K, tile, values, columns, pointers, packed.rows, n, m, *rest)
         found.validate()
         return found
 

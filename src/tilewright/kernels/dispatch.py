@@ -4,6 +4,7 @@ import os
 import threading
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from typing import Any
 
 from ..errors import NotSupportedError
@@ -39,10 +40,9 @@ class Implementation:
 def native() -> Any:
     """Return the compiled extension, or None where it was not built."""
     try:
-        from . import _native
+        return import_module("tilewright.kernels._native")
     except ImportError:
         return None
-    return _native
 
 
 @cache
