@@ -109,7 +109,7 @@ def raw_tensor(value: object, name: str) -> RawTensor:
     try:
         if isinstance(value, RawTensor):
             return value
-        if isinstance(value, np.ndarray):
+        if isinstance(value, np.ndarray | np.generic):
             dtype = _NAMES.get(value.dtype.newbyteorder("<"))
             if dtype is None:
                 raise FormatError(f"a file cannot hold NumPy's {value.dtype}; convert it, or pass (type, shape, bytes)")
