@@ -1,0 +1,25 @@
+"""Running sparse models: layers that keep their weights packed, `save` and `load`, and the reasons for what runs how.
+
+`SparseLinear` is the layer; `load` gives the user's own model class with such layers inside, `load_` does it to a module you
+built; `explain` says what runs sparse and why, `verify` whether every pattern holds.
+"""
+
+from .choice import Choice, choose, kernel_in_use
+from .inspect import explain, verify
+from .install import sparse_layers
+from .load import load, load_
+from .modules import SparseLinear
+from .save import save
+
+__all__ = [
+    "Choice",
+    "SparseLinear",
+    "choose",
+    "explain",
+    "kernel_in_use",
+    "load",
+    "load_",
+    "save",
+    "sparse_layers",
+    "verify",
+]

@@ -1,0 +1,213 @@
+"""Never slower: each sparse layer is measured against its dense twin, and the faster one runs.
+
+A measurement depends on the processor, the library versions, the thread count, the weight's shape, pattern and density, not on its
+values, so it is made once and kept in a file under ``$TILEWRIGHT_CACHE`` (``~/.cache/tilewright`` unless told).
+"""
+
+import json
+import os
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from ..kernels import implementations
+from .install import REASON, set_submodule, sparse_layers
+from .modules import SparseLinear
+
+__all__ = ["Choice", "choose", "kernel_in_use", "settle_"]
+
+_TOKENS = (1, 128)
+"""Where a layer must win when the caller does not say how many tokens a call carries: one, and a sentence or two."""
+
+_ROUNDS = 5
+_BUDGET = 0.02
+"""Rounds of dense and sparse in turn, and seconds after which a measurement stops early (at two rounds)."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was measured for one layer.
+
+    Parameters
+    ----------
+    sparse
+        True if the packed form runs.
+    ratios
+        Dense time over sparse time by number of tokens: above 1 the packed form is faster.
+    kernel
+        Implementation that ran.
+    threads
+        Threads it ran with.
+    """
+
+    sparse: bool
+    ratios: dict[int, float]
+    kernel: str
+    threads: int
+
+    @property
+    def reason(self) -> str:
+        """One phrase for the user."""
+        measured = ", ".join(f"{ratio:.2f}x dense at {n} token{'s' * (n > 1)}" for n, ratio in self.ratios.items())
+        return f"{'sparse' if self.sparse else 'dense'}: measured {measured} ({self.threads} thread{'s' * (self.threads > 1)})"
+
+
+def settle_(model: nn.Module, tokens: int | None = None) -> dict[str, Choice]:
+    """Measure every sparse layer of a model (or look it up) and make those dense that would be slower; in place."""
+    cache = _Cache()
+    made = {}
+    for name, layer in sparse_layers(model).items():
+        choice = choose(layer, tokens, cache)
+        made[name] = choice
+        keep: nn.Module = layer if choice.sparse else _dense_twin(layer)
+        setattr(keep, REASON, choice.reason)
+        if not choice.sparse:
+            set_submodule(model, name, keep)
+    cache.write()
+    return made
+
+
+def choose(layer: SparseLinear, tokens: int | None = None, cache: "_Cache | None" = None) -> Choice:
+    """Return whether a layer should run sparse here; measured, or from the cache."""
+    kept = cache if cache is not None else _Cache()
+    counts = _TOKENS if tokens is None else (tokens,)
+    key = _key(layer, counts)
+    choice = kept.get(key)
+    if choice is None:
+        choice = _measure(layer, counts)
+        kept.put(key, choice)
+        if cache is None:
+            kept.write()
+    return choice
+
+
+def _measure(layer: SparseLinear, counts: tuple[int, ...]) -> Choice:
+    ratios = {}
+    dense = layer.dense()
+    plain = SparseLinear(layer.packed(), layer.bias)
+    generator = torch.Generator().manual_seed(0)
+    with torch.inference_mode():
+        for count in counts:
+            x = torch.randn(count, layer.in_features, generator=generator)
+            ratios[count] = _ratio(dense, plain, x)
+    return Choice(min(ratios.values()) >= 1.0, ratios, kernel_in_use(), torch.get_num_threads())
+
+
+def _ratio(dense: nn.Module, sparse: nn.Module, x: torch.Tensor) -> float:
+    """Return dense time over sparse time, both the best of alternating rounds: noise only ever adds time."""
+    for module in (dense, sparse):
+        module(x)
+    loops = max(1, int(2e-4 / max(_seconds(sparse, x, 1), 1e-7)))
+    best = [float("inf"), float("inf")]
+    start = time.perf_counter()
+    for turn in range(_ROUNDS):
+        best = [min(b, _seconds(module, x, loops)) for b, module in zip(best, (dense, sparse), strict=True)]
+        if turn >= 1 and time.perf_counter() - start > _BUDGET:
+            break
+    return best[0] / best[1]
+
+
+def _seconds(module: nn.Module, x: torch.Tensor, loops: int) -> float:
+    start = time.perf_counter()
+    for _ in range(loops):
+        functional.linear(x, module.weight, module.bias) if isinstance(module, nn.Linear) else module(x)
+    return (time.perf_counter() - start) / loops
+
+
+def _dense_twin(layer: SparseLinear) -> nn.Module:
+    """Return the dense form of a layer, its fused activation included."""
+    acts: dict[str, nn.Module] = {
+        "relu": nn.ReLU(),
+        "gelu": nn.GELU(),
+        "gelu_tanh": nn.GELU("tanh"),
+        "silu": nn.SiLU(),
+        "tanh": nn.Tanh(),
+    }
+    dense = layer.dense()
+    return dense if layer.activation == "none" else nn.Sequential(dense, acts[layer.activation])
+
+
+def kernel_in_use() -> str:
+    """Return the implementation that runs where none is asked for by name."""
+    forced = os.environ.get("TILEWRIGHT_KERNEL")
+    return forced or next(found.name for found in implementations() if found.available)
+
+
+def _key(layer: SparseLinear, counts: tuple[int, ...]) -> str:
+    from .. import __version__
+
+    parts = (
+        _processor(),
+        f"torch {torch.__version__}",
+        f"tilewright {__version__}",
+        kernel_in_use(),
+        f"{torch.get_num_threads()} threads",
+        f"{layer.out_features}x{layer.in_features}",
+        layer.pattern,
+        f"{layer.values.numel() / (layer.out_features * layer.in_features):.3f}",
+        "tokens " + ",".join(map(str, counts)),
+    )
+    return " | ".join(parts)
+
+
+def _processor() -> str:
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        import platform
+
+        return platform.processor() or platform.machine()
+    return next(
+        (line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name")), "unknown"
+    )
+
+
+class _Cache:
+    """The file of earlier choices; a missing or broken one counts as empty, and one that cannot be written is done without."""
+
+    def __init__(self) -> None:
+        home = (
+            os.environ.get("TILEWRIGHT_CACHE")
+            or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tilewright"
+        )
+        self._path = Path(home) / "choices.json"
+        self._changed = False
+        try:
+            body = json.loads(self._path.read_text())
+            self._entries: dict[str, Any] = body if isinstance(body, dict) else {}
+        except (OSError, ValueError):
+            self._entries = {}
+
+    def get(self, key: str) -> Choice | None:
+        """Return the stored choice, or None if there is none that can be read."""
+        entry = self._entries.get(key)
+        try:
+            assert isinstance(entry, dict)
+            ratios = {int(n): float(r) for n, r in entry["ratios"].items()}
+            return Choice(bool(entry["sparse"]), ratios, str(entry["kernel"]), int(entry["threads"]))
+        except (AssertionError, TypeError, KeyError, ValueError, AttributeError):
+            return None
+
+    def put(self, key: str, choice: Choice) -> None:
+        """Remember a choice until `write`."""
+        self._entries[key] = asdict(choice)
+        self._changed = True
+
+    def write(self) -> None:
+        """Store what is new, atomically."""
+        if not self._changed:
+            return
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile("w", dir=self._path.parent, suffix=".tmp", delete=False) as file:
+                json.dump(self._entries, file, indent=1)
+            Path(file.name).replace(self._path)
+            self._changed = False
+        except OSError:
+            return  # a cache only saves time

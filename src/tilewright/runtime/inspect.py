@@ -1,0 +1,194 @@
+"""`verify` and `explain`: what a model or a checkpoint holds, whether it is right, and what runs how."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from ..errors import ArgumentError, FormatError
+from ..formats import is_checkpoint, read_checkpoint
+from ..patterns import Pattern, as_matrix, parse, verify_mask
+from ..pruning import masks_of, patterns_of, prunable
+from ..report import Report
+from .choice import choose, kernel_in_use
+from .install import REASON, has_kernel, sparse_layers
+from .modules import SparseLinear
+from .tensors import value_array
+
+__all__ = ["explain", "verify"]
+
+
+def verify(
+    model_or_path: nn.Module | str | os.PathLike[str], pattern: Pattern | str | None = None, *, exact: bool = False
+) -> Report:
+    """Say for every pruned weight whether its pattern holds, and where it first fails.
+
+    Parameters
+    ----------
+    model_or_path
+        A model pruned by `sparsify_` or loaded by `load`; a checkpoint written by `save`; or any folder of safetensors with zeros
+        in dense tensors, such as another tool left, which needs `pattern`.
+    pattern
+        What every weight with two or more dimensions (embeddings aside) is held against, instead of the patterns on record.
+    exact
+        Ask that each group keeps exactly what the pattern allows, not at most.
+
+    Returns
+    -------
+    Report
+        A row a weight: pattern, shape, density, sparsity, holds, and a finding. ``ok`` is False if any fails.
+
+    Raises
+    ------
+    ArgumentError
+        If there is nothing to verify: no pattern on record and none given.
+    FormatError
+        If the path is no readable checkpoint.
+
+    Examples
+    --------
+    >>> import torch, tilewright
+    >>> model = torch.nn.Sequential(torch.nn.Linear(8, 4))
+    >>> _ = tilewright.sparsify_(model, "2:4")
+    >>> verify(model).ok
+    True
+    """
+    wanted = parse(pattern) if isinstance(pattern, str) else pattern
+    found = (
+        _model_masks(model_or_path, wanted)
+        if isinstance(model_or_path, nn.Module)
+        else _path_masks(Path(model_or_path), wanted)
+    )
+    rows = []
+    kept = total = 0
+    for name, rule, mask in found:
+        verdict = verify_mask(rule, mask, exact=exact, check_density=False)
+        kept, total = kept + int(np.count_nonzero(mask)), total + mask.size
+        density = float(np.count_nonzero(mask)) / mask.size
+        shape = "x".join(map(str, mask.shape))
+        finding = verdict.message if not verdict else "every element pruned" if not density else ""
+        rows.append(
+            {"layer": name, "pattern": str(rule), "shape": shape, "density": density, "sparsity": 1 - density}
+            | {"holds": bool(verdict) and density > 0, "finding": finding}
+        )
+    if not rows:
+        raise ArgumentError(
+            "there is nothing to verify: no weight of this model has a pattern on record; prune it first, or say which pattern to "
+            "look for (pattern='2:4', or --pattern on the command line)"
+        )
+    bad = sum(not row["holds"] for row in rows)
+    summary = {"weights": len(rows), "density": kept / total, "sparsity": 1 - kept / total, "violations": bad}
+    return Report("verify", tuple(rows), summary, ok=bad == 0)
+
+
+def explain(model_or_path: nn.Module | str | os.PathLike[str], *, tokens: int | None = None) -> Report:
+    """Say for every prunable layer how it runs here, sparse or dense, with which kernel, and why.
+
+    Parameters
+    ----------
+    model_or_path
+        A model from `load`, or a checkpoint, which is loaded for the purpose.
+    tokens
+        As for `load`; only used when a path is given or a layer was not measured before.
+
+    Returns
+    -------
+    Report
+        A row a layer: pattern, shape, density, how it runs, kernel, reason.
+    """
+    from .load import load
+
+    model = model_or_path if isinstance(model_or_path, nn.Module) else load(model_or_path, tokens=tokens)
+    rows = []
+    for name, module in model.named_modules():
+        if isinstance(module, SparseLinear):
+            packed = module.packed()
+            reason = getattr(module, REASON, None) or f"sparse as asked; {choose(module, tokens).reason}"
+            rows.append(_row(name, module.pattern, packed.shape, packed.density, "sparse", kernel_in_use(), reason))
+        else:
+            rows += _dense_rows(name, module)
+    sparse = sum(row["runs"] == "sparse" for row in rows)
+    return Report("explain", tuple(rows), {"layers": len(rows), "sparse": sparse, "dense": len(rows) - sparse})
+
+
+def _row(
+    name: str, pattern: str, shape: tuple[int, ...], density: float, runs: str, kernel: str, reason: str
+) -> dict[str, object]:
+    size = "x".join(map(str, shape))
+    return {
+        "layer": name,
+        "pattern": pattern,
+        "shape": size,
+        "density": density,
+        "runs": runs,
+        "kernel": kernel,
+        "reason": reason,
+    }
+
+
+def _dense_rows(name: str, module: nn.Module) -> Iterator[dict[str, object]]:
+    """Rows for the prunable weights that a module itself holds dense."""
+    patterns = patterns_of(module)
+    for weight in prunable(module):
+        if "." in weight.name:
+            continue
+        density = float((weight.tensor != 0).float().mean())
+        pattern = str(patterns[weight.name]) if weight.name in patterns else ""
+        reason = getattr(module, REASON, None)
+        if reason is None and pattern:
+            reason = "masked for training; save and load it to run sparse"
+        elif reason is None:
+            reason = (
+                "not pruned"
+                if has_kernel(module, "weight", weight.layout)
+                else f"not pruned; {type(module).__name__} has no sparse kernel"
+            )
+        yield _row(name or weight.name, pattern, weight.tensor.shape, density, "dense", "torch", reason)
+
+
+def _model_masks(model: nn.Module, wanted: Pattern | None) -> Iterator[tuple[str, Pattern, NDArray[np.bool_]]]:
+    masks, patterns = masks_of(model), patterns_of(model)
+    for weight in prunable(model):
+        rule = wanted or patterns.get(weight.name)
+        if rule is None:
+            continue
+        nonzero = as_matrix((weight.tensor.detach() != 0).cpu().numpy(), weight.layout)
+        mask = masks.get(weight.name)
+        # The stored mask, and anything outside it that came back to life.
+        yield weight.name, rule, nonzero if mask is None else nonzero | as_matrix(mask.cpu().numpy(), weight.layout)
+    for name, layer in sparse_layers(model).items():
+        packed = layer.packed()
+        yield f"{name}.weight", wanted or packed.pattern, packed.mask()
+
+
+def _path_masks(path: Path, wanted: Pattern | None) -> Iterator[tuple[str, Pattern, NDArray[np.bool_]]]:
+    if is_checkpoint(path):
+        for name, weight in read_checkpoint(path).weights.items():
+            yield name, wanted or weight.packed.pattern, weight.packed.mask()
+    elif wanted is not None:
+        yield from _dense_masks(path, wanted)
+    elif not path.is_dir():
+        raise FormatError(f"{path} does not exist or is no folder; name the folder of a model")
+
+
+def _dense_masks(path: Path, wanted: Pattern) -> Iterator[tuple[str, Pattern, NDArray[np.bool_]]]:
+    """Masks of the weights of an ordinary safetensors folder: what is not zero; embeddings are no products and left out."""
+    from safetensors import SafetensorError, safe_open
+
+    files = sorted(path.glob("*.safetensors"))
+    if not files:
+        raise FormatError(f"{path} holds no safetensors file; name the folder of a model")
+    for file in files:
+        try:
+            with safe_open(str(file), framework="pt") as tensors:
+                for name in tensors.keys():  # noqa: SIM118 (not a mapping)
+                    tensor: Any = tensors.get_tensor(name)
+                    if tensor.ndim >= 2 and tensor.is_floating_point() and "embed" not in name.lower():
+                        dense = value_array(tensor.float())[0] != 0
+                        yield name, wanted, as_matrix(dense, "linear" if tensor.ndim == 2 else "conv")
+        except SafetensorError as error:
+            raise FormatError(f"{file} is no readable safetensors file: {error}; fetch or write it again") from None

@@ -1,0 +1,176 @@
+"""`load` and `load_`: a checkpoint back into a model that runs, its weights packed all the way."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..errors import FormatError, NotSupportedError
+from ..formats import Checkpoint, is_checkpoint, read_checkpoint
+from .choice import settle_
+from .fuse import fuse_activations_
+from .install import attach_weight
+from .tensors import tensor_of
+
+__all__ = ["load", "load_"]
+
+
+def load(path: str | os.PathLike[str], *, tokens: int | None = None, measure: bool = True, **options: Any) -> Any:
+    """Return the model of a checkpoint as the class it was saved from, with sparse layers inside.
+
+    Weights go from the file to the kernels without ever being expanded. Then each layer is measured once against its dense twin
+    on this machine (cached), and one that would be slower runs dense; `explain` gives the reason for each.
+
+    Parameters
+    ----------
+    path
+        Directory written by `save`: a ``transformers`` model or a ``SentenceTransformer``.
+    tokens
+        Tokens a call will usually carry (batch times length). Unless told, a layer must win at 1 and at 128 to run sparse.
+    measure
+        Switch the measuring off to run every packed layer sparse.
+    options
+        Passed on to ``from_pretrained`` or to ``SentenceTransformer``.
+
+    Raises
+    ------
+    FormatError
+        If the directory is no checkpoint, or a damaged one.
+    NotSupportedError
+        If the model's library is not installed, or the checkpoint is of a plain module: build it and call `load_`.
+
+    Examples
+    --------
+    >>> load("no/such/folder")
+    Traceback (most recent call last):
+    tilewright.errors.FormatError: no/such/folder does not exist; a checkpoint is a directory with config.json and ...
+    """
+    folder = Path(path)
+    if not is_checkpoint(folder):
+        read_checkpoint(folder)  # raises, with the reason
+    model = (
+        _sentence_transformer(folder, options)
+        if (folder / "modules.json").is_file()
+        else _transformers(folder, options)
+    )
+    return _finished(model, tokens, measure)
+
+
+def load_(
+    module: nn.Module, path: str | os.PathLike[str], *, tokens: int | None = None, measure: bool = True
+) -> nn.Module:
+    """Load a checkpoint into a module you built; linear layers that were packed become `SparseLinear`, in place.
+
+    Parameters
+    ----------
+    module
+        Same architecture as the one saved; its values do not matter (build it on the ``meta`` device to save memory).
+    path, tokens, measure
+        As for `load`.
+
+    Returns
+    -------
+    torch.nn.Module
+        The same module, or its replacement if the module is itself a packed linear layer.
+
+    Raises
+    ------
+    FormatError
+        If the checkpoint is damaged or does not fit the module. Names and shapes are checked before anything is changed.
+    """
+    checkpoint = read_checkpoint(path)
+    _check_fit(module, checkpoint, Path(path))
+    root = nn.Sequential()
+    root.add_module("root", module)
+    dense = {f"root.{name}": tensor_of(raw) for name, raw in checkpoint.dense.items()}
+    root.load_state_dict(dense, strict=False, assign=any(p.is_meta for p in module.parameters()))
+    for name, weight in checkpoint.weights.items():
+        attach_weight(root, f"root.{name}", weight)
+    loaded: nn.Module = _finished(root, tokens, measure).get_submodule("root")
+    return loaded
+
+
+def _check_fit(module: nn.Module, checkpoint: Checkpoint, path: Path) -> None:
+    state = module.state_dict()
+    aliases: dict[tuple[int, torch.Size], list[str]] = {}
+    for name, tensor in state.items():
+        aliases.setdefault((tensor.data_ptr(), tensor.shape), []).append(name)
+    given = {name: raw.shape for name, raw in checkpoint.dense.items()}
+    given |= {name: tuple(weight.original_shape) for name, weight in checkpoint.weights.items()}
+    covered = {twin for name in given if name in state for twin in _twins(name, state, aliases)}
+    missing = [name for name in state if name not in covered]
+    unknown = [name for name in given if name not in state]
+    if missing or unknown:
+        raise FormatError(
+            f"{path} does not fit this {type(module).__name__}: "
+            + "; ".join(
+                f"{len(names)} {what}, first {names[0]}"
+                for names, what in (
+                    (missing, "tensors are missing in the checkpoint"),
+                    (unknown, "tensors are unknown to the module"),
+                )
+                if names
+            )
+            + ". Build the module the checkpoint was saved from"
+        )
+    for name, shape in given.items():
+        if tuple(state[name].shape) != tuple(shape):
+            raise FormatError(
+                f"{path} holds {name} with shape {list(shape)}, and the module's has {list(state[name].shape)}"
+            )
+
+
+def _twins(name: str, state: dict[str, torch.Tensor], aliases: dict[tuple[int, torch.Size], list[str]]) -> list[str]:
+    """Return all names under which a tensor stands in the module: tied ones are stored once."""
+    tensor = state[name]
+    return [name] if tensor.is_meta or not tensor.numel() else aliases[tensor.data_ptr(), tensor.shape]
+
+
+def _finished(model: Any, tokens: int | None, measure: bool) -> Any:
+    fuse_activations_(model)
+    if measure:
+        settle_(model, tokens)
+    return model
+
+
+def _sentence_transformer(folder: Path, options: dict[str, Any]) -> Any:
+    try:
+        from sentence_transformers import SentenceTransformer
+    except ImportError:
+        raise NotSupportedError(
+            f"{folder} is a SentenceTransformer; install the package sentence-transformers to load it"
+        ) from None
+    from .hub import register
+
+    register()
+    return SentenceTransformer(str(folder), **{"device": "cpu", "local_files_only": True, **options})
+
+
+def _transformers(folder: Path, options: dict[str, Any]) -> Any:
+    names = read_config(folder).get("architectures") or ["?"]
+    try:
+        import transformers
+    except ImportError:
+        raise NotSupportedError(
+            f"{folder} is a {names[0]}; install tilewright[hf] to load it, or build the module and call load_"
+        ) from None
+    from .hub import register
+
+    cls = getattr(transformers, str(names[0]), None)
+    if cls is None or not hasattr(cls, "from_pretrained"):
+        raise NotSupportedError(
+            f"{folder} was saved from a {names[0]}, which is no class of transformers; build the module yourself and call "
+            "tilewright.load_(module, path)"
+        )
+    register()
+    return cls.from_pretrained(str(folder), **{"local_files_only": True, **options})
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Return the ``config.json`` of a checkpoint that was recognised as one."""
+    import json
+
+    body: dict[str, Any] = json.loads((folder / "config.json").read_bytes())
+    return body

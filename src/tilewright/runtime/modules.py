@@ -1,0 +1,151 @@
+"""`SparseLinear`: the drop-in for `torch.nn.Linear` that keeps its weight packed."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..errors import ArgumentError, FormatError
+from ..formats import Packed, ValueType, pack
+from ..kernels import ACTIVATIONS
+from ..patterns import Layout
+from .op import run, sparse_linear
+from .tensors import ARRAYS, arrays_of, packed_of
+
+__all__ = ["SparseLinear"]
+
+
+class SparseLinear(nn.Module):
+    """A linear layer whose weight ``[N, K]`` stays compressed: ``activation(x @ w.T + bias)``.
+
+    Takes float32 ``[..., K]`` on the CPU and returns ``[..., N]``. For inference: it has no gradient. Threads are those of
+    ``torch.get_num_threads()``.
+
+    Parameters
+    ----------
+    packed
+        The weight.
+    bias
+        float32 ``[N]`` or None.
+    activation
+        Applied in the same pass: ``none``, ``relu``, ``gelu``, ``gelu_tanh``, ``silu``, ``tanh``.
+    layout
+        How the weight stood in the module it came from: ``linear``, or ``transposed`` for Hugging Face's ``Conv1D``. Only
+        matters when it is written back.
+
+    Raises
+    ------
+    ArgumentError
+        If bias or activation do not fit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tilewright import NM
+    >>> from tilewright.formats import pack
+    >>> layer = SparseLinear(pack(np.array([[0, 1, 2, 0]], dtype=np.float32), NM(2, 4)), None)
+    >>> layer(torch.tensor([[1.0, 10.0, 100.0, 1000.0]]))
+    tensor([[210.]])
+    """
+
+    values: torch.Tensor
+    columns: torch.Tensor
+    pointers: torch.Tensor
+    rows: torch.Tensor | None
+    positions: torch.Tensor | None
+    residual_values: torch.Tensor | None
+    residual_columns: torch.Tensor | None
+    residual_pointers: torch.Tensor | None
+    bias: nn.Parameter | None
+
+    def __init__(
+        self, packed: Packed, bias: torch.Tensor | None = None, activation: str = "none", layout: Layout = "linear"
+    ) -> None:
+        super().__init__()
+        self.out_features, self.in_features = packed.shape
+        self.pattern = str(packed.pattern)
+        self.tile = packed.tile
+        self.layout: Layout = layout
+        self.stored_dtype: ValueType = packed.dtype
+        self.activation = activation
+        if activation not in ACTIVATIONS:
+            raise ArgumentError(f"activation is {activation!r}, and a sparse linear layer has {', '.join(ACTIVATIONS)}")
+        if bias is not None and (tuple(bias.shape) != (self.out_features,) or not bias.is_floating_point()):
+            raise ArgumentError(
+                f"bias must be a float tensor of {self.out_features} entries, and has shape {list(bias.shape)}"
+            )
+        arrays = arrays_of(packed)
+        for name in ARRAYS:
+            self.register_buffer(name, arrays.get(name))
+        value = None if bias is None else nn.Parameter(bias.detach().float().clone(), requires_grad=False)
+        self.register_parameter("bias", value)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return ``activation(x @ w.T + bias)`` ``[..., N]`` for x ``[..., K]``."""
+        tensors = [self._buffers[name] for name in ARRAYS]
+        bias = self._parameters["bias"]
+        arguments = (self.pattern, self.out_features, self.in_features, self.tile, self.activation)
+        if (
+            torch.compiler.is_compiling()
+            or type(x) is not torch.Tensor
+            or (x.requires_grad and torch.is_grad_enabled())
+        ):
+            y: torch.Tensor = sparse_linear(x, *tensors, bias, *arguments)
+            return y
+        # The operator's own body: the same work without the dispatcher, which would cost as much as a small layer.
+        if x.dtype != torch.float32 and torch.is_autocast_enabled("cpu"):
+            x = x.float()
+        return run(x, *tensors, bias, *arguments)
+
+    def packed(self) -> Packed:
+        """Return the weight, sharing the module's memory; widened values return to the type they were stored in."""
+        wide = packed_of({name: getattr(self, name) for name in ARRAYS}, self.pattern, *self.shape, self.tile)
+        if self.stored_dtype == "float32":
+            return wide
+        from .tensors import value_array
+
+        dense, dtype = value_array(torch.from_numpy(wide.unpack()).to(getattr(torch, self.stored_dtype)))
+        return pack(dense, wide.pattern, wide.mask(), dtype=dtype)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """``(N, K)``."""
+        return self.out_features, self.in_features
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held by the weight and the bias."""
+        return sum(t.numel() * t.element_size() for t in (*self.buffers(), *self.parameters()))
+
+    def dense(self) -> nn.Linear:
+        """Return an ordinary `torch.nn.Linear` with the same weight, zeros included; the activation is not part of it."""
+        with torch.device("meta"):
+            layer = nn.Linear(self.in_features, self.out_features, bias=self.bias is not None)
+        wide = packed_of({name: getattr(self, name) for name in ARRAYS}, self.pattern, *self.shape, self.tile)
+        layer.weight = nn.Parameter(torch.from_numpy(wide.unpack()), requires_grad=False)
+        if self.bias is not None:
+            layer.bias = nn.Parameter(self.bias.detach().clone(), requires_grad=False)
+        return layer
+
+    def extra_repr(self) -> str:
+        """Return the line that `print` shows."""
+        density = (self.values.numel() + _size(self.residual_values)) / (self.out_features * self.in_features)
+        act = "" if self.activation == "none" else f", activation={self.activation}"
+        return f"in_features={self.in_features}, out_features={self.out_features}, pattern={self.pattern}, density={density:.3f}{act}"
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
+        """Take arrays of other lengths too (another mask of the same pattern), and check them before they are used."""
+        given = {name: state_dict.get(prefix + name) for name in ARRAYS}
+        if given["values"] is not None:
+            try:
+                packed_of(given, self.pattern, *self.shape, self.tile)
+            except FormatError as error:
+                raise FormatError(f"{prefix.rstrip('.') or 'the layer'} cannot load this state: {error}") from None
+            for name, tensor in given.items():
+                self.register_buffer(name, None if tensor is None else torch.empty_like(tensor))
+        super()._load_from_state_dict(state_dict, prefix, *args)  # type: ignore[no-untyped-call]
+
+
+def _size(tensor: torch.Tensor | None) -> int:
+    return 0 if tensor is None else tensor.numel()

@@ -1,0 +1,118 @@
+"""The torch operator ``tilewright::sparse_linear``: the CPU kernels, seen by torch.compile and torch.export.
+
+Internal: modules call it. Its index tensors are checked in full when they are first seen, so that a caller with other
+tensors gets an error and not a crash.
+"""
+
+from typing import Any
+
+import torch
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from ..errors import ArgumentError, NotSupportedError
+from ..kernels import KernelArrays, linear_arrays
+from .tensors import ARRAYS, packed_of
+
+__all__ = ["run", "sparse_linear"]
+
+_LIBRARY: Any = torch.library.Library("tilewright", "DEF")  # type: ignore[no-untyped-call]  # as torch ships it
+_LIBRARY.define(
+    "sparse_linear(Tensor x, Tensor values, Tensor columns, Tensor pointers, Tensor? rows, Tensor? positions, "
+    "Tensor? residual_values, Tensor? residual_columns, Tensor? residual_pointers, Tensor? bias, "
+    "str pattern, int outputs, int inputs, int tile, str activation) -> Tensor",
+    tags=(torch.Tag.pt2_compliant_tag, torch.Tag.needs_fixed_stride_order),
+)
+
+_Optional = torch.Tensor | None
+_seen: Any = WeakTensorKeyDictionary()
+
+
+def _prepare(tensors: tuple[_Optional, ...], pattern: str, outputs: int, inputs: int, tile: int) -> KernelArrays:
+    """Return the kernel arrays behind these tensors, validated once for as long as they live unchanged."""
+    values = tensors[0]
+    assert values is not None
+    key = (*map(_identity, tensors), pattern, outputs, inputs, tile)
+    known = _seen.get(values)
+    if known is not None and known[0] == key:
+        arrays: KernelArrays = known[1]
+        return arrays
+    packed = packed_of(dict(zip(ARRAYS, tensors, strict=True)), pattern, outputs, inputs, tile)
+    arrays = KernelArrays.of(packed)
+    _seen[values] = (key, arrays)
+    return arrays
+
+
+def _identity(tensor: _Optional) -> tuple[int, int, int] | None:
+    """Tell a tensor from any other, and from itself after a write (inference tensors do not count their writes)."""
+    if tensor is None:
+        return None
+    return tensor.data_ptr(), tensor.numel(), 0 if tensor.is_inference() else tensor._version
+
+
+def run(
+    x: torch.Tensor,
+    values: torch.Tensor,
+    columns: torch.Tensor,
+    pointers: torch.Tensor,
+    rows: _Optional,
+    positions: _Optional,
+    residual_values: _Optional,
+    residual_columns: _Optional,
+    residual_pointers: _Optional,
+    bias: _Optional,
+    pattern: str,
+    outputs: int,
+    inputs: int,
+    tile: int,
+    activation: str,
+) -> torch.Tensor:
+    """Compute the operator on the CPU; arguments as in its schema."""
+    tensors = (values, columns, pointers, rows, positions, residual_values, residual_columns, residual_pointers)
+    arrays = _prepare(tensors, pattern, outputs, inputs, tile)
+    _check(x, inputs)
+    out = torch.empty((*x.shape[:-1], outputs), dtype=torch.float32)
+    rows = x.numel() // inputs
+    linear_arrays(
+        x.detach().contiguous().numpy().reshape(rows, inputs),
+        arrays,
+        None if bias is None else bias.detach().numpy(),
+        activation,  # type: ignore[arg-type]  # the kernels name the activations they have when they refuse one
+        threads=torch.get_num_threads(),
+        out=out.numpy().reshape(rows, outputs),
+    )
+    return out
+
+
+def _check(x: torch.Tensor, inputs: int) -> None:
+    if x.dtype != torch.float32:
+        raise ArgumentError(
+            f"a sparse linear layer on the CPU takes float32, and got {x.dtype}; convert x with .float()"
+        )
+    if x.ndim == 0 or x.shape[-1] != inputs:
+        raise ArgumentError(f"the last dimension must be the layer's {inputs} inputs, and x has shape {list(x.shape)}")
+
+
+def _fake(x: torch.Tensor, *rest: object) -> torch.Tensor:
+    *_, outputs, inputs, _tile, _activation = rest
+    assert isinstance(outputs, int)
+    assert isinstance(inputs, int)
+    torch._check(  # type: ignore[no-untyped-call]
+        x.shape[-1] == inputs, lambda: f"the last dimension must be the layer's {inputs} inputs"
+    )
+    return x.new_empty((*x.shape[:-1], outputs))
+
+
+def _no_gradient(ctx: object, *gradients: torch.Tensor) -> None:
+    raise NotSupportedError(
+        "a packed layer is for inference and has no gradient; train the masked dense model and pack it afterwards with "
+        "tilewright.save"
+    )
+
+
+_LIBRARY.impl("sparse_linear", run, "CPU")
+torch.library.register_fake("tilewright::sparse_linear", _fake, lib=_LIBRARY)
+torch.library.register_autograd("tilewright::sparse_linear", _no_gradient, lib=_LIBRARY)
+torch.library.register_autocast("tilewright::sparse_linear", "cpu", torch.float32, lib=_LIBRARY)
+
+sparse_linear = torch.ops.tilewright.sparse_linear.default
+"""``sparse_linear(x, *arrays, bias, pattern, outputs, inputs, tile, activation)``; see `SparseLinear`."""

@@ -1,0 +1,150 @@
+"""Between torch tensors and the NumPy arrays of `Packed`, without copying."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..errors import FormatError
+from ..formats import Packed, RawTensor, Residual, ValueType
+from ..patterns import parse
+
+__all__ = ["ARRAYS", "arrays_of", "packed_of", "raw_of", "tensor_of", "value_array"]
+
+ARRAYS = (
+    "values",
+    "columns",
+    "pointers",
+    "rows",
+    "positions",
+    "residual_values",
+    "residual_columns",
+    "residual_pointers",
+)
+"""Names of the arrays of a packed weight, in the order the custom operator takes them."""
+
+_RAW = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.uint16: "U16",
+    torch.uint32: "U32",
+    torch.uint64: "U64",
+    torch.bool: "BOOL",
+    torch.complex64: "C64",
+    torch.float8_e4m3fn: "F8_E4M3",
+    torch.float8_e5m2: "F8_E5M2",
+}
+_TORCH = {name: dtype for dtype, name in _RAW.items()}
+
+# torch runs few operators on uint16 and uint32; column numbers are held in the signed type of the same width.
+_SIGNED = {np.dtype(np.uint16): np.int16, np.dtype(np.uint32): np.int32}
+
+
+def tensor_of(raw: RawTensor) -> torch.Tensor:
+    """Return a tensor read from a file as a torch tensor of its own memory.
+
+    Raises
+    ------
+    FormatError
+        If torch has no such type.
+    """
+    dtype = _TORCH.get(raw.dtype)
+    if dtype is None:
+        raise FormatError(
+            f"torch has no type for the {raw.dtype} tensors of this checkpoint; convert them before loading"
+        )
+    return torch.from_numpy(raw.data.copy()).view(dtype).reshape(raw.shape)
+
+
+def raw_of(tensor: torch.Tensor) -> RawTensor:
+    """Return a tensor as the bytes a file holds; shares memory with a contiguous CPU tensor."""
+    dtype = _RAW.get(tensor.dtype)
+    if dtype is None:
+        raise FormatError(f"a checkpoint cannot hold {tensor.dtype} tensors; convert them before saving")
+    plain = tensor.detach().cpu().contiguous()
+    return RawTensor(dtype, tuple(tensor.shape), plain.reshape(-1).view(torch.uint8).numpy())
+
+
+def value_array(tensor: torch.Tensor) -> tuple[NDArray[Any], ValueType]:
+    """Return a weight as an array that `pack` takes, and the type of its values; bfloat16 as its bits.
+
+    Raises
+    ------
+    FormatError
+        If the weight is not float32, float16 or bfloat16.
+    """
+    plain = tensor.detach().cpu()
+    if plain.dtype == torch.bfloat16:
+        return plain.contiguous().view(torch.int16).numpy().view(np.uint16), "bfloat16"
+    if plain.dtype == torch.float32:
+        return plain.numpy(), "float32"
+    if plain.dtype == torch.float16:
+        return plain.numpy(), "float16"
+    raise FormatError(
+        f"a packed weight holds float32, float16 or bfloat16, and this one is {plain.dtype}; convert it first"
+    )
+
+
+def arrays_of(packed: Packed) -> dict[str, torch.Tensor]:
+    """Return the arrays of a packed weight as tensors that share their memory, the values widened to float32."""
+    arrays = packed.arrays()
+    for name in ("values", "residual_values"):
+        if name in arrays:
+            arrays[name] = _widened(arrays[name], packed.dtype)
+    return {name: torch.from_numpy(_signed(array)) for name, array in arrays.items()}
+
+
+def packed_of(tensors: dict[str, torch.Tensor | None], pattern: str, outputs: int, inputs: int, tile: int) -> Packed:
+    """Return the packed weight behind tensors made by `arrays_of`, sharing their memory.
+
+    Raises
+    ------
+    FormatError
+        If the tensors contradict each other: everything is checked here, so that kernels can trust it.
+    """
+    arrays = {
+        name: t.detach().numpy() if name in _PLAIN else _unsigned(t.detach().numpy())
+        for name, t in tensors.items()
+        if t is not None
+    }
+    residual = None
+    if "residual_values" in arrays:
+        residual = Residual(arrays["residual_pointers"], arrays["residual_columns"], arrays["residual_values"])
+    return Packed(
+        pattern=parse(pattern),
+        shape=(outputs, inputs),
+        dtype="float32",
+        tile=tile,
+        values=arrays["values"],
+        columns=arrays["columns"],
+        pointers=arrays["pointers"],
+        rows=arrays.get("rows"),
+        positions=arrays.get("positions"),
+        residual=residual,
+    )
+
+
+_PLAIN = {"values", "pointers", "rows", "positions", "residual_values", "residual_pointers"}
+
+
+def _signed(array: NDArray[Any]) -> NDArray[Any]:
+    writable = array if array.flags.writeable else array.copy()  # torch refuses to share read-only memory
+    return writable.view(_SIGNED[array.dtype]) if array.dtype in _SIGNED else writable
+
+
+def _unsigned(array: NDArray[Any]) -> NDArray[Any]:
+    return array.view({np.dtype(np.int16): np.uint16, np.dtype(np.int32): np.uint32}[array.dtype])
+
+
+def _widened(values: NDArray[Any], dtype: ValueType) -> NDArray[np.float32]:
+    if dtype == "bfloat16":
+        return (values.astype(np.uint32) << np.uint32(16)).view(np.float32)
+    return values.astype(np.float32, copy=False)
