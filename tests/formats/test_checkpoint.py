@@ -262,9 +262,9 @@ def _closest(pattern, mask: np.ndarray) -> np.ndarray:
         ({"w": "2:4x2000"}, {}, r"parameter 'w': 2:4x2000 has a side above 1024, the largest the format holds"),
         ({"w": "block2x2000@50%"}, {}, r"parameter 'w': block2x2000@50% has a side above 1024"),
         (
-            {"w": "tvw64@95%:8:128"},
+            {"w": "tvw64@90%:32:128"},
             {},
-            r"parameter 'w': tvw64@95%:8:128 has groups above 64, the largest the format holds",
+            r"parameter 'w': tvw64@90%:32:128 has groups above 64, the largest the format holds",
         ),
     ],
 )

@@ -48,10 +48,20 @@ def staged(directory: Path, *, last: str, obsolete: Callable[[str], bool]) -> It
             _commit(directory, new, old, last, obsolete)
             done = True
         finally:
-            shutil.rmtree(staging, ignore_errors=True)
+            _remove(staging)
     finally:
         if not done:
             _unmake(made)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder, also when Ctrl-C comes a second time."""
+    try:
+        shutil.rmtree(folder)
+    except BaseException as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        if not isinstance(error, OSError):
+            raise
 
 
 def _make(directory: Path) -> list[Path]:
@@ -73,13 +83,16 @@ def _commit(directory: Path, new: Path, old: Path, last: str, obsolete: Callable
     arriving = sorted(path.relative_to(new) for path in new.rglob("*") if path.is_file() and path != new / last)
     leaving = {Path(last), *arriving} | {Path(path.name) for path in directory.iterdir() if obsolete(path.name)}
     moves: list[tuple[Path, Path]] = []
+    made: list[Path] = []
     try:
         for name in sorted(leaving, key=lambda name: (name != Path(last), name)):
             if os.path.lexists(directory / name):
+                (old / name).parent.mkdir(parents=True, exist_ok=True)
                 _move(directory / name, old / name, moves)
             if name == Path(last):
                 _flush(directory)  # gone for good before any of its data changes
         for name in arriving:
+            made += reversed(_make((directory / name).parent))
             _move(new / name, directory / name, moves)
         _flush(directory)
         _move(new / last, directory / last, moves)
@@ -88,12 +101,12 @@ def _commit(directory: Path, new: Path, old: Path, last: str, obsolete: Callable
         for source, target in reversed(moves):
             if os.path.lexists(target) and not os.path.lexists(source):
                 os.rename(target, source)
+        _unmake(made[::-1])
         raise
 
 
 def _move(source: Path, target: Path, moves: list[tuple[Path, Path]]) -> None:
     """Rename, noted beforehand so that an interruption in between is undone as well."""
-    target.parent.mkdir(parents=True, exist_ok=True)
     moves.append((source, target))
     os.rename(source, target)
 

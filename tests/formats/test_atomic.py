@@ -1,0 +1,174 @@
+"""Writing is one step: whatever fails, and whenever, the directory holds the earlier checkpoint, or none if there was none."""
+
+import errno
+import os
+
+import numpy as np
+import pytest
+from samples import packed
+
+from tilewright.errors import FormatError
+from tilewright.formats import StoredWeight, is_checkpoint, read_checkpoint, write_checkpoint
+
+OLD = {"w": StoredWeight(packed("2:4", (4, 8), 1))}
+NEW = {"w": StoredWeight(packed("1:4", (4, 8), 2)), "v": StoredWeight(packed("any@50%", (4, 8), 2))}
+DENSE = {"bias": np.arange(4, dtype=np.float32)}
+
+
+def write_new(folder):
+    write_checkpoint(
+        folder, NEW, DENSE, {"new": True}, extra_files={"deep/er/tokenizer.json": b"{}"}, max_shard_bytes=100
+    )
+
+
+def contents(folder):
+    """Every file below a folder with its bytes."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+class Interruption:
+    """Counts the calls of the system functions that writing uses, and fails the n-th one."""
+
+    FUNCTIONS = ("rename", "fsync", "open", "close")
+
+    def __init__(self, monkeypatch, at: int, error: BaseException) -> None:
+        self.at, self.error, self.calls = at, error, 0
+        for name in self.FUNCTIONS:
+            monkeypatch.setattr(os, name, self.wrap(getattr(os, name)))
+
+    def wrap(self, function):
+        def call(*args, **kwargs):
+            self.calls += 1
+            if self.calls == self.at:
+                raise self.error
+            # Waiting for the disk would take most of the time of this test and change nothing in what it sees.
+            return None if function.__name__ == "fsync" else function(*args, **kwargs)
+
+        return call
+
+
+def steps(tmp_path, monkeypatch) -> int:
+    """How many system calls a whole write makes."""
+    with monkeypatch.context() as patch:
+        counter = Interruption(patch, -1, OSError())
+        write_new(tmp_path / "counted")
+    return counter.calls
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt(), MemoryError()],
+    ids=lambda e: type(e).__name__,
+)
+@pytest.mark.parametrize("before", [True, False], ids=["over an earlier checkpoint", "into nothing"])
+def test_a_failure_at_any_step_leaves_what_was_there(tmp_path, monkeypatch, error, before):
+    """Each system call in turn is made to fail. Only clean-up after the last rename may end with the new one in place."""
+    write_new(tmp_path / "reference")
+    expected, total = contents(tmp_path / "reference"), steps(tmp_path, monkeypatch)
+    unchanged = 0
+    for at in range(1, total + 1):
+        folder = tmp_path / f"at{at}" / "model"
+        earlier = {}
+        if before:
+            write_checkpoint(folder, OLD, DENSE, {"old": True})
+            (folder / "notes.txt").write_text("mine")
+            earlier = contents(folder)
+        complete = expected | ({"notes.txt": b"mine"} if before else {})
+        raised = False
+        with monkeypatch.context() as patch:
+            Interruption(patch, at, error)
+            try:
+                write_new(folder)
+            except FormatError if isinstance(error, OSError) else type(error):
+                raised = True
+        after = contents(folder)
+        assert after == complete if not raised else after in (earlier, complete), f"step {at} of {total}"
+        if after == earlier:
+            unchanged += 1
+            assert before == folder.parent.exists(), "folders made on the way are removed again"
+    assert unchanged > 20
+
+
+def test_a_kill_between_the_renames_leaves_no_checkpoint(tmp_path, monkeypatch):
+    """A process that dies cannot undo. At no rename is there a config.json beside data that is not its own."""
+    folder = tmp_path / "model"
+    write_checkpoint(folder, OLD, DENSE, {"old": True})
+    original, seen = os.rename, []
+
+    def rename(source, target):
+        original(source, target)
+        config = folder / "config.json"
+        if config.exists():
+            seen.append(read_checkpoint(folder).config)
+        else:
+            assert not is_checkpoint(folder)
+            seen.append(None)
+
+    monkeypatch.setattr(os, "rename", rename)
+    write_new(folder)
+    assert seen[-1] == {"new": True}
+    assert set(map(str, seen[:-1])) == {"None"}
+    assert len(seen) > 5
+
+
+def test_a_full_disk_is_told_in_a_sentence(tmp_path, monkeypatch):
+    folder = tmp_path / "model"
+    write_checkpoint(folder, OLD, DENSE, {"old": True})
+    Interruption(monkeypatch, 3, OSError(errno.ENOSPC, "No space left on device"))
+    with pytest.raises(
+        FormatError,
+        match=r"the checkpoint .*model cannot be written: No space left on device; what was there before is unchanged\. Free",
+    ):
+        write_new(folder)
+
+
+def test_an_extra_file_that_is_missing_leaves_what_was_there(tmp_path):
+    folder = tmp_path / "model"
+    write_checkpoint(folder, OLD, DENSE, {"old": True})
+    earlier = contents(folder)
+    with pytest.raises(FormatError, match=r"cannot be written: No such file or directory"):
+        write_checkpoint(folder, NEW, DENSE, {}, extra_files={"a.json": tmp_path / "missing"})
+    assert contents(folder) == earlier
+
+
+def test_obsolete_shards_go_and_other_files_stay(tmp_path):
+    folder = tmp_path / "model"
+    write_new(folder)
+    (folder / "notes.txt").write_text("mine")
+    (folder / "model-card.md").write_text("mine too")
+    assert len(list(folder.glob("model-*.safetensors"))) == 2
+    write_checkpoint(folder, OLD, DENSE, {"old": True})
+    assert sorted(contents(folder)) == [
+        "config.json",
+        "deep/er/tokenizer.json",
+        "model-card.md",
+        "model.safetensors",
+        "notes.txt",
+    ]
+    assert read_checkpoint(folder).config == {"old": True}
+
+
+def test_a_reader_keeps_what_it_has_mapped(tmp_path):
+    write_checkpoint(tmp_path, OLD, DENSE, {})
+    back = read_checkpoint(tmp_path)
+    before = back.dense["bias"].data.tobytes(), back.weights["w"].packed.values.tobytes()
+    write_checkpoint(tmp_path, NEW, {"bias": np.full(4, 9, dtype=np.float32)}, {})
+    assert (back.dense["bias"].data.tobytes(), back.weights["w"].packed.values.tobytes()) == before
+
+
+def test_a_file_in_the_way_is_refused(tmp_path):
+    (tmp_path / "model").write_text("a file")
+    with pytest.raises(
+        FormatError, match=r"the checkpoint .*model cannot be written: .*; what was there before is unchanged"
+    ):
+        write_new(tmp_path / "model")
+    assert (tmp_path / "model").read_text() == "a file"
+
+
+def test_files_are_readable_by_others_as_the_user_wishes(tmp_path):
+    """A staging folder is private; what comes out of it follows the umask."""
+    write_checkpoint(tmp_path / "model", OLD, DENSE, {})
+    umask = os.umask(0)
+    os.umask(umask)
+    for name in ("config.json", "model.safetensors"):
+        assert (tmp_path / "model" / name).stat().st_mode & 0o777 == 0o666 & ~umask

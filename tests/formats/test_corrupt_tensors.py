@@ -1,0 +1,254 @@
+"""Tensors and directories that break the format, one rule at a time; nothing is allocated by what they claim."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+from bending import WEIGHTS, Parts, refused
+from samples import packed
+
+from tilewright.errors import FormatError
+from tilewright.formats import RawTensor, StoredWeight, read_checkpoint, read_checkpoint_bytes
+from tilewright.formats.weight import decode_weight, encode_weight
+
+
+@pytest.mark.parametrize("suffix", ["values", "index", "rows", "inner", "residual_values", "residual_index"])
+def test_missing_and_surplus_tensors(parts, suffix):
+    holder = {"inner": "tvw", "rows": "tw"}.get(suffix, "tew")
+    name = f"{holder}.weight.{suffix}"
+    data = parts.data.pop(name)
+    entry = parts.header.pop(name)
+    refused(
+        parts.files(), rf"parameter '{holder}\.weight': the tensors .*{suffix}.* belong to it, and the checkpoint has "
+    )
+    parts.header[name], parts.data[name] = entry, data
+    read_checkpoint_bytes(parts.files())
+    if suffix not in ("values", "index"):
+        parts.put(f"nm.weight.{suffix}", b"\0")
+        refused(
+            parts.files(), r"parameter 'nm\.weight': the tensors index, values belong to it, and the checkpoint has "
+        )
+
+
+def test_a_parameter_both_packed_and_dense(parts):
+    parts.put("nm.weight", b"\0")
+    refused(parts.files(), r"the parameter 'nm\.weight' is stored packed and dense; one of them is too many")
+
+
+@pytest.mark.parametrize("name", list(WEIGHTS))
+@pytest.mark.parametrize("change", [lambda d: d[:-1], lambda d: d + b"\0", lambda d: b"", lambda d: d * 3])
+def test_index_of_another_length(parts, name, change):
+    parts.put(f"{name}.weight.index", change(bytes(parts.data[f"{name}.weight.index"])))
+    refused(parts.files(), rf"tensor '{name}\.weight\.index': \d+ bytes, and .* take \d+")
+
+
+@pytest.mark.parametrize("name", list(WEIGHTS))
+def test_values_of_another_length(parts, name):
+    parts.put(f"{name}.weight.values", bytes(parts.data[f"{name}.weight.values"]) + bytes(4), "F32")
+    refused(parts.files(), rf"tensor '{name}\.weight\.values' holds \d+ values, and \d+ follow from the index")
+
+
+@pytest.mark.parametrize("suffix", ["index", "values", "inner"])
+def test_tensors_of_another_type_or_rank(parts, suffix):
+    name = f"tvw.weight.{suffix}"
+    parts.put(name, bytes(parts.data[name]), "I8")
+    refused(parts.files(), rf"'{name}' is I8 of shape \[\d+\], and one-dimensional (U8|F32) is expected")
+    parts.header[name].update(dtype="U8", shape=[1, len(parts.data[name])])
+    refused(parts.files(), rf"'{name}' is U8 of shape \[1, \d+\], and one-dimensional (U8|F32) is expected")
+
+
+def test_a_combination_number_that_does_not_exist(parts):
+    """Group 0 of 2:4 has 6 combinations in 3 bits: 7 is none of them."""
+    parts.data["nm.weight.index"][0] |= 7
+    refused(
+        parts.files(), r"'nm\.weight\.index': group 0 has combination number 7, and 2 of 4 has only the numbers 0 to 5"
+    )
+
+
+def test_an_inner_number_that_does_not_exist(parts):
+    parts.data["tvw.weight.inner"][0] |= 7
+    refused(
+        parts.files(), r"'tvw\.weight\.inner': group 0 has combination number 7, and 2 of 4 has only the numbers 0 to 5"
+    )
+
+
+@pytest.mark.parametrize("tensor", ["holes.weight.index", "any.weight.index", "tvw.weight.inner", "block.weight.index"])
+def test_padding_bits_must_be_zero(parts, tensor):
+    parts.data[tensor][-1] |= 0x80
+    refused(
+        parts.files(),
+        rf"'{tensor}': the last byte is 0x[0-9a-f]+, but only its low \d bits may be set|bits are set where",
+    )
+
+
+@pytest.mark.parametrize(
+    "tensor", ["bits.weight.index", "tw.weight.rows", "tew.weight.residual_index", "any.weight.index"]
+)
+def test_another_number_of_bits_than_announced(parts, tensor):
+    data = parts.data[tensor]
+    byte = next(i for i in range(len(data) - 1, -1, -1) if data[i])
+    data[byte] &= data[byte] - 1
+    refused(parts.files(), rf"'{tensor}': \d+ bits are set where \d+ (positions were|outputs are) announced")
+
+
+def test_positions_that_do_not_ascend(parts):
+    """Two entries of a `sorted` set in one bucket of the unary part, their low parts exchanged."""
+    entry = parts.entry("any")
+    low = min(10, 5, (320 // entry["count"]).bit_length() - 1)
+    data = parts.data["any.weight.index"]
+    cut = (entry["count"] * low + 7) // 8
+    bits = np.unpackbits(np.frombuffer(data, dtype=np.uint8)[cut:], bitorder="little")
+    pair = next(int(i) for i in np.flatnonzero(bits[:-1] & bits[1:]))
+    first = int(bits[:pair].sum())
+    fields = np.unpackbits(np.frombuffer(data, dtype=np.uint8)[:cut], bitorder="little")
+    grid = fields[: entry["count"] * low].reshape(-1, low)
+    grid[first : first + 2] = grid[first : first + 2][::-1]
+    data[:cut] = np.packbits(fields, bitorder="little").tobytes()
+    refused(
+        parts.files(), r"'any\.weight\.index': entry \d+ is position \d+ after position \d+; positions ascend strictly"
+    )
+
+
+def test_a_position_beyond_the_last():
+    """Of 3 x 3 positions number 8 is the last; its low part is 1 bit, and 9 shares its bucket."""
+    weight = packed("any@90%", (3, 3))
+    entry, tensors = encode_weight("w", StoredWeight(weight))
+    entry["encoding"] = "sorted"
+    # e = 1, l = min(10, floor_log2(3), floor_log2(9)) = 1: low part 1, then high part 8 // 2 = 4 makes position 9
+    tensors["w.index"] = RawTensor("U8", (2,), np.array([1, 1 << 4], dtype=np.uint8))
+    with pytest.raises(FormatError, match=r"'w\.index': the last position is 9, and there are only 9"):
+        decode_weight("w", entry, tensors, "config.json")
+
+
+def test_a_group_with_too_many(parts):
+    """3:100 is written as a set; one element moved across the border of the groups keeps the sum and breaks the pattern."""
+    name = "far.weight"
+    entry = parts.entry("far")
+    bitmap = np.zeros(4 * 130, dtype=bool)
+    for tile in range(4):
+        bitmap[tile * 130 + np.array([0, 1, 100, 101, 102, 103])] = True
+    entry["encoding"] = "bitmap"
+    parts.put(f"{name}.index", np.packbits(bitmap, bitorder="little").tobytes())
+    refused(parts.files(), r"'far\.weight\.index': group 0 of tile 0 keeps 2 columns, and 3:100 keeps 3")
+
+
+def test_an_element_in_a_tile_and_in_the_residual(parts):
+    """The residual's positions rewritten to the first of the tiles' own."""
+    weight = read_checkpoint_bytes(parts.files()).weights["tew.weight"].packed
+    row = 0 if weight.rows is None else int(weight.rows[0])
+    own = {row * 20 + int(weight.columns[0])}
+    free = np.flatnonzero(~weight.mask().ravel())
+    chosen = sorted([*own, *free[: len(weight.residual.values) - 1].tolist()])
+    flags = np.zeros(160, dtype=bool)
+    flags[chosen] = True
+    parts.entry("tew")["residual"]["encoding"] = "bitmap"
+    parts.put("tew.weight.residual_index", np.packbits(flags, bitorder="little").tobytes())
+    refused(
+        parts.files(),
+        r"the element at output \d+, input \d+ stands in a tile and in the residual; each element stands in one",
+    )
+
+
+HUGE = (1 << 31) - 1
+
+
+@pytest.mark.parametrize("name", list(WEIGHTS))
+@pytest.mark.parametrize("side", [0, 1])
+def test_absurd_shapes(parts, name, side):
+    shape = parts.entry(name)["shape"]
+    shape[side] = HUGE
+    parts.entry(name)["original_shape"] = list(shape)
+    refused(parts.files(), r"tensor '\w+\.weight\.(values|index|rows)'")
+
+
+@pytest.mark.parametrize("encoding", ["bitmap", "sorted", "holes"])
+@pytest.mark.parametrize("pattern", ["tw1024@50%", "any@99%", "block1024x1024@50%", "tvw1024@50%"])
+@pytest.mark.parametrize("shape", [[HUGE, HUGE], [HUGE, 1], [1, HUGE], [1 << 20, 1 << 20]])
+def test_absurd_shapes_with_nothing_kept(parts, encoding, pattern, shape):
+    """Nothing is stored, so only the length of the index can speak against the claim."""
+    parts.modules.clear()
+    parts.modules["w"] = {"weight": {
+        "pattern": pattern, "dtype": "float32", "shape": shape, "layout": "linear", "original_shape": shape,
+        "encoding": encoding, "count": 0,
+    }}  # fmt: skip
+    parts.header.clear()
+    parts.data.clear()
+    parts.put("w.weight.values", b"", "F32")
+    parts.put("w.weight.index", bytes(64))
+    if pattern.startswith("tvw"):
+        parts.put("w.weight.inner", b"")
+    refused(
+        parts.files(), r"tensor 'w\.weight\.index': (64 bytes, and 0 of \d+ positions as \w+ take \d+|\d+ bits are set)"
+    )
+
+
+def test_absurd_residual(parts):
+    parts.entry("tew")["residual"]["count"] = 1 << 60
+    refused(parts.files(), r"elements are announced, and residual_values holds")
+
+
+def test_directories_that_are_none(tmp_path):
+    with pytest.raises(
+        FormatError, match=r"nowhere does not exist; a checkpoint is a directory with config\.json and model"
+    ):
+        read_checkpoint(tmp_path / "nowhere")
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(FormatError, match=r"file is a file; a checkpoint is a directory"):
+        read_checkpoint(tmp_path / "file")
+    with pytest.raises(
+        FormatError, match=r"config\.json cannot be read: No such file or directory; check that the checkpoint is"
+    ):
+        read_checkpoint(tmp_path)
+
+
+def test_files_that_are_none(good, tmp_path):
+    (tmp_path / "config.json").write_bytes(good["config.json"])
+    with pytest.raises(FormatError, match=r"model\.safetensors cannot be read: No such file"):
+        read_checkpoint(tmp_path)
+    os.mkfifo(tmp_path / "model.safetensors")
+    with pytest.raises(FormatError, match=r"model\.safetensors is no regular file"):
+        read_checkpoint(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    (tmp_path / "model.safetensors").mkdir()
+    with pytest.raises(FormatError, match=r"model\.safetensors (is no regular file|cannot be read: Is a directory)"):
+        read_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "shard",
+    ["../evil.safetensors", "/etc/passwd", "a/b.safetensors", "a\\b.safetensors", ".safetensors", "x.bin", "", 3, None],
+)
+def test_shard_names_that_lead_elsewhere(good, shard):
+    index = {"weight_map": {"bias": shard}}
+    files = {"config.json": good["config.json"], "model.safetensors.index.json": json.dumps(index).encode()}
+    refused(files, r"index\.json: tensor 'bias' is said to be in .*; a shard is a plain file name beside the index")
+
+
+def test_shards_that_disagree_with_their_index(good):
+    data = {"one.safetensors": good["model.safetensors"], "config.json": good["config.json"]}
+    names = list(Parts(good).header)
+
+    def index(**weight_map):
+        return {**data, "model.safetensors.index.json": json.dumps({"weight_map": weight_map}).encode()}
+
+    assert len(read_checkpoint_bytes(index(**dict.fromkeys(names, "one.safetensors"))).weights) == len(WEIGHTS)
+    refused(index(**dict.fromkeys(names[1:], "one.safetensors")), r"is here, and the index places it in None")
+    refused(
+        index(**dict.fromkeys([*names, "ghost"], "one.safetensors")),
+        r"tensor 'ghost' is not in one\.safetensors, where the",
+    )
+    refused(
+        index(**dict.fromkeys(names, "two.safetensors")),
+        r"two\.safetensors is missing; check that the checkpoint is complete",
+    )
+    refused({**index(), "model.safetensors": b""}, r"both model\.safetensors and an index of shards are there")
+    refused({**data, "model.safetensors.index.json": b"{}"}, r"weight_map must map tensor names to files, and is None")
+
+
+def test_every_truncation_of_every_file_is_refused(good):
+    """No prefix of a checkpoint is a checkpoint."""
+    for name, data in good.items():
+        for cut in range(0, len(data) - 1, 97):
+            with pytest.raises(FormatError):
+                read_checkpoint_bytes({**good, name: data[:cut]})
