@@ -1,0 +1,137 @@
+"""`Batches`: shuffled batches whose i-th one depends on the seed and i alone, so that a resumed run replays nothing."""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..errors import ArgumentError
+
+__all__ = ["Batches", "digest"]
+
+_POOL = 16
+"""Batches that are sorted by length together: enough to make lengths alike, few enough to keep the order random."""
+
+
+class Batches:
+    """An endless, seekable sequence of batches: ``batches[i]`` is the batch of step i.
+
+    Every pass over the items is shuffled anew. With `lengths`, items of similar length share a batch, which wastes less on
+    padding; the batches themselves still come in random order. Items left over at the end of a pass are left out of it.
+
+    Parameters
+    ----------
+    items
+        Anything with a length and an index.
+    size
+        Items in a batch.
+    seed
+        Of the order.
+    collate
+        From a list of items to a batch, such as a call of a tokenizer; `torch.stack` for tensors where not given.
+    lengths
+        One number an item, for instance its characters or tokens.
+
+    Raises
+    ------
+    ArgumentError
+        If there are fewer items than one batch, or not as many lengths as items.
+
+    Examples
+    --------
+    >>> batches = Batches([f"text {i}" for i in range(10)], 4, seed=0, collate=list)
+    >>> batches[1000] == batches[1000], len(batches[0]), batches.per_pass
+    (True, 4, 2)
+    """
+
+    def __init__(
+        self,
+        items: Sequence[Any],
+        size: int,
+        *,
+        seed: int = 0,
+        collate: Callable[[list[Any]], Any] | None = None,
+        lengths: Sequence[float] | None = None,
+    ) -> None:
+        if size < 1 or len(items) < size:
+            raise ArgumentError(f"a batch of {size} cannot be taken from {len(items)} items")
+        if lengths is not None and len(lengths) != len(items):
+            raise ArgumentError(f"there are {len(items)} items and {len(lengths)} lengths; each item needs one")
+        self.items = items
+        self.size = size
+        self.seed = seed
+        self._collate = collate or _stack
+        self._lengths = None if lengths is None else np.asarray(lengths)
+        self._pass: tuple[int, NDArray[np.int64]] = (-1, np.empty((0, 0), np.int64))
+
+    @property
+    def per_pass(self) -> int:
+        """Batches in one pass over the items."""
+        return len(self.items) // self.size
+
+    def indices(self, step: int) -> list[int]:
+        """Return which items make up the batch of a step."""
+        if step < 0:
+            raise ArgumentError(f"steps are counted from 0, and step {step} was asked for")
+        number, place = divmod(step, self.per_pass)
+        if self._pass[0] != number:
+            self._pass = (number, self._order(number))
+        return [int(index) for index in self._pass[1][place]]
+
+    def __getitem__(self, step: int) -> Any:
+        return self._collate([self.items[index] for index in self.indices(step)])
+
+    def _order(self, number: int) -> NDArray[np.int64]:
+        """Return the item indices of one pass, ``[per_pass, size]``."""
+        generator = np.random.default_rng([self.seed, number])
+        order = generator.permutation(len(self.items))[: self.per_pass * self.size]
+        if self._lengths is None:
+            return order.reshape(-1, self.size)
+        pool = _POOL * self.size
+        pools = [order[start : start + pool] for start in range(0, len(order), pool)]
+        by_length = [part[np.argsort(self._lengths[part], kind="stable")] for part in pools]
+        batches: NDArray[np.int64] = np.concatenate(by_length).reshape(-1, self.size)
+        return batches[generator.permutation(len(batches))]
+
+
+def _stack(items: list[Any]) -> Any:
+    return torch.stack(items)
+
+
+def digest(*values: Any) -> str:
+    """Return a SHA-256 over the contents of nested containers, tensors, arrays and plain values."""
+    sha = hashlib.sha256()
+    _feed(sha.update, values)
+    return sha.hexdigest()
+
+
+def _feed(update: Callable[[Any], None], value: Any) -> None:
+    # Every value is announced by its kind and size, so that different nestings cannot run together into the same bytes.
+    match value:
+        case torch.Tensor():
+            plain = value.detach().cpu().contiguous()
+            update(f"tensor {plain.dtype} {list(plain.shape)};".encode())
+            update(plain.reshape(-1).view(torch.uint8).numpy())
+        case np.ndarray():
+            update(f"array {value.dtype} {list(value.shape)};".encode())
+            update(np.ascontiguousarray(value).data)
+        case Mapping():
+            update(f"mapping {len(value)};".encode())
+            for key in value:
+                _feed(update, str(key))
+                _feed(update, value[key])
+        case list() | tuple():
+            update(f"list {len(value)};".encode())
+            for item in value:
+                _feed(update, item)
+        case bytes():
+            update(f"bytes {len(value)};".encode())
+            update(value)
+        case str() | bool() | int() | float() | None:
+            text = repr(value)
+            update(f"{type(value).__name__} {len(text)};{text}".encode())
+        case _:
+            update(f"object {type(value).__qualname__};".encode())

@@ -1,0 +1,164 @@
+"""What the student is compared on: hidden states and the final output, both against the teacher's."""
+
+from collections.abc import Callable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import ArgumentError, TargetError
+
+__all__ = ["Output", "Probe", "hidden_loss", "mean_pooled", "output_loss", "padding_mask"]
+
+Output = Callable[[Any, Any], Tensor]
+"""From what a model returned, and its batch, to the tensor that is compared."""
+
+
+class Probe:
+    """Calls a model and gives its output together with its hidden states.
+
+    Parameters
+    ----------
+    model
+        Called with keywords for a mapping, positions for a tuple or list, one argument otherwise.
+    layers
+        Names or globs of the modules whose outputs are taken, in the order of `named_modules`. Empty: ask the model for
+        ``output_hidden_states`` as Hugging Face models understand it.
+    wanted
+        False if hidden states are not needed at all.
+    """
+
+    def __init__(self, model: nn.Module, layers: Sequence[str], wanted: bool) -> None:
+        self.model = model
+        self._found: dict[str, Tensor] = {}
+        self._handles: list[Any] = []
+        self._extra: dict[str, Any] = {}
+        if wanted and layers:
+            self.names = _named(model, layers)
+            modules = dict(model.named_modules())
+            self._handles = [modules[name].register_forward_hook(self._keeper(name)) for name in self.names]
+        elif wanted:
+            if not hasattr(getattr(model, "config", None), "output_hidden_states"):
+                raise ArgumentError(
+                    f"{type(model).__name__} does not report hidden states of its own; name the modules to compare with "
+                    "layers=('blocks.*',), or set hidden=0"
+                )
+            self._extra = {"output_hidden_states": True}
+
+    def __call__(self, batch: Any) -> tuple[Any, list[Tensor]]:
+        """Return the model's output and its hidden states, first layer first."""
+        self._found.clear()
+        match batch:
+            case Mapping():
+                result = self.model(**batch, **self._extra)
+            case tuple() | list():
+                result = self.model(*batch, **self._extra)
+            case _:
+                result = self.model(batch, **self._extra)
+        if self._extra:
+            return result, list(result.hidden_states[1:])  # the first is the embedding, no layer's work
+        silent = [name for name in getattr(self, "names", ()) if name not in self._found]
+        if silent:
+            raise ArgumentError(f"layer {silent[0]!r} was not called, so it has no hidden state to compare")
+        hidden = [self._found[name] for name in getattr(self, "names", ())]
+        self._found.clear()
+        return result, hidden
+
+    def close(self) -> None:
+        """Take the hooks off the model."""
+        for handle in self._handles:
+            handle.remove()
+
+    def _keeper(self, name: str) -> Callable[[nn.Module, Any, Any], None]:
+        def keep(module: nn.Module, args: Any, output: Any) -> None:
+            tensor = output[0] if isinstance(output, tuple | list) else output
+            if not isinstance(tensor, Tensor):
+                raise ArgumentError(
+                    f"layer {name!r} returns a {type(tensor).__name__}, not a tensor; name another module"
+                )
+            self._found[name] = tensor
+
+        return keep
+
+
+def _named(model: nn.Module, layers: Sequence[str]) -> list[str]:
+    names = [name for name, _ in model.named_modules() if name]
+    for layer in layers:
+        if not any(fnmatchcase(name, layer) for name in names):
+            raise TargetError(
+                f"layers {layer!r} matches no module of {type(model).__name__}; it begins with {', '.join(names[:4])}"
+            )
+    return [name for name in names if any(fnmatchcase(name, layer) for layer in layers)]
+
+
+def padding_mask(batch: Any) -> Tensor | None:
+    """Return ``[B, T]``, true for real tokens, if the batch says so in the way of Hugging Face tokenizers."""
+    mask = batch.get("attention_mask") if isinstance(batch, Mapping) else None
+    return mask if isinstance(mask, Tensor) and mask.ndim == 2 else None
+
+
+def hidden_loss(student: Sequence[Tensor], teacher: Sequence[Tensor], mask: Tensor | None) -> Tensor:
+    """Return the mean over layers of the squared error relative to the teacher's mean square."""
+    if len(student) != len(teacher) or not student:
+        raise ArgumentError(
+            f"the student has {len(student)} hidden states and the teacher {len(teacher)}; they must agree"
+        )
+    return torch.stack([_relative(s, t, mask) for s, t in zip(student, teacher, strict=True)]).mean()
+
+
+def output_loss(kind: str, student: Tensor, teacher: Tensor, mask: Tensor | None) -> Tensor:
+    """Return one minus the cosine (``"cosine"``), or the relative squared error (``"mse"``)."""
+    if kind == "mse":
+        return _relative(student, teacher, mask)
+    _same_shape(student, teacher)
+    cosine = torch.nn.functional.cosine_similarity(student.float(), teacher.float(), dim=-1)
+    return 1 - _mean(cosine, mask)
+
+
+def mean_pooled(output: Any, batch: Any) -> Tensor:
+    """Return the mean of the last hidden state over real tokens, ``[B, H]``: a sentence embedding."""
+    last: Tensor = output.last_hidden_state
+    mask = padding_mask(batch)
+    if mask is None:
+        return last.mean(dim=1)
+    weight = mask.unsqueeze(-1).to(last.dtype)
+    return (last * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1)
+
+
+def final_output(output: Any, batch: Any) -> Tensor:
+    """Return what is compared where the caller does not say: logits, a pooled last hidden state, or the tensor itself."""
+    if isinstance(output, tuple | list) and output:
+        output = output[0]
+    if isinstance(output, Tensor):
+        return output
+    if isinstance(getattr(output, "logits", None), Tensor):
+        logits: Tensor = output.logits
+        return logits
+    if isinstance(getattr(output, "last_hidden_state", None), Tensor):
+        return mean_pooled(output, batch)
+    raise ArgumentError(
+        f"the model returns a {type(output).__name__} without logits or last_hidden_state; pass output=function(result, batch) "
+        "that gives the tensor to compare"
+    )
+
+
+def _relative(student: Tensor, teacher: Tensor, mask: Tensor | None) -> Tensor:
+    _same_shape(student, teacher)
+    error, power = (student.float() - teacher.float()).square(), teacher.float().square()
+    return _mean(error.mean(dim=-1), mask) / _mean(power.mean(dim=-1), mask).clamp(min=1e-12)
+
+
+def _mean(values: Tensor, mask: Tensor | None) -> Tensor:
+    """Mean over everything, or over real tokens if the values are one a token, ``[B, T]``."""
+    if mask is None or values.shape != mask.shape:
+        return values.mean()
+    weight = mask.to(values.dtype)
+    return (values * weight).sum() / weight.sum().clamp(min=1)
+
+
+def _same_shape(student: Tensor, teacher: Tensor) -> None:
+    if student.shape != teacher.shape:
+        raise ArgumentError(
+            f"the student gives shape {list(student.shape)} where the teacher gives {list(teacher.shape)}; they must agree"
+        )

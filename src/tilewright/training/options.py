@@ -1,0 +1,122 @@
+"""`RecoverOptions`: every choice of a recovery, checked when it is made."""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from ..errors import ArgumentError
+
+__all__ = ["RecoverOptions"]
+
+Schedule = Literal["cosine", "linear", "constant"]
+OutputLoss = Literal["cosine", "mse"]
+Precision = Literal["float32", "bfloat16"]
+Mode = Literal["eval", "train"]
+
+
+@dataclass(frozen=True)
+class RecoverOptions:
+    """How to train a pruned model back towards its dense teacher.
+
+    Parameters
+    ----------
+    steps
+        Optimizer steps, one batch each.
+    learning_rate
+        Of AdamW, at its highest.
+    warmup
+        Fraction of the steps over which the learning rate rises from zero.
+    schedule
+        What follows: ``"cosine"`` or ``"linear"`` down to zero, or ``"constant"``.
+    weight_decay
+        Of matrices; biases and normalisation are never decayed.
+    betas
+        Of AdamW.
+    clip
+        Largest norm of the gradient, pruned elements not counted; None for no limit.
+    hidden, output
+        Weights of the two terms of the loss: hidden states layer by layer, as mean squared error over the teacher's mean
+        square, padding left out; and the final output.
+    output_loss
+        ``"cosine"`` (one minus the cosine) or ``"mse"`` (as for hidden states).
+    layers
+        Names or globs of the modules whose outputs are the hidden states. Empty: those a Hugging Face model reports itself.
+    freeze
+        Names or globs of parameters that are not trained.
+    precision
+        ``"bfloat16"`` runs both models under autocast; weights and optimizer stay as they are.
+    mode
+        ``"eval"`` trains without dropout, which follows a teacher best; ``"train"`` puts the student in training mode.
+    seed
+        Of everything random. What step i draws depends on the seed and i alone.
+
+    Raises
+    ------
+    ArgumentError
+        If a value is out of range.
+    """
+
+    steps: int
+    learning_rate: float = 3e-4
+    warmup: float = 0.1
+    schedule: Schedule = "cosine"
+    weight_decay: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.999)
+    clip: float | None = 1.0
+    hidden: float = 1.0
+    output: float = 1.0
+    output_loss: OutputLoss = "cosine"
+    layers: tuple[str, ...] = ()
+    freeze: tuple[str, ...] = ()
+    precision: Precision = "float32"
+    mode: Mode = "eval"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _need(_whole(self.steps) and self.steps >= 1, "steps", self.steps, "a whole number of at least 1")
+        _need(_number(self.learning_rate) and self.learning_rate > 0, "learning_rate", self.learning_rate, "above 0")
+        _need(_number(self.warmup) and 0 <= self.warmup <= 1, "warmup", self.warmup, "a fraction of the steps, 0 to 1")
+        _need(_number(self.weight_decay) and self.weight_decay >= 0, "weight_decay", self.weight_decay, "0 or more")
+        betas = len(self.betas) == 2 and all(_number(beta) and 0 <= beta < 1 for beta in self.betas)
+        _need(betas, "betas", self.betas, "two numbers in [0, 1)")
+        _need(self.clip is None or (_number(self.clip) and self.clip > 0), "clip", self.clip, "above 0, or None")
+        for name in ("hidden", "output"):
+            _need(_number(getattr(self, name)) and getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
+        _need(
+            self.hidden + self.output > 0,
+            "hidden and output",
+            (self.hidden, self.output),
+            "not both 0: no loss is left",
+        )
+        for name in ("layers", "freeze"):
+            value = getattr(self, name)
+            fine = isinstance(value, tuple) and all(isinstance(item, str) for item in value)
+            _need(fine, name, value, "a tuple of names or globs")
+        choices = {"schedule": Schedule, "output_loss": OutputLoss, "precision": Precision, "mode": Mode}
+        for name, kind in choices.items():
+            _need(
+                getattr(self, name) in get_args(kind), name, getattr(self, name), f"one of {', '.join(get_args(kind))}"
+            )
+        _need(_whole(self.seed) and 0 <= self.seed < 2**32, "seed", self.seed, "a whole number from 0 to 2**32 - 1")
+
+    def rate(self, step: int) -> float:
+        """Return the learning rate of a step, counted from 0."""
+        rising = round(self.warmup * self.steps)
+        if step < rising:
+            return self.learning_rate * (step + 1) / (rising + 1)
+        left = 1 - (step - rising) / (self.steps - rising)  # 1 at the end of the warm-up, above 0 at the last step
+        shape = {"constant": 1.0, "linear": left, "cosine": 0.5 - 0.5 * math.cos(math.pi * left)}
+        return self.learning_rate * shape[self.schedule]
+
+
+def _need(fine: bool, name: str, value: object, expected: str) -> None:
+    if not fine:
+        raise ArgumentError(f"{name} must be {expected}; it is {value!r}")
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
