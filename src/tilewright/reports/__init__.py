@@ -2,6 +2,7 @@
 
 from .checks import Check
 from .environment import machine, revision, versions
+from .html import render_report, write_report
 from .progress import Progress, SilentProgress
 from .records import Record, TornRecordWarning, read_records, write_record
 
@@ -13,7 +14,9 @@ __all__ = [
     "TornRecordWarning",
     "machine",
     "read_records",
+    "render_report",
     "revision",
     "versions",
     "write_record",
+    "write_report",
 ]

@@ -1,0 +1,115 @@
+"""The sentence at the top of a report, and the few large figures under it. Every number comes from a record."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from .measured import Measured, best_dense, by_inputs
+from .records import Record
+from .wording import engine_title, metric_title, number, percent, times
+
+__all__ = ["Figure", "figures", "headline"]
+
+_FINAL_STAGES = ("packed", "recovered", "sparse", "pruned")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One large figure: the number, what it is, and a line of context."""
+
+    value: str
+    title: str
+    note: str
+
+
+def headline(records: Sequence[Record]) -> str | None:
+    """Say in one sentence what was achieved, or None where no record tells."""
+    parts = []
+    kept = _quality(records)
+    if kept:
+        name, stage, share, _, _ = kept
+        parts.append(f"the {stage} model keeps {percent(share)} of the dense {name}")
+    speed = _speed(records, "encode") or _speed(records, "linear")
+    if speed:
+        what, ratio, sentences, engine, _ = speed
+        batch = f"{number(sentences)} sentence{'' if sentences == 1 else 's'}" if sentences is not None else "a batch"
+        verb = f"encodes {batch}" if what == "encode" else f"runs its sparse linear layers on {batch}"
+        parts.append(f"{verb} at {times(ratio)} the speed of the best dense engine ({engine})")
+    room = _size(records)
+    if room:
+        what, share, _, _ = room
+        parts.append(f"takes {percent(share)} of the dense {what}")
+    if not parts:
+        return None
+    if not kept:
+        parts[0] = "the sparse model " + parts[0]
+    sentence = parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + ", and " + parts[-1]
+    if len(parts) == 2:
+        sentence = " and ".join(parts)
+    return sentence[:1].upper() + sentence[1:] + "."
+
+
+def figures(records: Sequence[Record]) -> tuple[Figure, ...]:
+    """Return the large figures: quality, speed of the whole model and of its linear layers, size."""
+    found = []
+    kept = _quality(records)
+    if kept:
+        name, _, share, dense, final = kept
+        found.append(
+            Figure(percent(share), f"of dense {name}", f"{number(final.median)} against {number(dense.median)}")
+        )
+    for what, title in (("encode", "whole model"), ("linear", "sparse linear layers")):
+        speed = _speed(records, what)
+        if speed:
+            _, ratio, sentences, engine, _ = speed
+            batch = f"{number(sentences)} sentence{'' if sentences == 1 else 's'}, " if sentences is not None else ""
+            found.append(Figure(times(ratio), f"speed, {title}", f"{batch}best dense: {engine}"))
+    room = _size(records)
+    if room:
+        what, share, dense, sparse = room
+        unit = f"{sparse.median / 1e6:.1f} against {dense.median / 1e6:.1f} MB"
+        found.append(Figure(percent(share), f"of dense {what}", unit))
+    return tuple(found)
+
+
+def _quality(records: Iterable[Record]) -> tuple[str, str, float, Measured, Measured] | None:
+    """Pick the figure people rank by: MRR, then recall@1, then the first that has a dense value."""
+    mine = [r for r in records if r.kind == "quality"]
+    names = dict.fromkeys(["mrr", "recall@1", *(r.name for r in mine)])
+    for name in names:
+        stages = by_inputs((r for r in mine if r.name == name), "model")
+        dense = stages.get(("dense",))
+        final = next((s for s in _FINAL_STAGES if (s,) in stages), None)
+        if dense and dense.median > 0 and final:
+            found = stages[(final,)]
+            return metric_title(name), final, found.median / dense.median, dense, found
+    return None
+
+
+def _speed(records: Iterable[Record], name: str) -> tuple[str, float, object, str, Measured] | None:
+    """Pick the largest batch that has both sides, on the fewest threads."""
+    mine = [r for r in records if r.kind == "latency" and r.name == name and r.checked]
+    candidates = []
+    for (threads, sentences, _), found in by_inputs(mine, "threads", "sentences", "tokens").items():
+        best = best_dense(found.records)
+        sparse = by_inputs((r for r in found.records if r.inputs.get("model") == "sparse"), "engine")
+        if best and sparse:
+            fastest = min(sparse.values(), key=lambda m: m.median)
+            if fastest.median > 0:
+                order = (-_as_int(threads), _as_int(sentences))
+                candidates.append(
+                    (order, (name, best[1].median / fastest.median, sentences, engine_title(best[0]), fastest))
+                )
+    return max(candidates, key=lambda c: c[0])[1] if candidates else None
+
+
+def _size(records: Sequence[Record]) -> tuple[str, float, Measured, Measured] | None:
+    for name, title in (("disk", "size on disk"), ("weights", "size of the weights"), ("memory", "memory")):
+        found = by_inputs((r for r in records if r.kind == "size" and r.name == name), "model")
+        dense, sparse = found.get(("dense",)), found.get(("sparse",)) or found.get(("packed",))
+        if dense and sparse and dense.median > 0:
+            return title, sparse.median / dense.median, dense, sparse
+    return None
+
+
+def _as_int(value: object) -> int:
+    return value if isinstance(value, int) else 0

@@ -1,0 +1,201 @@
+"""The report: one HTML file with everything inside, that opens offline and asks the network for nothing.
+
+Charts are HTML and inline SVG from the templates beside this module; `docs/decisions/002-report-charts.md` says why. A content security
+policy inside the page forbids every request and every script but the page's own, so a hostile layer name can do nothing even if
+escaping were to fail.
+"""
+
+import base64
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import listings, sections
+from .checks import Check
+from .headline import figures, headline
+from .measured import unchecked
+from .pictures import MaskPicture, picture_of
+from .records import Record
+from .wording import number
+
+__all__ = ["render_report", "write_report"]
+
+_MOST_PICTURES = 12
+_MACHINE_TITLES = {
+    "cpu": "CPU",
+    "usable_threads": "usable threads",
+    "isa": "instruction sets",
+    "memory_gib": "memory, GiB",
+    "os": "system",
+}
+_TEMPLATES = Path(__file__).parent / "templates"
+
+
+def render_report(
+    records: Sequence[Record],
+    *,
+    title: str,
+    masks: Mapping[str, NDArray[np.bool_]] | None = None,
+    recipe: Mapping[str, object] | None = None,
+    summary: str | None = None,
+    checks: Sequence[Check] = (),
+) -> str:
+    """Make the page.
+
+    Parameters
+    ----------
+    records
+        What was measured, in one run on one machine. A section whose records are missing is left out.
+    title
+        Title of the page.
+    masks
+        Boolean masks ``[N, K]`` by weight name, True where kept; at most twelve, evenly picked, are drawn.
+    recipe
+        The resolved recipe, printed as YAML.
+    summary
+        A paragraph under the headline. The headline itself is made of records; without any that tell, the summary takes its place.
+    checks
+        What was promised and what was measured.
+
+    Returns
+    -------
+    str
+        A complete HTML document.
+
+    Raises
+    ------
+    ArgumentError
+        When a mask is not a boolean matrix.
+
+    Examples
+    --------
+    >>> page = render_report([Record.measure("size", "disk", 90e6, "bytes", inputs={"model": "dense"})], title="A model")
+    >>> page.startswith("<!doctype html>")
+    True
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    script = (_TEMPLATES / "report.js").read_text()
+    sentence = headline(records)
+    latencies = [sections.latency(records, name) for name in _latency_names(records)]
+    return environment.get_template("report.html.j2").render(
+        title=title,
+        headline=sentence or summary,
+        summary=summary if sentence else None,
+        figures=figures(records),
+        checks=[(check, number(check.value), number(check.limit)) for check in checks],
+        quality=sections.quality(records),
+        latencies=[chart for chart in latencies if chart is not None],
+        sizes=sections.sizes(records),
+        layers=listings.layers(records),
+        kernel_counts=listings.kernel_counts(records),
+        recovery=sections.recovery(records),
+        kernels=sections.kernels(records),
+        pictures=_pictures(masks or {}),
+        mask_count=len(masks or {}),
+        unchecked=unchecked(records),
+        machines=[_titled(found) for found in _distinct([dict(r.machine) for r in records])],
+        versions=_distinct([dict(r.versions) for r in records]),
+        revisions=list(dict.fromkeys(r.revision or "not from a checkout" for r in records)),
+        seeds=sorted({r.seed for r in records if r.seed is not None}),
+        recipe=_yaml(recipe) if recipe else None,
+        records=listings.all_records(records),
+        script=Markup(script),
+        script_hash="sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        style=Markup(_style()),
+        number=number,
+    )
+
+
+def write_report(
+    path: str | os.PathLike[str],
+    records: Sequence[Record],
+    *,
+    title: str,
+    masks: Mapping[str, NDArray[np.bool_]] | None = None,
+    recipe: Mapping[str, object] | None = None,
+    summary: str | None = None,
+    checks: Sequence[Check] = (),
+) -> None:
+    """Write the page of `render_report` (which see) to a file, whole or not at all.
+
+    Raises
+    ------
+    OSError
+        When the file cannot be written; an earlier file of that name is then left as it was.
+    """
+    page = render_report(records, title=title, masks=masks, recipe=recipe, summary=summary, checks=checks)
+    target = Path(path)
+    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(page)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).chmod(0o666 & ~_umask())
+        Path(name).replace(target)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            Path(name).unlink()
+        raise
+
+
+@cache
+def _umask() -> int:
+    """Return the permissions new files lack; mkstemp gives none to others, a report is meant to be shared."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+@cache
+def _style() -> str:
+    return (_TEMPLATES / "report.css").read_text()
+
+
+def _latency_names(records: Sequence[Record]) -> list[str]:
+    """Whole model first, then its linear layers, then anything else."""
+    return list(dict.fromkeys(["encode", "linear", *(r.name for r in records if r.kind == "latency")]))
+
+
+def _pictures(masks: Mapping[str, NDArray[np.bool_]]) -> list[MaskPicture]:
+    names = list(masks)
+    if len(names) > _MOST_PICTURES:
+        last = len(names) - 1
+        names = [names[round(i * last / (_MOST_PICTURES - 1))] for i in range(_MOST_PICTURES)]
+    return [picture_of(name, masks[name]) for name in names]
+
+
+def _distinct(values: Sequence[dict[str, object]]) -> list[dict[str, object]]:
+    return list({json.dumps(v, sort_keys=True): v for v in values}.values())
+
+
+def _titled(machine: dict[str, object]) -> dict[str, str]:
+    """Name the facts of a machine for people."""
+    return {
+        _MACHINE_TITLES.get(key, key): ", ".join(map(str, value)) if isinstance(value, list) else number(value)
+        for key, value in machine.items()
+    }
+
+
+def _yaml(recipe: Mapping[str, object]) -> str:
+    import yaml
+
+    plain = json.loads(json.dumps(dict(recipe), default=str))
+    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=100)

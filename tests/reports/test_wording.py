@@ -1,0 +1,70 @@
+"""Numbers in words a reader expects."""
+
+import pytest
+
+from tilewright.reports import wording
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        *((0, "0"), (7, "7"), (1536, "1,536"), (12.0, "12"), (1e6, "1,000,000")),
+        *(
+            (0.5589, "0.559"),
+            (2.13, "2.130"),
+            (1.0, "1.000"),
+            (34.51, "34.51"),
+            (0.00123456, "0.001235"),
+            (12345.6, "1.235e+04"),
+        ),
+        *((True, "yes"), (False, "no"), (None, ""), ("all", "all"), (-0.5, "-0.500")),
+    ],
+)
+def test_number(value, text):
+    assert wording.number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (2.5, "2.50 s"),
+        (0.0341, "34.1 ms"),
+        (0.000012, "12.0 µs"),
+        (3e-9, "3.00 ns"),
+        (1234.0, "1,234 s"),
+        (0.0, "0 ns"),
+    ],
+)
+def test_seconds(value, text):
+    assert wording.seconds(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(90.9e6, "90.9 MB"), (512.0, "512 bytes"), (2048.0, "2.05 kB"), (1.5e9, "1.50 GB"), (0.0, "0 bytes")],
+)
+def test_size(value, text):
+    assert wording.size(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(1.624, "1.62"), (0.943, "0.94"), (11.23, "11.2"), (0.0512, "0.0512"), (250.0, "250")]
+)
+def test_times(value, text):
+    assert wording.times(value) == text + wording.TIMES
+
+
+@pytest.mark.parametrize(
+    ("density", "text"),
+    [(1.0, "1"), (0.5, "1/2"), (1 / 16, "1/16"), (1 / 3, "1/3"), (0.3, "0.3"), (0.0, "0"), (0.252, "0.252")],
+)
+def test_fraction(density, text):
+    assert wording.fraction(density) == text
+
+
+def test_the_rest():
+    assert wording.percent(0.9417) == "94.2 %"
+    assert wording.spread(1.0, 1.0, "s") == ""
+    assert wording.spread(0.001, 0.002, "s") == "1.00 ms to 2.00 ms"
+    assert wording.quantity(3.0, "share") == "3.000 share"
+    assert wording.inputs_text({"M": 384, "layout": "row-major"}) == "M 384, layout row-major"
