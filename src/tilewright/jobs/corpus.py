@@ -60,7 +60,9 @@ def python_docs(pairs: int = 500, seed: int = 0) -> Corpus:
     split = [_paragraphs(text) for text in texts]
     candidates = [i for i, parts in enumerate(split) if len(parts) >= 2]
     random.Random(seed).shuffle(candidates)
-    held, firsts, seconds = [], set(), set()
+    held: list[int] = []
+    firsts: set[str] = set()
+    seconds: set[str] = set()
     for i in candidates:
         first, second = split[i][:2]
         if len(held) == pairs:

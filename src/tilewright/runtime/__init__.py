@@ -6,15 +6,16 @@ built; `explain` says what runs sparse and why, `verify` whether every pattern h
 
 from .choice import Choice, choose, kernel_in_use
 from .inspect import explain, verify
-from .install import sparse_layers
-from .load import load, load_
+from .install import densified, sparse_layers
+from .loading import load, load_
 from .modules import SparseLinear
-from .save import save
+from .saving import save
 
 __all__ = [
     "Choice",
     "SparseLinear",
     "choose",
+    "densified",
     "explain",
     "kernel_in_use",
     "load",

@@ -17,13 +17,14 @@ from torch import nn
 from torch.nn import functional
 
 from ..kernels import implementations
-from .install import REASON, set_submodule, sparse_layers
+from .install import Note, dense_twin, pin, set_submodule, sparse_layers
 from .modules import SparseLinear
 
 __all__ = ["Choice", "choose", "kernel_in_use", "settle_"]
 
-_TOKENS = (1, 128)
-"""Where a layer must win when the caller does not say how many tokens a call carries: one, and a sentence or two."""
+_TOKENS: dict[bool, tuple[int, ...]] = {True: (1, 128), False: (16, 128)}
+"""Where a layer must win when the caller does not say how many tokens a call carries, by whether the model generates text:
+then it sees one token at a time as well, and otherwise a short sentence is the least."""
 
 _ROUNDS = 5
 _BUDGET = 0.02
@@ -61,22 +62,28 @@ class Choice:
 def settle_(model: nn.Module, tokens: int | None = None) -> dict[str, Choice]:
     """Measure every sparse layer of a model (or look it up) and make those dense that would be slower; in place."""
     cache = _Cache()
+    if tokens is None:
+        generates = any(
+            getattr(module, "can_generate", bool)() for module in model.modules() if hasattr(module, "can_generate")
+        )
+        counts = _TOKENS[generates]
+    else:
+        counts = (tokens,)
     made = {}
     for name, layer in sparse_layers(model).items():
-        choice = choose(layer, tokens, cache)
+        choice = choose(layer, counts, cache)
         made[name] = choice
-        keep: nn.Module = layer if choice.sparse else _dense_twin(layer)
-        setattr(keep, REASON, choice.reason)
+        keep: nn.Module = layer if choice.sparse else dense_twin(layer)
+        pin(keep, Note(layer.pattern, choice.reason, min(choice.ratios.values())))
         if not choice.sparse:
             set_submodule(model, name, keep)
     cache.write()
     return made
 
 
-def choose(layer: SparseLinear, tokens: int | None = None, cache: "_Cache | None" = None) -> Choice:
-    """Return whether a layer should run sparse here; measured, or from the cache."""
+def choose(layer: SparseLinear, counts: tuple[int, ...] = _TOKENS[False], cache: "_Cache | None" = None) -> Choice:
+    """Return whether a layer should run sparse here, for calls of so many tokens; measured, or from the cache."""
     kept = cache if cache is not None else _Cache()
-    counts = _TOKENS if tokens is None else (tokens,)
     key = _key(layer, counts)
     choice = kept.get(key)
     if choice is None:
@@ -118,19 +125,6 @@ def _seconds(module: nn.Module, x: torch.Tensor, loops: int) -> float:
     for _ in range(loops):
         functional.linear(x, module.weight, module.bias) if isinstance(module, nn.Linear) else module(x)
     return (time.perf_counter() - start) / loops
-
-
-def _dense_twin(layer: SparseLinear) -> nn.Module:
-    """Return the dense form of a layer, its fused activation included."""
-    acts: dict[str, nn.Module] = {
-        "relu": nn.ReLU(),
-        "gelu": nn.GELU(),
-        "gelu_tanh": nn.GELU("tanh"),
-        "silu": nn.SiLU(),
-        "tanh": nn.Tanh(),
-    }
-    dense = layer.dense()
-    return dense if layer.activation == "none" else nn.Sequential(dense, acts[layer.activation])
 
 
 def kernel_in_use() -> str:

@@ -15,7 +15,7 @@ from ..patterns import Pattern, as_matrix, parse, verify_mask
 from ..pruning import masks_of, patterns_of, prunable
 from ..report import Report
 from .choice import choose, kernel_in_use
-from .install import REASON, has_kernel, sparse_layers
+from .install import Note, has_kernel, note_of, sparse_layers
 from .modules import SparseLinear
 from .tensors import value_array
 
@@ -98,35 +98,39 @@ def explain(model_or_path: nn.Module | str | os.PathLike[str], *, tokens: int | 
     Returns
     -------
     Report
-        A row a layer: pattern, shape, density, how it runs, kernel, reason.
+        A row a layer: pattern, shape, density, how it runs, kernel, dense time over sparse time, reason.
     """
-    from .load import load
+    from .loading import load
 
     model = model_or_path if isinstance(model_or_path, nn.Module) else load(model_or_path, tokens=tokens)
     rows = []
     for name, module in model.named_modules():
         if isinstance(module, SparseLinear):
             packed = module.packed()
-            reason = getattr(module, REASON, None) or f"sparse as asked; {choose(module, tokens).reason}"
-            rows.append(_row(name, module.pattern, packed.shape, packed.density, "sparse", kernel_in_use(), reason))
+            note = note_of(module) or _unmeasured(module, tokens)
+            rows.append(_row(name, packed.shape, packed.density, "sparse", kernel_in_use(), note))
         else:
             rows += _dense_rows(name, module)
     sparse = sum(row["runs"] == "sparse" for row in rows)
     return Report("explain", tuple(rows), {"layers": len(rows), "sparse": sparse, "dense": len(rows) - sparse})
 
 
-def _row(
-    name: str, pattern: str, shape: tuple[int, ...], density: float, runs: str, kernel: str, reason: str
-) -> dict[str, object]:
-    size = "x".join(map(str, shape))
+def _unmeasured(layer: SparseLinear, tokens: int | None) -> Note:
+    """Measure a layer that was loaded without: it stays sparse, and the report says what the measurement would have chosen."""
+    choice = choose(layer, (tokens,)) if tokens else choose(layer)
+    return Note(layer.pattern, f"sparse as asked; {choice.reason}", min(choice.ratios.values()))
+
+
+def _row(name: str, shape: tuple[int, ...], density: float, runs: str, kernel: str, note: Note) -> dict[str, object]:
     return {
         "layer": name,
-        "pattern": pattern,
-        "shape": size,
+        "pattern": note.pattern,
+        "shape": "x".join(map(str, shape)),
         "density": density,
         "runs": runs,
         "kernel": kernel,
-        "reason": reason,
+        "ratio": note.ratio,
+        "reason": note.reason,
     }
 
 
@@ -137,17 +141,14 @@ def _dense_rows(name: str, module: nn.Module) -> Iterator[dict[str, object]]:
         if "." in weight.name:
             continue
         density = float((weight.tensor != 0).float().mean())
-        pattern = str(patterns[weight.name]) if weight.name in patterns else ""
-        reason = getattr(module, REASON, None)
-        if reason is None and pattern:
-            reason = "masked for training; save and load it to run sparse"
-        elif reason is None:
-            reason = (
-                "not pruned"
-                if has_kernel(module, "weight", weight.layout)
-                else f"not pruned; {type(module).__name__} has no sparse kernel"
-            )
-        yield _row(name or weight.name, pattern, weight.tensor.shape, density, "dense", "torch", reason)
+        note = note_of(module)
+        if note is None and weight.name in patterns:
+            note = Note(str(patterns[weight.name]), "masked for training; save and load it to run sparse")
+        elif note is None and has_kernel(module, "weight", weight.layout):
+            note = Note("", "not pruned")
+        elif note is None:
+            note = Note("", f"not pruned; {type(module).__name__} has no sparse kernel")
+        yield _row(name or weight.name, tuple(weight.tensor.shape), density, "dense", "torch", note)
 
 
 def _model_masks(model: nn.Module, wanted: Pattern | None) -> Iterator[tuple[str, Pattern, NDArray[np.bool_]]]:

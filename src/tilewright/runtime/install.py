@@ -1,6 +1,8 @@
 """Putting packed weights into a module: sparse layers where there is a kernel, dense parameters where there is none."""
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -10,10 +12,59 @@ from ..formats import StoredWeight
 from ..patterns import from_matrix
 from .modules import SparseLinear
 
-__all__ = ["REASON", "attach_weight", "has_kernel", "set_submodule", "sparse_layers", "unpack_into"]
+__all__ = [
+    "Note",
+    "attach_weight",
+    "dense_twin",
+    "densified",
+    "has_kernel",
+    "note_of",
+    "pin",
+    "set_submodule",
+    "sparse_layers",
+    "unpack_into",
+]
 
-REASON = "tilewright_reason"
-"""Attribute of a module that says why its weight is dense although the checkpoint holds it packed."""
+_NOTE = "tilewright_note"
+
+
+@dataclass(frozen=True)
+class Note:
+    """Why a layer of a checkpoint runs as it does; pinned to the module by `pin`, read by `note_of`.
+
+    Parameters
+    ----------
+    pattern
+        Text of the pattern in the checkpoint.
+    reason
+        One phrase.
+    ratio
+        Dense time over sparse time where it was measured, the least of several.
+    """
+
+    pattern: str
+    reason: str
+    ratio: float | None = None
+
+
+def pin(module: nn.Module, note: Note) -> None:
+    """Attach a note to the layer a module is, or to the linear layer of a dense twin with its activation."""
+    setattr(module[0] if isinstance(module, nn.Sequential) else module, _NOTE, note)
+
+
+def note_of(module: nn.Module) -> Note | None:
+    """Return the note pinned to a module, or None."""
+    note: Note | None = getattr(module, _NOTE, None)
+    return note
+
+
+_ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": nn.ReLU,
+    "gelu": nn.GELU,
+    "gelu_tanh": lambda: nn.GELU("tanh"),
+    "silu": nn.SiLU,
+    "tanh": nn.Tanh,
+}
 
 _NO_KERNEL = "no sparse kernel for {kind} yet: unpacked to dense"
 
@@ -55,7 +106,7 @@ def attach_weight(model: nn.Module, name: str, weight: StoredWeight) -> None:
         set_submodule(model, owner, layer)
     else:
         unpack_into(module, parameter, weight)
-        setattr(module, REASON, _NO_KERNEL.format(kind=type(module).__name__))
+        pin(module, Note(str(weight.packed.pattern), _NO_KERNEL.format(kind=type(module).__name__)))
 
 
 def unpack_into(module: nn.Module, parameter: str, weight: StoredWeight) -> None:
@@ -71,6 +122,20 @@ def set_submodule(model: nn.Module, name: str, module: nn.Module) -> None:
     """Replace a submodule by name."""
     parent, _, child = name.rpartition(".")
     setattr(model.get_submodule(parent), child, module)
+
+
+def densified(model: nn.Module) -> nn.Module:
+    """Return a copy of a model with its sparse layers as ordinary dense ones, zeros and fused activations included."""
+    twin = copy.deepcopy(model)
+    for name, layer in sparse_layers(twin).items():
+        set_submodule(twin, name, dense_twin(layer))
+    return twin
+
+
+def dense_twin(layer: SparseLinear) -> nn.Module:
+    """Return the dense form of a layer, its fused activation included."""
+    dense = layer.dense()
+    return dense if layer.activation == "none" else nn.Sequential(dense, _ACTIVATIONS[layer.activation]())
 
 
 def sparse_layers(model: nn.Module) -> Mapping[str, SparseLinear]:

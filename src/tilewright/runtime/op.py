@@ -71,14 +71,14 @@ def run(
     arrays = _prepare(tensors, pattern, outputs, inputs, tile)
     _check(x, inputs)
     out = torch.empty((*x.shape[:-1], outputs), dtype=torch.float32)
-    rows = x.numel() // inputs
+    count = x.numel() // inputs
     linear_arrays(
-        x.detach().contiguous().numpy().reshape(rows, inputs),
+        x.detach().contiguous().numpy().reshape(count, inputs),
         arrays,
         None if bias is None else bias.detach().numpy(),
         activation,  # type: ignore[arg-type]  # the kernels name the activations they have when they refuse one
         threads=torch.get_num_threads(),
-        out=out.numpy().reshape(rows, outputs),
+        out=out.numpy().reshape(count, outputs),
     )
     return out
 

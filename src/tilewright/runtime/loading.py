@@ -28,7 +28,8 @@ def load(path: str | os.PathLike[str], *, tokens: int | None = None, measure: bo
     path
         Directory written by `save`: a ``transformers`` model or a ``SentenceTransformer``.
     tokens
-        Tokens a call will usually carry (batch times length). Unless told, a layer must win at 1 and at 128 to run sparse.
+        Tokens a call will usually carry (batch times length). Unless told, a layer must win at 16 and at 128 to run sparse, and at
+        1 and 128 in a model that generates text.
     measure
         Switch the measuring off to run every packed layer sparse.
     options

@@ -1,0 +1,254 @@
+"""Timing a packed model against dense engines, in one process, in turns, every result checked first."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from ..errors import ArgumentError, CheckFailed
+from ..report import Report
+from ..reports import Progress, Record, SilentProgress
+from ..runtime import SparseLinear, densified, load, sparse_layers
+from .corpus import python_docs
+from .models import inner_model
+from .peers import Run, encoders, linears, torch_encoder
+
+__all__ = ["bench", "forecast_bench", "ratios", "speed_records"]
+
+OURS = "tilewright"
+_TOLERANCE = 2e-3
+"""Largest difference between two engines over the largest output: float32 summed in other orders, layer after layer."""
+
+_LEAST = 0.01
+"""Seconds a timed sample lasts at least: short calls are repeated."""
+
+Timed = Mapping[str, list[float]]
+
+
+def bench(
+    path: str,
+    *,
+    sentences: Sequence[int] = (1, 8, 32),
+    threads: int = 1,
+    peers: Sequence[str] = ("torch", "onnxruntime", "openvino"),
+    quick: bool = False,
+    progress: Progress | None = None,
+) -> Report:
+    """Time a packed SentenceTransformer against dense engines running the same weights with their zeros.
+
+    Parameters
+    ----------
+    path
+        Checkpoint written by `save`.
+    sentences
+        Sizes of the batches; the sentences are taken from the running Python's documentation.
+    threads
+        Of every engine.
+    peers
+        Of ``torch``, ``onnxruntime`` and ``openvino``.
+    quick
+        Three rounds instead of seven.
+
+    Returns
+    -------
+    Report
+        A row for each measurement: median, spread, and the ratio to the best dense engine (above 1: we are faster).
+
+    Raises
+    ------
+    ArgumentError
+        If the checkpoint is no SentenceTransformer, or an argument is out of range.
+    CheckFailed
+        If an engine's output differs from the others': no time is reported then.
+    """
+    model = load(path, measure=False)
+    if type(model).__name__ != "SentenceTransformer":
+        raise ArgumentError(f"{path} is a {type(model).__name__}; bench times SentenceTransformers so far")
+    records = list(
+        speed_records(model, sentences, threads=threads, peers=peers, rounds=3 if quick else 7, progress=progress)
+    )
+    best = ratios(records)
+    rows = tuple(
+        {
+            "what": r.name,
+            "engine": r.inputs["engine"],
+            "sentences": r.inputs["sentences"],
+            "tokens": r.inputs["tokens"],
+            "ms": 1e3 * r.median,
+            "spread": f"{1e3 * r.min:.3g} to {1e3 * r.max:.3g}",
+            "ratio to best dense": best[r.name, r.inputs["sentences"]] if r.inputs["engine"] == OURS else None,
+        }
+        for r in records
+    )
+    return Report(
+        "bench", rows, {"threads": threads, "checked": "every engine's output against the others' in this run"}
+    )
+
+
+def forecast_bench(path: str, *, sentences: Sequence[int] = (1, 8, 32), quick: bool = False, **_: Any) -> Report:
+    """Return what `bench` would do, without doing it."""
+    rows = tuple(
+        {"batch": n, "measurements": "linear layers, whole model", "rounds": 3 if quick else 7} for n in sentences
+    )
+    return Report(
+        "forecast", rows, {"model": path, "time": "1 to 2 minutes: the dense engines convert the model first"}
+    )
+
+
+def speed_records(
+    model: Any,
+    sentences: Sequence[int],
+    *,
+    threads: int,
+    peers: Sequence[str],
+    rounds: int,
+    progress: Progress | None = None,
+) -> Iterator[Record]:
+    """Yield latency records of the linear layers and the whole encoder of a loaded model, ours and the dense engines'."""
+    if threads < 1 or not sentences or min(sentences) < 1:
+        raise ArgumentError(
+            f"bench needs at least one thread and batches of at least one sentence; got {threads} and {list(sentences)}"
+        )
+    told = progress or SilentProgress()
+    sparse = inner_model(model)
+    texts = [first for first, _ in python_docs(max(10, *sentences)).pairs]
+    with _threads(threads):
+        dense = densified(sparse)
+        told.say("converting the model for the dense engines")
+        engines = {OURS: torch_encoder(sparse), **encoders(dense, peers, threads)}
+        groups = _groups(sparse)
+        layers = [_Layer(layer, count, linears(layer.dense(), peers, threads)) for layer, count in groups]
+        for done, count in enumerate(sentences):
+            batch = _batch(model, texts[:count])
+            tokens = int(batch["input_ids"].size)
+            inputs = {"sentences": count, "tokens": tokens, "threads": threads}
+            told.step(done, len(sentences), f"{count} sentences, {tokens} tokens")
+            yield from _records("linear", _time_layers(layers, tokens, rounds), inputs)
+            yield from _records(
+                "encode", _time({name: _call(run, batch) for name, run in engines.items()}, rounds), inputs
+            )
+        told.step(len(sentences), len(sentences))
+
+
+def ratios(records: Sequence[Record]) -> dict[tuple[str, object], float]:
+    """Return the best dense median over ours, by (what, sentences)."""
+    found: dict[tuple[str, object], float] = {}
+    for ours in records:
+        if ours.kind == "latency" and ours.inputs["engine"] == OURS:
+            dense = [
+                r.median
+                for r in records
+                if r.kind == "latency"
+                and r.name == ours.name
+                and r.inputs["engine"] != OURS
+                and r.inputs["sentences"] == ours.inputs["sentences"]
+            ]
+            found[ours.name, ours.inputs["sentences"]] = min(dense) / ours.median
+    return found
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """One of several equal sparse layers, and the dense engines' form of it."""
+
+    layer: SparseLinear
+    count: int
+    dense: dict[str, Run]
+
+
+def _groups(model: nn.Module) -> list[tuple[SparseLinear, int]]:
+    """Return one layer for each shape and pattern, and how many of the kind the model has."""
+    kinds: Counter[tuple[object, ...]] = Counter()
+    first: dict[tuple[object, ...], SparseLinear] = {}
+    for layer in sparse_layers(model).values():
+        kind = (layer.out_features, layer.in_features, layer.pattern)
+        kinds[kind] += 1
+        first.setdefault(kind, SparseLinear(layer.packed(), layer.bias))
+    return [(first[kind], count) for kind, count in kinds.items()]
+
+
+def _time_layers(layers: Sequence[_Layer], tokens: int, rounds: int) -> dict[str, list[float]]:
+    """Return the time of all linear layers, summed over kinds times their number, sample by sample."""
+    total: dict[str, list[float]] = {}
+    rng = np.random.default_rng(0)
+    for part in layers:
+        arrays = {"x": rng.standard_normal((tokens, part.layer.in_features), dtype=np.float32)}
+        runs: dict[str, Run] = {OURS: _module_run(part.layer), **part.dense}
+        samples = _time({name: _call(run, arrays) for name, run in runs.items()}, rounds)
+        for name, times in samples.items():
+            old = total.setdefault(name, [0.0] * rounds)
+            total[name] = [a + part.count * b for a, b in zip(old, times, strict=True)]
+    return total
+
+
+def _module_run(layer: SparseLinear) -> Run:
+    def run(arrays: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            result: NDArray[np.float32] = layer(torch.from_numpy(arrays["x"])).numpy()
+        return result
+
+    return run
+
+
+def _call(run: Run, arrays: Mapping[str, NDArray[Any]]) -> Callable[[], NDArray[np.float32]]:
+    return lambda: run(arrays)
+
+
+def _time(calls: Mapping[str, Callable[[], NDArray[np.float32]]], rounds: int) -> dict[str, list[float]]:
+    """Check that all calls return the same, then time them in turns; seconds a call."""
+    _check({name: np.array(call()) for name, call in calls.items()})
+    loops = {name: max(1, round(_LEAST / max(_seconds(call, 1), 1e-6))) for name, call in calls.items()}
+    samples: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(rounds):
+        for name, call in calls.items():
+            samples[name].append(_seconds(call, loops[name]))
+    return samples
+
+
+def _seconds(call: Callable[[], object], loops: int) -> float:
+    start = time.perf_counter()
+    for _ in range(loops):
+        call()
+    return (time.perf_counter() - start) / loops
+
+
+def _check(outputs: Mapping[str, NDArray[np.float32]]) -> None:
+    ours = outputs[OURS]
+    for name, theirs in outputs.items():
+        far = float(np.abs(ours - theirs).max()) if ours.shape == theirs.shape else float("inf")
+        scale = float(np.abs(theirs).max())
+        if not far <= _TOLERANCE * scale:
+            raise CheckFailed(
+                f"{name} and {OURS} disagree by {far:.3g} where outputs reach {scale:.3g} (allowed: {_TOLERANCE:g} of that); no time "
+                "is reported. Run the tests of the kernels on this machine"
+            )
+
+
+def _records(name: str, samples: Timed, inputs: Mapping[str, object]) -> Iterator[Record]:
+    for engine, times in samples.items():
+        what = {"engine": engine, "model": "sparse" if engine == OURS else "dense", **inputs}
+        yield Record.measure("latency", name, times, "s", inputs=what, checked=True)
+
+
+def _batch(model: Any, texts: Sequence[str]) -> dict[str, NDArray[Any]]:
+    tokens = model.tokenizer(
+        list(texts), padding=True, truncation=True, max_length=model.max_seq_length, return_tensors="np"
+    )
+    return {name: np.asarray(tokens[name], dtype=np.int64) for name in ("input_ids", "attention_mask")}
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
