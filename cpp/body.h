@@ -2,12 +2,16 @@
 // namespace: Wide (the native width), Mid and Narrow (8 and 4 lanes, for small tiles and few tokens).
 //
 // Words of a vector type V: V::T the register, V::lanes; zero, set (all lanes), load/store (no alignment needed),
+// quad(p) four floats repeated, lane<i>(quad) one of them in all lanes;
 // load_part/store_part (first n < lanes lanes, nothing beyond is touched), fma(a, b, c) = a*b + c, add, mul, div,
 // at_least(low, a) and at_most(high, a) (NaN in `a` survives), saturate(x, limit, a): a, but 1 where x >= limit and -1 where
 // x <= -limit; transpose of lanes registers.
 //
 // Only the compiler's own headers are used here: a function template of the standard library compiled with this
 // file's -m flags could be the copy the linker keeps for the whole extension, and would crash an older CPU.
+
+// For what must live inside its caller's loop: a call ends in vzeroupper and reloads every constant.
+#define TILEWRIGHT_INLINE inline __attribute__((always_inline))
 
 #include "body_activation.h"
 #include "body_pack.h"

@@ -1,10 +1,42 @@
 // The row kernel (tile 1): one output at a time, B vectors of tokens in registers, every output with its own columns.
-// One broadcast and B panel loads for B multiply-adds: it lives on the two loads a cycle of the L1 cache.
+// Each element costs B panel loads for B multiply-adds, so it lives on the two loads a cycle of the L1 cache; column
+// numbers and weights come four at a time (one load each, then shifts and shuffles) to leave those loads to the panel.
 
 constexpr std::size_t row_vectors = Wide::lanes == 16 ? 8 : 4;
 
+// Four column numbers from one or two 64-bit loads.
+struct Four {
+  std::uint64_t low, high;
+};
+inline Four four(const std::uint16_t* p) {
+  Four f{};
+  __builtin_memcpy(&f.low, p, 8);
+  return f;
+}
+inline Four four(const std::uint32_t* p) {
+  Four f;
+  __builtin_memcpy(&f, p, 16);
+  return f;
+}
+static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "four() reads the lowest column from the lowest bits");
+
+template <int I>
+inline std::size_t pick(Four f, const std::uint16_t*) {
+  return (f.low >> (16 * I)) & 0xffff;
+}
+template <int I>
+inline std::size_t pick(Four f, const std::uint32_t*) {
+  return ((I < 2 ? f.low : f.high) >> (32 * (I % 2))) & 0xffffffff;
+}
+
+template <int B>
+TILEWRIGHT_INLINE void row_step(typename Wide::T (&sum)[B], typename Wide::T weight, const float* row) {
+#pragma GCC unroll 8
+  for (int b = 0; b < B; ++b) sum[b] = Wide::fma(weight, Wide::load(row + b * Wide::lanes), sum[b]);
+}
+
 template <int B, class Index>
-inline void row_strip(const Strip& s, const Index* columns, const float* values, std::size_t count, float* out,
+TILEWRIGHT_INLINE void row_strip(const Strip& s, const Index* columns, const float* values, std::size_t count, float* out,
                       float start, bool accumulate, std::size_t token) {
   typename Wide::T even[B], odd[B];
 #pragma GCC unroll 8
@@ -13,23 +45,18 @@ inline void row_strip(const Strip& s, const Index* columns, const float* values,
     odd[b] = Wide::zero();
   }
   const float* panel = s.panel + token;
+  const std::size_t ld = s.ld;
   std::size_t i = 0;
   // Two sets of sums: with one, B < 8 chains of four-cycle multiply-adds could not fill two units.
-  for (; i + 2 <= count; i += 2) {
-    const float* p = panel + columns[i] * s.ld;
-    const float* q = panel + columns[i + 1] * s.ld;
-    const typename Wide::T v = Wide::set(values[i]), w = Wide::set(values[i + 1]);
-#pragma GCC unroll 8
-    for (int b = 0; b < B; ++b) even[b] = Wide::fma(v, Wide::load(p + b * Wide::lanes), even[b]);
-#pragma GCC unroll 8
-    for (int b = 0; b < B; ++b) odd[b] = Wide::fma(w, Wide::load(q + b * Wide::lanes), odd[b]);
+  for (; i + 4 <= count; i += 4) {
+    const Four c = four(columns + i);
+    const typename Wide::T w = Wide::quad(values + i);
+    row_step<B>(even, Wide::template lane<0>(w), panel + pick<0>(c, columns) * ld);
+    row_step<B>(odd, Wide::template lane<1>(w), panel + pick<1>(c, columns) * ld);
+    row_step<B>(even, Wide::template lane<2>(w), panel + pick<2>(c, columns) * ld);
+    row_step<B>(odd, Wide::template lane<3>(w), panel + pick<3>(c, columns) * ld);
   }
-  if (i < count) {
-    const float* p = panel + columns[i] * s.ld;
-    const typename Wide::T v = Wide::set(values[i]);
-#pragma GCC unroll 8
-    for (int b = 0; b < B; ++b) even[b] = Wide::fma(v, Wide::load(p + b * Wide::lanes), even[b]);
-  }
+  for (; i < count; ++i) row_step<B>(even, Wide::set(values[i]), panel + columns[i] * ld);
 #pragma GCC unroll 8
   for (int b = 0; b < B; ++b) Wide::store(out + b * Wide::lanes, Wide::add(even[b], odd[b]));
 }

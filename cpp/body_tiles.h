@@ -6,7 +6,7 @@ constexpr std::size_t tile_outputs = Wide::lanes == 16 ? 8 : 4;
 constexpr std::size_t tile_vectors = 3;
 
 template <int W, int B, class Index>
-inline void tile_strip(const TileJob& job, const Index* columns, std::size_t count, const float* values,
+TILEWRIGHT_INLINE void tile_strip(const TileJob& job, const Index* columns, std::size_t count, const float* values,
                        std::size_t width, std::size_t output, std::size_t token) {
   typename Wide::T acc[W][B];
   float* out[W];

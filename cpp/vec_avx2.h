@@ -11,6 +11,9 @@ struct Avx2 {
   static T set(float a) { return _mm256_set1_ps(a); }
   static T load(const float* p) { return _mm256_loadu_ps(p); }
   static void store(float* p, T a) { _mm256_storeu_ps(p, a); }
+  static T quad(const float* p) { return _mm256_broadcast_ps(reinterpret_cast<const __m128*>(p)); }
+  template <int I>
+  static T lane(T q) { return _mm256_permute_ps(q, I * 0x55); }
   static T load_part(const float* p, std::size_t n) { return _mm256_maskload_ps(p, mask(n)); }
   static void store_part(float* p, std::size_t n, T a) { _mm256_maskstore_ps(p, mask(n), a); }
   static T fma(T a, T b, T c) { return _mm256_fmadd_ps(a, b, c); }

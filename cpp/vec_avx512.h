@@ -9,6 +9,9 @@ struct Avx512 {
   static T set(float a) { return _mm512_set1_ps(a); }
   static T load(const float* p) { return _mm512_loadu_ps(p); }
   static void store(float* p, T a) { _mm512_storeu_ps(p, a); }
+  static T quad(const float* p) { return _mm512_broadcast_f32x4(_mm_loadu_ps(p)); }
+  template <int I>
+  static T lane(T q) { return _mm512_permute_ps(q, I * 0x55); }
   static T load_part(const float* p, std::size_t n) { return _mm512_maskz_loadu_ps(mask(n), p); }
   static void store_part(float* p, std::size_t n, T a) { _mm512_mask_storeu_ps(p, mask(n), a); }
   static T fma(T a, T b, T c) { return _mm512_fmadd_ps(a, b, c); }

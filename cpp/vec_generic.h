@@ -10,6 +10,9 @@ struct Ext4 {
   static T set(float a) { return T{} + a; }
   static T load(const float* p) { return *reinterpret_cast<const U*>(p); }
   static void store(float* p, T a) { *reinterpret_cast<U*>(p) = a; }
+  static T quad(const float* p) { return load(p); }
+  template <int I>
+  static T lane(T q) { return set(q[I]); }
   static T load_part(const float* p, std::size_t n) {
     T a{};
     for (std::size_t i = 0; i < n; ++i) a[i] = p[i];

@@ -15,6 +15,7 @@ from .table import Activation, activation_code
 __all__ = ["linear", "linear_arrays", "linear_panels", "pack_panels", "unpack_panels"]
 
 _FLOAT32 = np.dtype(np.float32)
+_LINE = 16  # floats a cache line
 
 
 def linear(
@@ -222,7 +223,7 @@ def _output(
     out: Any, shape: tuple[int, ...], axes: str, x: NDArray[np.float32], bias: NDArray[np.float32] | None
 ) -> NDArray[np.float32]:
     if out is None:
-        return np.empty(shape, dtype=np.float32)
+        return _aligned(shape)
     _check("out", out, shape, axes)
     if not out.flags.writeable:
         raise ArgumentError("out must be writeable, and is read-only")
@@ -232,6 +233,14 @@ def _output(
             raise ArgumentError(f"out must not share memory with {name}; pass another array, or None to have one made")
     checked: NDArray[np.float32] = out
     return checked
+
+
+def _aligned(shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Return an uninitialised array on a cache-line boundary: NumPy's own would make every vector straddle two lines."""
+    size = int(np.prod(shape))
+    buffer = np.empty(size + _LINE - 1, dtype=np.float32)
+    skip = -(buffer.ctypes.data // 4) % _LINE
+    return buffer[skip : skip + size].reshape(shape)
 
 
 def _check_bias(bias: NDArray[np.float32] | None, N: int) -> None:
