@@ -50,10 +50,9 @@ class Parts:
 
     def container(self, relocate=True):
         start = 0
-        for name, entry in self.header.items():
-            if relocate:
-                entry["data_offsets"] = [start, start + len(self.data[name])]
-            start += len(self.data[name])
+        for name, data in self.data.items() if relocate else ():
+            self.header[name]["data_offsets"] = [start, start + len(data)]
+            start += len(data)
         text = json.dumps({"__metadata__": self.metadata, **self.header}).encode()
         return struct.pack("<Q", len(text)) + text + b"".join(bytes(d) for d in self.data.values())
 

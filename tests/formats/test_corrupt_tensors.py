@@ -2,6 +2,7 @@
 
 import json
 import os
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -36,11 +37,21 @@ def test_a_parameter_both_packed_and_dense(parts):
     refused(parts.files(), r"the parameter 'nm\.weight' is stored packed and dense; one of them is too many")
 
 
-@pytest.mark.parametrize("name", list(WEIGHTS))
+@pytest.mark.parametrize(
+    "tensor", [*(f"{n}.weight.index" for n in WEIGHTS), "tvw.weight.inner", "tew.weight.residual_index"]
+)
 @pytest.mark.parametrize("change", [lambda d: d[:-1], lambda d: d + b"\0", lambda d: b"", lambda d: d * 3])
-def test_index_of_another_length(parts, name, change):
-    parts.put(f"{name}.weight.index", change(bytes(parts.data[f"{name}.weight.index"])))
-    refused(parts.files(), rf"tensor '{name}\.weight\.index': \d+ bytes, and .* take \d+")
+def test_index_of_another_length(parts, tensor, change):
+    parts.put(tensor, change(bytes(parts.data[tensor])))
+    refused(parts.files(), rf"tensor '{tensor}': \d+ bytes, and .* take \d+")
+
+
+@pytest.mark.parametrize("change", [lambda d: d[:-1], lambda d: d + b"\0"])
+def test_rows_of_another_length(parts, change):
+    parts.put("tw.weight.rows", change(bytes(parts.data["tw.weight.rows"])))
+    refused(
+        parts.files(), r"tensor 'tw\.weight\.rows' has [02] bytes for \d of 8 outputs; 1 bytes and fewer than 8 outputs"
+    )
 
 
 @pytest.mark.parametrize("name", list(WEIGHTS))
@@ -166,7 +177,7 @@ def test_absurd_shapes(parts, name, side):
 @pytest.mark.parametrize("pattern", ["tw1024@50%", "any@99%", "block1024x1024@50%", "tvw1024@50%"])
 @pytest.mark.parametrize("shape", [[HUGE, HUGE], [HUGE, 1], [1, HUGE], [1 << 20, 1 << 20]])
 def test_absurd_shapes_with_nothing_kept(parts, encoding, pattern, shape):
-    """Nothing is stored, so only the length of the index can speak against the claim."""
+    """Nothing is stored, so only the length of the index can speak against the claim: no length up to 40 bytes supports it."""
     parts.modules.clear()
     parts.modules["w"] = {"weight": {
         "pattern": pattern, "dtype": "float32", "shape": shape, "layout": "linear", "original_shape": shape,
@@ -175,12 +186,18 @@ def test_absurd_shapes_with_nothing_kept(parts, encoding, pattern, shape):
     parts.header.clear()
     parts.data.clear()
     parts.put("w.weight.values", b"", "F32")
-    parts.put("w.weight.index", bytes(64))
     if pattern.startswith("tvw"):
         parts.put("w.weight.inner", b"")
-    refused(
-        parts.files(), r"tensor 'w\.weight\.index': (64 bytes, and 0 of \d+ positions as \w+ take \d+|\d+ bits are set)"
-    )
+    tracemalloc.start()
+    for length in range(41):
+        parts.put("w.weight.index", bytes(length))
+        with pytest.raises(
+            FormatError, match=rf"'w\.weight\.index': {length} bytes, and 0 of \d+ positions as \w+ take \d+"
+        ):
+            read_checkpoint_bytes(parts.files())
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4 << 20
 
 
 def test_absurd_residual(parts):

@@ -14,7 +14,7 @@ from .sources import Directory, Memory, Source
 from .text import parse_object, show
 from .weight import SUFFIXES, StoredWeight, decode_weight
 
-__all__ = ["Checkpoint", "is_checkpoint", "read_checkpoint", "read_checkpoint_bytes"]
+__all__ = ["Checkpoint", "is_checkpoint", "read_checkpoint", "read_checkpoint_bytes", "read_tensors"]
 
 CONFIG = "config.json"
 SINGLE = "model.safetensors"
@@ -98,7 +98,7 @@ def _read(source: Source) -> Checkpoint:
     block = config.pop(BLOCK, None)
     modules = _modules(block, where)
     assert isinstance(block, dict)
-    tensors = _tensors(source)
+    tensors = read_tensors(source)
     weights = {name: decode_weight(name, entry, tensors, where) for name, entry in modules.items()}
     consumed = {f"{name}.{suffix}" for name in weights for suffix in SUFFIXES}
     for name in weights:
@@ -144,7 +144,7 @@ def _modules(block: object, where: str) -> dict[str, Any]:
     return found
 
 
-def _tensors(source: Source) -> dict[str, RawTensor]:
+def read_tensors(source: Source) -> dict[str, RawTensor]:
     """Return all tensors of the checkpoint, from one file or from the shards its index lists."""
     if not source.has(SHARD_INDEX):
         return parse_container(source.data(SINGLE), source.where(SINGLE))

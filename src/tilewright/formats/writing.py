@@ -15,7 +15,7 @@ from .container import RawTensor, raw_tensor, serialize
 from .text import show
 from .weight import SUFFIXES, StoredWeight, encode_weight
 
-__all__ = ["write_checkpoint"]
+__all__ = ["json_bytes", "split", "write_checkpoint", "write_files"]
 
 _OURS = re.compile(r"model(-\d+-of-\d+)?\.safetensors(\.index\.json)?")
 
@@ -71,9 +71,9 @@ def write_checkpoint(
     block: dict[str, Any] = {"quant_method": METHOD, "format_version": VERSION, "modules": modules}
     block |= {"recipe": recipe} if recipe is not None else {}
     block |= {"recipe_hash": recipe_hash} if recipe_hash is not None else {}
-    text = _json({**config, BLOCK: block}, CONFIG)
+    text = json_bytes({**config, BLOCK: block}, CONFIG)
     extra = {_extra_name(name): content for name, content in (extra_files or {}).items()}
-    write_files(directory, _shards(tensors, max_shard_bytes), text, extra)
+    write_files(directory, split(tensors, max_shard_bytes), text, extra)
 
 
 def write_files(
@@ -123,7 +123,7 @@ def _encode(
     return tensors, modules
 
 
-def _shards(tensors: Mapping[str, RawTensor], most: int) -> list[dict[str, RawTensor]]:
+def split(tensors: Mapping[str, RawTensor], most: int) -> list[dict[str, RawTensor]]:
     """Deal tensors, in their order, into files of at most `most` bytes of payload."""
     if most < 1:
         raise FormatError(f"max_shard_bytes is {most}; it must be at least 1")
@@ -149,7 +149,7 @@ def _write_shards(folder: Path, shards: list[dict[str, RawTensor]]) -> None:
         weight_map |= dict.fromkeys(tensors, file)
     total = sum(len(tensor.data) for tensors in shards for tensor in tensors.values())
     index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
-    (folder / SHARD_INDEX).write_bytes(_json(index, SHARD_INDEX))
+    (folder / SHARD_INDEX).write_bytes(json_bytes(index, SHARD_INDEX))
 
 
 def _write_file(path: Path, tensors: Mapping[str, RawTensor]) -> None:
@@ -158,7 +158,8 @@ def _write_file(path: Path, tensors: Mapping[str, RawTensor]) -> None:
             file.write(part)
 
 
-def _json(value: Mapping[str, Any], name: str) -> bytes:
+def json_bytes(value: Mapping[str, Any], name: str) -> bytes:
+    """Return a JSON file's bytes; raises `FormatError` naming the file if the value is not JSON."""
     try:
         return (json.dumps(value, indent=2, allow_nan=False) + "\n").encode()
     except (TypeError, ValueError, RecursionError) as error:

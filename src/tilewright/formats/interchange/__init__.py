@@ -1,0 +1,6 @@
+"""Checkpoints of other tools: what they write becomes ours, what we have becomes theirs."""
+
+from .dense import export_dense
+from .sparse24 import export_sparse24, import_sparse24
+
+__all__ = ["export_dense", "export_sparse24", "import_sparse24"]
