@@ -156,13 +156,24 @@ def load_masked_(
     PatternError
         If no pattern is given for a mask, or the mask does not obey it. Nothing is changed then.
     """
-    weights = {weight.name: weight for weight in prunable(model)}
+    weights = _by_every_name(model)
     masks = {key.removesuffix("_mask"): value for key, value in state.items() if _is_mask(key, state)}
     chosen = {name: _checked(name, mask, weights, patterns) for name, mask in masks.items()}
     for name, (mask, pattern) in chosen.items():
         set_mask_(weights[name], mask, pattern)
     model.load_state_dict(state)
     apply_masks_(model)
+
+
+def _by_every_name(model: nn.Module) -> dict[str, Weight]:
+    """Return the prunable weights by name; those of a module registered under two names by both, as a `state_dict` has them."""
+    own = {(id(weight.module), weight.parameter_name): weight for weight in prunable(model)}
+    found = {}
+    for module_name, module in model.named_modules(remove_duplicate=False):
+        for name in module._parameters:
+            if (id(module), name) in own:
+                found[f"{module_name}.{name}" if module_name else name] = own[id(module), name]
+    return found
 
 
 def _is_mask(key: str, state: Mapping[str, Tensor]) -> bool:

@@ -94,6 +94,8 @@ def sparsify_(
     """
     _one_of("score", score, SCORES)
     _one_of("budget", budget, BUDGETS)
+    if isinstance(ignore, str):
+        raise TargetError(f"ignore must be a list of expressions, and it is {ignore!r}; write [{ignore!r}]")
     choices = _choose(model, pattern, targets, list(ignore))
     if strict:
         _refuse([choice for choice in choices if choice.refused])

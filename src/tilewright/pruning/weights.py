@@ -118,14 +118,14 @@ def _refusal(module: nn.Module, name: str, tensor: Tensor) -> str:
 
 
 def _owners(model: nn.Module) -> dict[int, list[str]]:
-    """Return the names of every parameter, by identity; a tied one has several."""
+    """Return the names of every parameter, by identity; a tied one has several. A module under two names counts once."""
     owners: dict[int, list[str]] = {}
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        owners.setdefault(id(parameter), []).append(name)
+    for module_name, module in model.named_modules():
+        for name, parameter in module._parameters.items():
+            owners.setdefault(id(parameter), []).append(f"{module_name}.{name}" if module_name else name)
     return owners
 
 
 def _tie(names: list[str], name: str) -> str:
-    # A module registered under two names has two names for one use; only another module's use counts as a tie.
     others = [other for other in names if other != name]
     return f"it is the same parameter as {others[0]}, which a mask would prune along with it" if others else ""

@@ -82,7 +82,7 @@ def save(path: Path, state: State, student: nn.Module, optimizer: Optimizer) -> 
 
     body = {"version": _VERSION, "step": state.step, "losses": state.losses, "inputs": dict(state.inputs)}
     tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in _tensors(student, optimizer)}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    temporary = path.with_name(f".{path.name}.partial")  # one name: what a killed run left is overwritten
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file(tensors, temporary, {_KEY: json.dumps(body)})

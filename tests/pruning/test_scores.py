@@ -1,0 +1,86 @@
+"""Taylor scores against their definition, and what the pass over the data leaves behind."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from tilewright.errors import ArgumentError, PatternError
+from tilewright.patterns import NM, mask
+from tilewright.pruning import Calibration, masks_of, sparsify_
+
+from .models import mlp
+
+
+def batches(count: int = 3) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    generator = torch.Generator().manual_seed(4)
+    return [(torch.randn(5, 8, generator=generator), torch.randn(5, 4, generator=generator)) for _ in range(count)]
+
+
+def squared_error(model: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+    return nn.functional.mse_loss(model(batch[0]), batch[1])
+
+
+def test_taylor_is_the_squared_product_summed_over_batches() -> None:
+    model = mlp()
+    expected = np.zeros((16, 8))
+    w = model[0].weight.detach().double()
+    for x, y in batches():  # the gradient by hand: y = W2 relu(W1 x + b1) + b2
+        x, y = x.double(), y.double()
+        before = x @ w.T + model[0].bias.detach().double()
+        out = before.relu() @ model[2].weight.detach().double().T + model[2].bias.detach().double()
+        back = 2 * (out - y) / out.numel() @ model[2].weight.detach().double() * (before > 0)
+        expected += (w * (back.T @ x)).square().numpy()
+    sparsify_(model, "2:4", score="taylor", data=Calibration(batches(), squared_error))
+    assert np.array_equal(masks_of(model)["0.weight"].numpy(), mask(NM(2, 4), np.sqrt(expected)))
+    magnitude = mlp()
+    sparsify_(magnitude, "2:4")
+    assert not torch.equal(masks_of(magnitude)["0.weight"], masks_of(model)["0.weight"])
+
+
+def test_the_pass_over_the_data_leaves_the_model_as_it_was() -> None:
+    model = nn.Sequential(nn.Linear(8, 16), nn.Dropout(0.5), nn.BatchNorm1d(16), nn.Linear(16, 4))
+    model[2].eval()
+    model[0].weight.requires_grad_(False)
+    model[3].weight.grad = torch.ones(4, 16)
+    running = model[2].running_mean.clone()
+    sparsify_(model, "2:4", score="taylor", data=Calibration(batches(), squared_error))
+    assert [module.training for module in model] == [True, True, False, True]
+    assert not model[0].weight.requires_grad
+    assert model[0].weight.grad is None
+    assert torch.equal(model[3].weight.grad, torch.ones(4, 16))
+    assert torch.equal(model[2].running_mean, running)
+
+
+def test_half_precision_gradients_do_not_vanish_when_squared() -> None:
+    model = mlp(torch.bfloat16)
+    data = [(x.bfloat16(), y.bfloat16()) for x, y in batches()]
+    tiny = Calibration(data, lambda model, batch: squared_error(model, batch) * 1e-25)
+    sparsify_(model, "2:4", score="taylor", data=Calibration(data, squared_error))
+    same = mlp(torch.bfloat16)
+    with pytest.raises(PatternError, match="Taylor scores are zero"):
+        sparsify_(same, "2:4", score="taylor", data=tiny)
+    assert not masks_of(same)
+
+
+def test_data_is_asked_for_and_checked() -> None:
+    def run(data: Calibration | None) -> None:
+        model = mlp()
+        before = model[0].weight.clone()
+        try:
+            sparsify_(model, "2:4", score="taylor", data=data)
+        finally:
+            assert torch.equal(model[0].weight, before)
+
+    with pytest.raises(ArgumentError, match=r"'taylor' needs data=Calibration\(batches, loss\)"):
+        run(None)
+    with pytest.raises(ArgumentError, match="got no batch at all"):
+        run(Calibration([], squared_error))
+    with pytest.raises(ArgumentError, match=r"calibration batch 0 must be a scalar tensor .* a tensor of shape"):
+        run(Calibration(batches(), lambda model, batch: model(batch[0])))
+    with pytest.raises(ArgumentError, match=r"calibration batch 0 must be a scalar tensor .* it is float"):
+        run(Calibration(batches(), lambda model, batch: 0.5))
+    with pytest.raises(ArgumentError, match="loss of calibration batch 0 is nan"):
+        run(Calibration(batches(), lambda model, batch: squared_error(model, batch) * float("nan")))
+    with pytest.raises(PatternError, match=r"the loss does not depend on 2\.weight"):
+        run(Calibration(batches(), lambda model, batch: model[0](batch[0]).sum()))
