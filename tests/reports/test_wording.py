@@ -67,4 +67,5 @@ def test_the_rest():
     assert wording.spread(1.0, 1.0, "s") == ""
     assert wording.spread(0.001, 0.002, "s") == "1.00 ms to 2.00 ms"
     assert wording.quantity(3.0, "share") == "3.000 share"
+    assert wording.quantity(0.5, "1") == wording.quantity(0.5, "") == "0.500"
     assert wording.inputs_text({"M": 384, "layout": "row-major"}) == "M 384, layout row-major"

@@ -1,6 +1,7 @@
 """Records of what was measured, and the report made from them."""
 
 from .checks import Check
+from .doctor import doctor
 from .environment import machine, revision, versions
 from .html import render_report, write_report
 from .progress import Progress, SilentProgress
@@ -12,6 +13,7 @@ __all__ = [
     "Record",
     "SilentProgress",
     "TornRecordWarning",
+    "doctor",
     "machine",
     "read_records",
     "render_report",

@@ -41,7 +41,7 @@ class Record:
     seed
         Random seed, None where nothing was random.
     unit
-        Unit of the three numbers below: ``"s"``, ``"bytes"``, ``"share"``; ``""`` for a plain number.
+        Unit of the three numbers below: ``"s"``, ``"bytes"``, ``"ratio"``; ``"1"`` for a plain number.
     n
         How many samples were taken.
     min, median, max

@@ -72,7 +72,7 @@ def quality(records: Sequence[Record]) -> BarChart | None:
     table = Table("Quality before and after", columns, tuple(rows))
     seeds = max(m.seeds for m in by_inputs((r for r in records if r.kind == "quality"), "model").values())
     caption = "Longer is better. " + (
-        f"Bars are medians over {seeds} seeds; the thin line spans the smallest and the largest."
+        f"Bars are medians over up to {seeds} seeds; the thin line spans the smallest and the largest."
         if seeds > 1
         else "One seed."
     )

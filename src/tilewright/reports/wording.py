@@ -73,7 +73,7 @@ def quantity(value: float, unit: str) -> str:
         return seconds(value)
     if unit == "bytes":
         return size(value)
-    return f"{number(float(value))} {unit}".strip()
+    return number(float(value)) if unit in ("", "1") else f"{number(float(value))} {unit}"
 
 
 def spread(low: float, high: float, unit: str) -> str:

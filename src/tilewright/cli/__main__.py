@@ -1,0 +1,7 @@
+"""`python -m tilewright.cli` is the `tilewright` command."""
+
+import sys
+
+from .app import main
+
+sys.exit(main())

@@ -1,0 +1,39 @@
+"""`tilewright bench`: a packed model against dense engines on this machine."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .options import DryRun, Json, Quiet, whole_numbers, words
+from .output import emit, stdout_kept_clean
+from .progress import progress
+
+__all__ = ["command"]
+
+_PEERS = ("torch", "onnxruntime", "openvino")
+
+
+def command(
+    path: Annotated[Path, typer.Argument(help="Folder of a packed checkpoint.")],
+    sentences: Annotated[str, typer.Option(help="Sizes of the batches, with commas.")] = "1,8,32",
+    threads: Annotated[int, typer.Option(min=1, help="Threads of every engine.")] = 1,
+    peers: Annotated[str, typer.Option(help="Dense engines to compare with, with commas.")] = ",".join(_PEERS),
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer rounds: a first impression.")] = False,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> int:
+    """Time a packed model against dense engines running the same weights, every output checked first."""
+    batches = whole_numbers(sentences, "--sentences")
+    engines = words(peers, "--peers", _PEERS)
+    with stdout_kept_clean(), progress(quiet or dry_run) as told:
+        from .. import jobs
+
+        if dry_run:
+            report = jobs.forecast_bench(str(path), sentences=batches, threads=threads, peers=engines, quick=quick)
+        else:
+            report = jobs.bench(
+                str(path), sentences=batches, threads=threads, peers=engines, quick=quick, progress=told
+            )
+    return emit(report, as_json=as_json)

@@ -1,0 +1,122 @@
+"""Progress on stderr: bars on a terminal, plain lines elsewhere."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TextIO
+
+from ..reports import Progress, SilentProgress
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["PlainProgress", "TerminalProgress", "progress"]
+
+_SECONDS_BETWEEN_LINES = 5.0
+
+
+class PlainProgress:
+    """Lines for a log file: one a stage, and one every few seconds while it runs.
+
+    Parameters
+    ----------
+    stream
+        Where lines go.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._started = self._told = time.monotonic()
+
+    def stage(self, name: str) -> None:
+        """Write a line for the stage."""
+        self._started = self._told = time.monotonic()
+        self._write(name)
+
+    def step(self, done: int, total: int, note: str = "") -> None:
+        """Write a line if the last one is a while ago, or this step is the last."""
+        now = time.monotonic()
+        if done < total and now - self._told < _SECONDS_BETWEEN_LINES:
+            return
+        self._told = now
+        left = f"{(now - self._started) / done * (total - done):.0f} s left" if 0 < done < total else ""
+        self._write("  " + ", ".join(part for part in (f"{done}/{total}", note, left) if part))
+
+    def say(self, text: str) -> None:
+        """Write a line."""
+        self._write(text)
+
+    def _write(self, text: str) -> None:
+        print(text, file=self._stream, flush=True)
+
+
+class TerminalProgress:
+    """Live bars, one a stage; use it as a context.
+
+    Parameters
+    ----------
+    console
+        The terminal; that of stderr when None.
+    """
+
+    def __init__(self, console: "Console | None" = None) -> None:
+        from rich import progress as bars
+        from rich.console import Console
+
+        self._console = console or Console(stderr=True)
+        self._bars = bars.Progress(
+            bars.SpinnerColumn(finished_text="\N{CHECK MARK}"),
+            bars.TextColumn("{task.description}", markup=False),
+            bars.BarColumn(bar_width=28),
+            bars.MofNCompleteColumn(),
+            bars.TimeElapsedColumn(),
+            bars.TimeRemainingColumn(),
+            bars.TextColumn("{task.fields[note]}", markup=False),
+            console=self._console,
+        )
+        self._task: bars.TaskID | None = None
+
+    def __enter__(self) -> "TerminalProgress":
+        self._bars.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        if kind is None:
+            self._finish()
+        self._bars.stop()
+
+    def stage(self, name: str) -> None:
+        """Finish the bar before and start one."""
+        self._finish()
+        self._task = self._bars.add_task(name, total=None, note="")
+
+    def step(self, done: int, total: int, note: str = "") -> None:
+        """Move the bar."""
+        if self._task is None:
+            self.stage("working")
+        assert self._task is not None
+        self._bars.update(self._task, completed=done, total=total, note=note)
+
+    def say(self, text: str) -> None:
+        """Print a line above the bars."""
+        self._console.print(text, markup=False, highlight=False)
+
+    def _finish(self) -> None:
+        if self._task is None:
+            return
+        total = self._bars.tasks[self._task].total
+        self._bars.update(self._task, completed=total or 1, total=total or 1)
+        self._task = None
+
+
+@contextmanager
+def progress(quiet: bool) -> Iterator[Progress]:
+    """Give the progress that suits where stderr goes."""
+    if quiet:
+        yield SilentProgress()
+    elif sys.stderr.isatty():
+        with TerminalProgress() as live:
+            yield live
+    else:
+        yield PlainProgress(sys.stderr)

@@ -1,0 +1,56 @@
+"""`tilewright prune`: give a model a pattern, once, without recovery."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .options import DryRun, Json, Quiet, checked_pattern
+from .output import emit, stdout_kept_clean
+from .progress import progress
+
+__all__ = ["command"]
+
+
+def command(
+    model: Annotated[str, typer.Argument(help="A model: a folder, or package:NAME for one inside a Python package.")],
+    out: Annotated[Path, typer.Argument(help="Folder to write the packed checkpoint to.")],
+    pattern: Annotated[str, typer.Option("--pattern", "-p", help="Such as 2:4, tw16@75%, bank64@16x.")],
+    score: Annotated[str, typer.Option(help="What makes a weight worth keeping.")] = "magnitude",
+    budget: Annotated[str, typer.Option(help="How a target is split over layers: uniform or global.")] = "uniform",
+    target: Annotated[
+        list[str] | None, typer.Option(help="Prune only what this name or expression matches; may repeat.")
+    ] = None,
+    ignore: Annotated[
+        list[str] | None, typer.Option(help="Leave alone what this name or expression matches; may repeat.")
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse when a layer cannot take the pattern, instead of skipping it.")
+    ] = False,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> int:
+    """Prune a model in one shot and write it as a packed checkpoint. Recovery is the work of `run`."""
+    checked_pattern(pattern)
+    with stdout_kept_clean(), progress(quiet or dry_run) as told:
+        from .. import jobs
+
+        spared = tuple(ignore or ())
+        if dry_run:
+            report = jobs.forecast_prune(
+                model, pattern, score=score, budget=budget, targets=target, ignore=spared, strict=strict
+            )
+        else:
+            report = jobs.prune(
+                model,
+                out,
+                pattern,
+                score=score,
+                budget=budget,
+                targets=target,
+                ignore=spared,
+                strict=strict,
+                progress=told,
+            )
+    return emit(report, as_json=as_json)

@@ -1,0 +1,69 @@
+"""`tilewright run`: the whole job a recipe describes."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .faults import NOT_OK
+from .options import DryRun, Json, Quiet
+from .output import emit, emit_text, stdout_kept_clean
+from .progress import progress
+
+if TYPE_CHECKING:
+    from ..jobs import JobResult
+
+__all__ = ["as_text", "command"]
+
+
+def command(
+    recipe: Annotated[Path, typer.Argument(help="A recipe, such as examples/minilm.yaml.")],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Folder for the results; runs/ and the recipe's name by default."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume/--fresh", help="Go on where an earlier run stopped, or begin anew.")
+    ] = True,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> int:
+    """Prune, recover, verify, pack and measure a model as a recipe says, and write its report."""
+    with stdout_kept_clean(), progress(quiet or dry_run) as told:
+        from .. import jobs
+
+        job = jobs.load_recipe(recipe)
+        if dry_run:
+            forecast = jobs.forecast(job)
+        else:
+            result = jobs.run(job, output or Path("runs") / recipe.stem, resume=resume, progress=told)
+    if dry_run:
+        return emit(forecast, as_json=as_json)
+    emit_text(_to_json(result) if as_json else as_text(result))
+    return 0 if result.ok else NOT_OK
+
+
+def _to_json(result: "JobResult") -> str:
+    body = {
+        "kind": "run",
+        "ok": result.ok,
+        "summary": result.summary,
+        "checks": [check.to_dict() for check in result.checks],
+        "output": str(result.output),
+        "report": str(result.report_path),
+        "records": str(result.records_path),
+    }
+    return json.dumps(body)
+
+
+def as_text(result: "JobResult") -> str:
+    """Write a finished job for people: the summary, every promise, and where things are."""
+    lines = [result.summary, ""]
+    for check in result.checks:
+        value = f"{check.value:.4g}" if isinstance(check.value, float) else str(check.value)
+        lines.append(f"{'pass' if check.ok else 'FAIL'}  {check.name}: {value} ({check.limit})")
+    if result.checks:
+        lines.append("")
+    return "\n".join([*lines, f"report: {result.report_path}", f"records: {result.records_path}"])

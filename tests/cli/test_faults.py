@@ -1,0 +1,204 @@
+"""Whatever goes wrong: one sentence on stderr, the documented exit code, nothing else."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+
+from tilewright.cli.faults import describe
+from tilewright.errors import CheckFailed, FormatError, NotSupportedError, TilewrightError
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["verif", "x"], "No such command 'verif'. Did you mean 'verify'?; try --help"),
+        (["run"], "Missing argument 'recipe'; try --help"),
+        (["doctor", "--loud"], "No such option: --loud; try --help"),
+        (
+            ["bench", "x", "--sentences", "1,two"],
+            "--sentences takes whole numbers from 1 with commas, such as 1,8,32; got '1,two'",
+        ),
+        (["bench", "x", "--sentences", "0"], "got '0'"),
+        (
+            ["bench", "x", "--peers", "torch,jax"],
+            "--peers takes any of torch, onnxruntime, openvino with commas; got 'jax'",
+        ),
+        (["bench", "x", "--threads", "0"], "Invalid value for '--threads'"),
+        (["verify", "x", "--pattern", "9:4"], "9:4 keeps 9 of every 4"),
+        (["verify", "no/such/folder"], "no/such/folder does not exist or is no folder"),
+        (["explain", "no/such/folder"], "no/such/folder"),
+        (["prune", "./no/model", "out", "--pattern", "2:4"], "./no/model does not exist or is no folder"),
+        (["prune", "./no/model", "out", "--pattern", "two"], "two"),
+        (["run", "no/recipe.yaml"], "no/recipe.yaml cannot be read"),
+    ],
+)
+@pytest.mark.parametrize("as_json", [False, True])
+def test_wrong_input_is_one_sentence_and_exit_code_two(tilewright, tmp_path, monkeypatch, words, sentence, as_json):
+    monkeypatch.chdir(tmp_path)
+    done = tilewright(*words, *(["--json"] if as_json else []))
+    assert done.code == 2
+    assert sentence in done.err
+    assert done.err.splitlines()[-1].startswith("tilewright: ")
+    assert "Traceback" not in done.err
+    if as_json:
+        assert done.body["ok"] is False
+        assert (done.body["kind"], done.body["exit_code"]) == ("error", 2)
+        assert sentence in done.body["message"]
+    else:
+        assert done.out == ""
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_wrong_key_in_a_recipe_is_named(tilewright, tmp_path):
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text("version: 1\nname: x\nmodel: ./m\nprune: {patern: '2:4'}\n")
+    done = tilewright("run", recipe)
+    assert done.code == 2
+    assert "patern is no key of a recipe" in done.err
+    assert os.listdir(tmp_path) == ["r.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (CheckFailed("off by\n one"), 1, "off by one"),
+        (NotSupportedError("no GPU here"), 3, "no GPU here"),
+        (FormatError("a bad byte"), 2, "a bad byte"),
+        (TilewrightError("anything else"), 2, "anything else"),
+        (
+            FileNotFoundError(errno.ENOENT, "No such file or directory", "model.bin"),
+            2,
+            "no such file or directory: model.bin",
+        ),
+        (PermissionError(errno.EACCES, "Permission denied", "out"), 2, "permission denied: out"),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "out/x"),
+            2,
+            "the disk is full: out/x; nothing half-written was kept",
+        ),
+        (OSError("the hub says\nno"), 2, "the hub says no"),
+        (MemoryError(), 2, "out of memory"),
+        (
+            ModuleNotFoundError("No module named 'openvino'", name="openvino.runtime"),
+            3,
+            "this needs the Python package 'openvino'",
+        ),
+        (KeyboardInterrupt(), 130, "interrupted; no half-written output is left"),
+        (
+            ZeroDivisionError("division by zero"),
+            70,
+            "ZeroDivisionError: division by zero; this is a fault of tilewright",
+        ),
+        (
+            ModuleNotFoundError("No module named 'tilewright.x'", name="tilewright.x"),
+            70,
+            "this is a fault of tilewright",
+        ),
+        (AssertionError(), 70, "AssertionError: AssertionError; this is a fault"),
+    ],
+)
+def test_every_exception_has_its_code_and_sentence(error, code, message):
+    failure = describe(error)
+    assert failure.code == code
+    assert message in failure.message
+    assert "\n" not in failure.message
+
+
+def run_program(program, *words, **options):
+    """Run the command in a fresh interpreter, a line of preparation before it."""
+    source = f"import sys\n{textwrap.dedent(program)}\nfrom tilewright.cli import main\nsys.exit(main(sys.argv[1:]))"
+    return subprocess.run(
+        [sys.executable, "-c", source, *map(str, words)], capture_output=True, text=True, check=False, **options
+    )
+
+
+def test_an_unexpected_fault_shows_its_traceback_only_when_asked():
+    broken = "import tilewright.reports as r\ndef doctor(): raise ZeroDivisionError('by zero')\nr.doctor = doctor"
+    plain = run_program(broken, "doctor")
+    assert plain.returncode == 70
+    assert plain.stderr == (
+        "tilewright: ZeroDivisionError: by zero; this is a fault of tilewright: run `tilewright --debug ...` for the traceback\n"
+    )
+    loud = run_program(broken, "--debug", "doctor")
+    assert loud.returncode == 70
+    assert "Traceback (most recent call last)" in loud.stderr
+
+
+def test_help_and_version_wake_nothing_heavy():
+    program = """
+    import atexit
+    heavy = {"torch", "transformers", "safetensors", "jinja2", "tilewright.jobs", "tilewright.runtime", "tilewright.kernels"}
+    atexit.register(lambda: print(sorted(heavy & set(sys.modules)), file=sys.stderr))
+    """
+    for words in (["--help"], ["--version"], ["run", "--help"], ["bench", "x", "--peers", "jax"]):
+        done = run_program(program, *words)
+        assert done.stderr.splitlines()[-1] == "[]", words
+    assert "torch" in run_program(program, "doctor").stderr.splitlines()[-1]
+
+
+def test_what_libraries_print_stays_off_stdout():
+    """Python's print, a write to descriptor 1 and C's buffered puts all land on stderr."""
+    noisy = """
+    import ctypes, os
+    import tilewright.reports as r
+    real = r.doctor
+    def doctor():
+        print("from python", flush=True)
+        os.write(1, b"from the descriptor\\n")
+        ctypes.CDLL(None).puts(b"from c")
+        return real()
+    r.doctor = doctor
+    """
+    done = run_program(noisy, "doctor", "--json")
+    assert done.returncode == 0
+    assert len(done.stdout.splitlines()) == 1
+    assert done.stdout.startswith('{"kind": "doctor"')
+    assert all(text in done.stderr for text in ("from python", "from the descriptor", "from c"))
+
+
+def test_ctrl_c_is_one_sentence():
+    waiting = """
+    import time
+    import tilewright.reports as r
+    def doctor():
+        print("ready", file=sys.stderr, flush=True)
+        time.sleep(60)
+    r.doctor = doctor
+    from tilewright.cli import main
+    sys.exit(main(["doctor"]))
+    """
+    running = subprocess.Popen(
+        [sys.executable, "-c", "import sys\n" + textwrap.dedent(waiting)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert running.stderr.readline() == "ready\n"
+    time.sleep(0.2)
+    running.send_signal(signal.SIGINT)
+    out, err = running.communicate(timeout=30)
+    assert running.returncode == 130
+    assert out == ""
+    assert (
+        err
+        == "tilewright: interrupted; no half-written output is left, and the same command starts or resumes the work\n"
+    )
+
+
+def test_a_reader_that_leaves_is_no_error():
+    done = subprocess.run(
+        f"{sys.executable} -m tilewright.cli doctor | true; exit ${{PIPESTATUS[0]}}",
+        shell=True,
+        executable="/bin/bash",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0
+    assert done.stderr == ""
