@@ -1,6 +1,10 @@
 // One to eight tokens: lanes are outputs, so the values stream past once as whole vectors and every kept column
 // broadcasts M activations. Bound by memory: time falls with density.
 
+// The values come from beyond the L2 cache, once. With several tokens a column fills so much of the reorder window that
+// the hardware's own prefetching falls behind; with one token and full vectors it does better alone.
+constexpr std::size_t prefetch_floats = 2048;
+
 // V outputs x M tokens, U columns at a time: U separate sums hide the latency of the multiply-add.
 template <class V, int M, class Index>
 inline void small_sums(const float* x, std::size_t ld, const Index* columns, std::size_t count, const float* values,
@@ -19,6 +23,7 @@ inline void small_sums(const float* x, std::size_t ld, const Index* columns, std
       const float* at = values + u * width;
       const typename V::T w = part == V::lanes ? V::load(at) : V::load_part(at, part);
       const float* xs = x + columns[i + u] * ld;
+      if constexpr (M > 1 || V::lanes < 16) __builtin_prefetch(at + prefetch_floats);
 #pragma GCC unroll 8
       for (int m = 0; m < M; ++m) acc[u][m] = V::fma(w, V::set(xs[m]), acc[u][m]);
     }

@@ -16,7 +16,10 @@ constexpr std::size_t group_floats = (512 << 10) / sizeof(float);
 constexpr std::size_t tile_chunk = 64, row_chunk = 256;
 // Features of a panel that stay in the L1 cache while all rows of a chunk pass over them (n:m with tile 1).
 constexpr std::size_t block_features = 64;
-constexpr std::size_t small_tokens = 8;
+
+// Up to how many tokens a weight is computed with outputs in the lanes. With tile 1 the lanes must be tokens, and 2 to 8
+// of them cost what one costs; tiles under 8 fill too few lanes to win beyond 4.
+std::size_t small_tokens(const Weight& w) { return w.tile >= 8 ? 8 : w.tile > 1 ? 4 : 1; }
 
 std::size_t ceil_div(std::size_t a, std::size_t b) { return (a + b - 1) / b; }
 
@@ -190,8 +193,7 @@ void linear_small(const Isa& isa, const Weight& w, const Epilogue& e, const floa
 void linear(const Isa& isa, const Weight& w, const Epilogue& e, const float* x, std::size_t M, float* y,
             std::size_t threads) {
   if (M == 0 || w.N == 0) return;
-  // With tile 1 the lanes must be tokens: 2 to 8 of them cost what one costs.
-  if (M == 1 || (M <= small_tokens && w.tile > 1)) return linear_small(isa, w, e, x, M, y, threads);
+  if (M <= small_tokens(w)) return linear_small(isa, w, e, x, M, y, threads);
   std::vector<Panel> panels = cut_tokens(M, isa.lanes, w.tile > 1 ? isa.tile_vectors : isa.row_vectors);
   const std::vector<Chunk> chunks = chunks_of(w, w.tile > 1 ? tile_chunk : row_chunk);
   const std::size_t budget = group_floats * std::max<std::size_t>(1, threads);

@@ -12,7 +12,6 @@ from .arrays import KernelArrays
 __all__ = [
     "ACTIVATIONS",
     "OPERATIONS",
-    "SMALL_TOKENS",
     "Activation",
     "Argument",
     "Operation",
@@ -25,9 +24,6 @@ Activation = Literal["none", "relu", "gelu", "gelu_tanh", "silu", "tanh"]
 
 # The place in this tuple is the code that the extension takes.
 ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
-
-SMALL_TOKENS = 8
-"""Up to this many tokens, tiles are computed with outputs in the vector lanes."""
 
 COMPILED = ("avx512", "avx2", "generic")
 
@@ -99,7 +95,7 @@ _SUMS = Tolerance(3e-6)
 OPERATIONS: tuple[Operation, ...] = (
     Operation(
         "tiles",
-        "Tiles of outputs that share kept columns, more than 8 tokens.",
+        "Tiles of outputs that share kept columns, more tokens than `small` takes.",
         "linear",
         (_X, *_WEIGHT, *_RESIDUAL, _BIAS),
         _Y,
@@ -123,7 +119,7 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     Operation(
         "small",
-        "1 to 8 tokens (1 when tile is 1): a matrix-vector product.",
+        "1 to 8 tokens, 4 when the tile is under 8, 1 when it is 1: a matrix-vector product.",
         "linear",
         (_X, *_WEIGHT, *_RESIDUAL, _BIAS),
         _Y,
@@ -158,7 +154,9 @@ OPERATIONS: tuple[Operation, ...] = (
 
 def operation_of(arrays: KernelArrays, tokens: int) -> Operation:
     """Return which operation `linear` runs for this weight and this many tokens."""
-    if tokens == 1 or (tokens <= SMALL_TOKENS and arrays.tile > 1):
+    # Narrow tiles fill too few vector lanes with outputs; the extension decides by the same numbers.
+    few = 8 if arrays.tile >= 8 else 4 if arrays.tile > 1 else 1
+    if tokens <= few:
         name = "small"
     elif arrays.tile > 1:
         name = "tiles"
