@@ -237,9 +237,14 @@ def _closest(pattern, mask: np.ndarray) -> np.ndarray:
     for start in range(0, len(some), pattern.tile):
         out[some[start : start + pattern.tile]] = mask[some[start]]
     if isinstance(pattern, TileVectorWise):
-        for row in out:
-            kept = np.flatnonzero(row)
-            row[kept[np.arange(len(kept)) % pattern.m >= pattern.n]] = False
+        n, m = pattern.n, pattern.m
+        for at, row in enumerate(some):
+            # The two outputs of a tile take turns, so that between them they use every column; one alone uses all it keeps.
+            kept = np.flatnonzero(out[row])
+            alone = at == len(some) - 1 and at % 2 == 0
+            length = np.minimum(m, len(kept) - np.arange(len(kept)) // m * m)
+            turn = (np.arange(len(kept)) % m + at % 2 * n) % length < n
+            out[row, kept] = np.arange(len(kept)) < n if alone else turn
     return out
 
 

@@ -6,6 +6,7 @@ NumPy only.
 
 from .checkpoint import Checkpoint, is_checkpoint, read_checkpoint, read_checkpoint_bytes
 from .container import RawTensor
+from .interchange import export_dense, export_sparse24, import_sparse24
 from .packed import Packed, Residual, ValueType, index_dtype, storage_dtype
 from .packing import pack, unpack
 from .weight import StoredWeight
@@ -18,6 +19,9 @@ __all__ = [
     "Residual",
     "StoredWeight",
     "ValueType",
+    "export_dense",
+    "export_sparse24",
+    "import_sparse24",
     "index_dtype",
     "is_checkpoint",
     "pack",

@@ -72,8 +72,7 @@ def write_checkpoint(
     block |= {"recipe": recipe} if recipe is not None else {}
     block |= {"recipe_hash": recipe_hash} if recipe_hash is not None else {}
     text = json_bytes({**config, BLOCK: block}, CONFIG)
-    extra = {_extra_name(name): content for name, content in (extra_files or {}).items()}
-    write_files(directory, split(tensors, max_shard_bytes), text, extra)
+    write_files(directory, split(tensors, max_shard_bytes), text, extra_files or {})
 
 
 def write_files(
@@ -82,8 +81,10 @@ def write_files(
     config: bytes,
     extra: Mapping[str, bytes | os.PathLike[str]],
 ) -> None:
-    """Write shards, config and extra files as one step; raises `FormatError` if the system does not let it."""
+    """Write shards, config and extra files as one step; raises `FormatError` if a name or the system forbids it."""
     path = Path(directory)
+    for name in extra:
+        _check_extra(name)
     try:
         with staged(path, last=CONFIG, obsolete=lambda name: _OURS.fullmatch(name) is not None) as folder:
             for name, content in extra.items():
@@ -168,11 +169,10 @@ def json_bytes(value: Mapping[str, Any], name: str) -> bytes:
         ) from None
 
 
-def _extra_name(name: str) -> str:
+def _check_extra(name: str) -> None:
     path = PurePosixPath(name)
     reserved = len(path.parts) == 1 and (name == CONFIG or _OURS.fullmatch(name))
     if not path.parts or path.is_absolute() or ".." in path.parts or str(path) != name or "\0" in name or reserved:
         raise FormatError(
             f"an extra file is named {show(name)}; it must be a relative name that the checkpoint itself does not use"
         )
-    return name
