@@ -7,6 +7,8 @@ import pytest
 from samples import packed, takes
 
 from tilewright.formats import Packed, StoredWeight, write_checkpoint
+from tilewright.formats.ranks import ranks_bytes
+from tilewright.formats.sets import SET_ENCODINGS, Grid, set_bytes
 from tilewright.formats.weight import encode_weight
 from tilewright.patterns import NM, Block, TileElementWise, TileVectorWise, TileWise
 
@@ -80,3 +82,23 @@ def test_a_bound_is_a_bound():
     """The yardstick itself, against counts made by hand: 6 masks a group of 2:4, C(16, 4) = 1820 of any 4 of 16."""
     assert information(packed("2:4", (3, 8))) == pytest.approx(3 * 2 * np.log2(6))
     assert information(packed("any@75%", (2, 8))) == pytest.approx(np.log2(1820))
+
+
+def test_ranks_are_within_the_bound_and_shortest_for_every_n_and_m():
+    """All 2080 patterns that have no other encoding, at a size where no rounding to bytes hides anything."""
+    tiles, groups = 8, 5040
+    for m in range(1, 65):
+        for n in range(1, m + 1):
+            kept = tiles * groups * n
+            size = ranks_bytes(tiles * groups, m, n)
+            assert 2 * kept + size <= 1.05 * (2 * kept + tiles * groups * choose_bits(m, n) / 8), f"{n}:{m}"
+            grid = Grid(tiles, groups * m)
+            assert size <= min(set_bytes(encoding, kept, grid) for encoding in SET_ENCODINGS), f"{n}:{m}"
+
+
+def test_sets_are_within_the_bound_at_every_density():
+    """Encoded as `any` is: one row of positions, one value each."""
+    grid = Grid(64, 4096)
+    for kept in range(grid.limit // 1000, grid.limit + 1, 257):
+        size = min(set_bytes(encoding, kept, grid) for encoding in SET_ENCODINGS)
+        assert 2 * kept + size <= 1.04 * (2 * kept + choose_bits(grid.limit, kept) / 8), kept
