@@ -36,7 +36,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Bar:
-    """One bar. `tone` is ``"accent"`` for the result, ``"dense"`` for what it is compared with, ``"plain"`` otherwise."""
+    """One bar. `tone` is ``"accent"`` for the result, ``"behind"`` for one that loses to dense, ``"dense"``, else ``"plain"``."""
 
     label: str
     value: float

@@ -12,30 +12,30 @@ __all__ = ["all_records", "kernel_counts", "layers"]
 
 
 def layers(records: Sequence[Record]) -> Table | None:
-    """List every layer once, the last record of it standing."""
+    """List every layer once, the last record of it standing; a column of ratios only where some were measured and checked."""
     mine = {r.name: r for r in records if r.kind == "layer"}
     if not mine:
         return None
+    ratios = {name: r.extra.get("ratio") for name, r in mine.items() if r.checked}
+    measured = any(isinstance(ratio, (int, float)) for ratio in ratios.values())
     rows = []
     for name, record in mine.items():
         density = record.extra.get("density")
-        ratio = record.extra.get("ratio") if record.checked else None
+        ratio = ratios.get(name)
         shape = record.inputs.get("shape")
-        rows.append(
-            (
-                Cell(name),
-                Cell.of(_shape(shape), _weights(shape)),
-                Cell(number(record.inputs.get("pattern"))),
-                Cell(
-                    number(density),
-                    *([density, min(max(density, 0.0), 1.0)] if isinstance(density, (int, float)) else []),
-                ),
-                Cell(number(record.extra.get("kernel"))),
-                Cell.of(times(ratio) if isinstance(ratio, (int, float)) else "", ratio),
-                Cell(number(record.extra.get("reason"))),
-            )
-        )
-    columns = (
+        cells = [
+            Cell(name),
+            Cell.of(_shape(shape), _weights(shape)),
+            Cell(number(record.inputs.get("pattern"))),
+            Cell(
+                number(density), *([density, min(max(density, 0.0), 1.0)] if isinstance(density, (int, float)) else [])
+            ),
+            Cell(number(record.extra.get("kernel"))),
+            Cell.of(times(ratio) if isinstance(ratio, (int, float)) else "", ratio),
+            Cell(number(record.extra.get("reason"))),
+        ]
+        rows.append(tuple(cells if measured else cells[:5] + cells[6:]))
+    columns = [
         ("layer", False),
         ("shape", True),
         ("pattern", False),
@@ -43,8 +43,8 @@ def layers(records: Sequence[Record]) -> Table | None:
         ("kernel", False),
         ("vs dense", True),
         ("reason", False),
-    )
-    return Table("Layers", columns, tuple(rows))
+    ]
+    return Table("Layers", tuple(columns if measured else columns[:5] + columns[6:]), tuple(rows))
 
 
 def all_records(records: Sequence[Record]) -> Table:

@@ -93,7 +93,7 @@ def latency(records: Sequence[Record], name: str) -> BarChart | None:
             label = f"{engine_title(engine)}, {model}"
             ratio = best[1].median / one.median if best and one.median > 0 else None
             if ratio is not None:
-                tone = "dense" if model == "dense" else "accent"
+                tone = "dense" if model == "dense" else "accent" if ratio >= 1 else "behind"
                 bars.append(Bar(label, ratio, times(ratio), seconds(one.median), tone))
             rows.append(
                 (
