@@ -124,7 +124,7 @@ def last_implementation() -> str | None:
 
 
 def fma_peak(seconds: float = 0.2, implementation: str | None = None) -> float:
-    """Measure the most FLOP/s one core reaches on multiply-adds that never leave its registers.
+    """Measure the most FLOP/s one core reaches on multiply-adds that never leave its registers, per second of its own time.
 
     Parameters
     ----------

@@ -1,0 +1,251 @@
+"""The CPU kernels against the best dense library, one thread each, checked before timed, alternating in one process.
+
+    python benchmarks/kernels.py [--quick] [--records benchmarks/records/kernels.jsonl] [--only NAME]
+
+Times are CPU seconds of this process, so that a busy machine does not change them (its caches and memory are still shared).
+"""
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from _peers import PEERS, Array, aligned
+
+from tilewright import kernels
+from tilewright.kernels import KernelArrays, reference
+from tilewright.reports import Record, write_record
+
+SEED = 1
+RECORDS = Path(__file__).parent / "records" / "kernels.jsonl"
+# What is aimed at, as a multiple of the best dense library's speed; printed beside what was reached.
+ROW_GOALS = {2: 2.2, 4: 4.0, 8: 6.5, 16: 10.0, 32: 13.0}
+PANEL_GOALS = {2: 2.5, 4: 4.7, 8: 9.0, 16: 16.0, 32: 25.0}
+NM_GOALS = {2: 1.5, 4: 2.6}
+
+
+@dataclass(frozen=True)
+class Contender:
+    """Something that computes one linear layer: how to call it, what to call it, what it should reach."""
+
+    name: str
+    call: Callable[[], Array]
+    inputs: dict[str, object]
+    flops: float
+    expected: Array
+    read: Callable[[Array], Array] = lambda y: y
+    goal: float | None = None
+
+
+def tile_weight(rng: np.random.Generator, N: int, K: int, tile: int, ratio: int) -> KernelArrays:
+    """Return a random weight whose tiles each keep K / ratio columns."""
+    kept, tiles = K // ratio, -(-N // tile)
+    columns = np.concatenate([np.sort(rng.permutation(K)[:kept]) for _ in range(tiles)]).astype(np.uint16)
+    pointers = np.arange(tiles + 1, dtype=np.int64) * kept
+    return KernelArrays(N, K, tile, aligned(rng.standard_normal(N * kept, dtype=np.float32)), columns, pointers)
+
+
+def nm_weight(rng: np.random.Generator, N: int, K: int, n: int, m: int) -> KernelArrays:
+    """Return a random n:m weight, every output with its own positions."""
+    order = np.sort(np.argsort(rng.random((N, K // m, m)), axis=-1)[..., :n], axis=-1)
+    columns = (order + np.arange(0, K, m)[:, None]).ravel().astype(np.uint16)
+    pointers = np.arange(N + 1, dtype=np.int64) * (K // m * n)
+    return KernelArrays(
+        N, K, 1, aligned(rng.standard_normal(len(columns), dtype=np.float32)), columns, pointers, None, n, m
+    )
+
+
+def dense_contenders(x: Array, N: int, bias: Array, rng: np.random.Generator) -> list[Contender]:
+    """Return every dense peer on a random weight ``[N, K]``."""
+    weight = rng.standard_normal((N, x.shape[1]), dtype=np.float32)
+    expected = (x.astype(np.float64) @ weight.T.astype(np.float64) + bias).astype(np.float32)
+    flops = 2.0 * x.size * N
+    return [
+        Contender(name, make(x, weight, bias), {"engine": name, "density": 1.0}, flops, expected)
+        for name, make in PEERS.items()
+    ]
+
+
+def sparse_contenders(
+    x: Array,
+    w: KernelArrays,
+    bias: Array,
+    inputs: dict[str, object],
+    T: int | None,
+    goals: tuple[float | None, float | None],
+) -> list[Contender]:
+    """Return our kernel row-major and, with T, on panels of T tokens."""
+    M = len(x)
+    inputs = {"engine": "tilewright", **inputs, "operation": kernels.operation_of(w, M).name}
+    expected = reference.linear(x, w, bias, "none")
+    flops = 2.0 * M * w.kept
+    out = aligned(np.zeros((M, w.N), np.float32))
+    found = [
+        Contender(
+            "row-major",
+            lambda: kernels.linear_arrays(x, w, bias, out=out),
+            {**inputs, "layout": "rows"},
+            flops,
+            expected,
+            goal=goals[0],
+        )
+    ]
+    if T is not None:
+        panels = kernels.pack_panels(x, T)
+        result = kernels.linear_panels(panels, w, M, bias)
+        found.append(
+            Contender(
+                "panels",
+                lambda: kernels.linear_panels(panels, w, M, bias, out=result),
+                {**inputs, "layout": "panels", "T": T},
+                flops,
+                expected,
+                lambda y: kernels.unpack_panels(y, M),
+                goals[1],
+            )
+        )
+    return found
+
+
+def check(c: Contender) -> None:
+    """Refuse to time anything that is wrong."""
+    got = c.read(c.call())
+    scale = np.sqrt(c.flops / 2 / c.expected.size) + 1
+    error = float(np.abs(got - c.expected).max())
+    if not error < 2e-5 * scale:
+        raise SystemExit(f"{c.inputs}: wrong by {error:.3g}; nothing is timed")
+
+
+def sample(call: Callable[[], Array], calls: int) -> float:
+    start = time.process_time_ns()
+    for _ in range(calls):
+        call()
+    return (time.process_time_ns() - start) * 1e-9 / calls
+
+
+def measure(contenders: list[Contender], rounds: int, slice_seconds: float) -> list[list[float]]:
+    """Return seconds a call, a list of samples for each contender; one sample of each in turn, round after round."""
+    for c in contenders:
+        check(c)
+    calls = [max(1, round(slice_seconds / max(sample(c.call, 3), 1e-7))) for c in contenders]
+    samples: list[list[float]] = [[] for _ in contenders]
+    for _ in range(rounds):
+        for i, c in enumerate(contenders):
+            samples[i].append(sample(c.call, calls[i]))
+    return samples
+
+
+def run_shape(
+    title: str, dense: list[Contender], sparse: list[Contender], shape: dict[str, int], options: argparse.Namespace
+) -> None:
+    """Time all contenders of one shape, write their records, print the table."""
+    peak = max(kernels.fma_peak(0.1) for _ in range(3))
+    contenders = dense + sparse
+    samples = measure(contenders, options.rounds, options.slice)
+    medians = [statistics.median(s) for s in samples]
+    best = min(range(len(dense)), key=lambda i: medians[i])
+    print(
+        f"\n{title}: FMA peak {peak / 1e9:.0f} GFLOP/s; dense "
+        + ", ".join(
+            f"{d.name} {m * 1e6:.0f} us ({d.flops / m / peak:.0%} of peak)"
+            for d, m in zip(dense, medians, strict=False)
+        )
+    )
+    print(f"  {'weight':<12}{'layout':<10}{'us':>8}{'of peak':>9}{'x dense':>9}{'goal':>7}{'bound':>7}")
+    for c, taken, median in zip(contenders, samples, medians, strict=True):
+        ratio = medians[best] / median
+        # Nothing that multiplies only what is kept can be faster than the peak allows.
+        bound = peak / (c.flops / medians[best])
+        extra = {
+            "peak_flops": peak,
+            "share_of_peak": c.flops / median / peak,
+            "times_best_dense": ratio,
+            "best_dense": dense[best].name,
+        }
+        if c.goal is not None:
+            extra |= {"goal": c.goal}
+        inputs = {**shape, **c.inputs, "threads": 1, "clock": "cpu"}
+        write_record(
+            options.records,
+            Record.measure("kernel", title, taken, "s", inputs=inputs, seed=SEED, checked=True, extra=extra),
+        )
+        if c in sparse:
+            goal = "" if c.goal is None else f"{c.goal:.2f}"
+            print(
+                f"  {c.inputs['pattern']!s:<12}{c.inputs['layout']!s:<10}{median * 1e6:>8.0f}{c.flops / median / peak:>9.0%}"
+                f"{ratio:>9.2f}{goal:>7}{bound:>7.2f}"
+            )
+
+
+def bench_tokens(M: int, N: int, K: int, tiles: tuple[int, ...], options: argparse.Namespace) -> None:
+    """Many tokens: tiles at five densities, n:m with tile 1, row-major and panels."""
+    rng = np.random.default_rng(SEED)
+    x, bias = aligned(rng.standard_normal((M, K), dtype=np.float32)), aligned(rng.standard_normal(N, dtype=np.float32))
+    dense, sparse = dense_contenders(x, N, bias, rng), []
+    for tile in tiles:
+        for ratio in options.ratios:
+            w = tile_weight(rng, N, K, tile, ratio)
+            goals = (ROW_GOALS[ratio], PANEL_GOALS[ratio]) if tile == 8 else (None, None)
+            sparse += sparse_contenders(
+                x, w, bias, {"pattern": f"tile{tile} 1/{ratio}", "tile": tile, "density": 1 / ratio}, 48, goals
+            )
+    for n, m in ((2, 4), (1, 4)):
+        w = nm_weight(rng, N, K, n, m)
+        inputs = {"pattern": f"{n}:{m}", "tile": 1, "density": n / m}
+        sparse += sparse_contenders(x, w, bias, inputs, 128, (NM_GOALS[m // n], None))
+    run_shape(f"{M}x{N}x{K}", dense, sparse, {"M": M, "N": N, "K": K}, options)
+
+
+def bench_few(M: int, size: int, tiles: tuple[int, ...], options: argparse.Namespace) -> None:
+    """One to eight tokens, where the weight's way from memory is what counts."""
+    rng = np.random.default_rng(SEED)
+    x, bias = (
+        aligned(rng.standard_normal((M, size), dtype=np.float32)),
+        aligned(rng.standard_normal(size, dtype=np.float32)),
+    )
+    dense, sparse = dense_contenders(x, size, bias, rng), []
+    for tile in tiles:
+        for ratio in (2, 4, 8, 16):
+            w = tile_weight(rng, size, size, tile, ratio)
+            goal = 0.85 * ratio if M == 1 and tile == 16 else None
+            sparse += sparse_contenders(
+                x, w, bias, {"pattern": f"tile{tile} 1/{ratio}", "tile": tile, "density": 1 / ratio}, None, (goal, None)
+            )
+    w = nm_weight(rng, size, size, 2, 4)
+    sparse += sparse_contenders(x, w, bias, {"pattern": "2:4", "tile": 1, "density": 0.5}, None, (None, None))
+    run_shape(f"{M}x{size}x{size}", dense, sparse, {"M": M, "N": size, "K": size}, options)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="one shape of each kind, few rounds")
+    parser.add_argument("--records", type=Path, default=RECORDS, help="JSON-lines file to append to")
+    options = parser.parse_args()
+    options.rounds, options.slice = (5, 0.002) if options.quick else (15, 0.005)
+    options.ratios = (2, 8, 32) if options.quick else (2, 4, 8, 16, 32)
+    return options
+
+
+def main() -> None:
+    options = parse()
+    options.records.parent.mkdir(parents=True, exist_ok=True)
+    print(
+        f"implementation: {kernels.implementations()[0].name if kernels.implementations()[0].available else 'not the best'}"
+    )
+    bench_tokens(384, 768, 768, (8,) if options.quick else (4, 8, 16), options)
+    if not options.quick:
+        for M, N, K in ((128, 768, 768), (128, 3072, 768), (128, 768, 3072), (384, 3072, 768), (384, 768, 3072)):
+            bench_tokens(M, N, K, (8,), options)
+    for M in (1,) if options.quick else (1, 2, 4, 8):
+        bench_few(M, 4096, (16,) if options.quick else (16, 8), options)
+
+
+if __name__ == "__main__":
+    main()
