@@ -29,6 +29,9 @@ class _Awaiting(nn.Module):
         super().__init__()
         self.original = [module]  # in a list: not a submodule, so its weight is neither loaded nor initialised
         self.register_parameter("bias", getattr(module, "bias", None))
+        # Some models initialise layers by name; an empty tensor that counts as initialised lets them.
+        self.weight = torch.empty(0)
+        self.weight._is_hf_initialized = True  # type: ignore[attr-defined]
 
 
 @cache

@@ -1,0 +1,90 @@
+"""`verify` on models, checkpoints and other tools' folders."""
+
+import pytest
+import torch
+from models import mixed, perceptron
+from safetensors.torch import save_file
+
+import tilewright
+from tilewright.errors import ArgumentError, FormatError, PatternError
+
+
+def test_a_pruned_model_verifies():
+    model = mixed()
+    tilewright.sparsify_(model, "2:4")
+    report = tilewright.verify(model, exact=True)
+    assert report.ok
+    assert report.summary["weights"] == 4
+    assert {row["density"] for row in report.rows} == {0.5}
+
+
+def test_a_weight_that_regrew_is_found_with_its_place():
+    model = perceptron()
+    tilewright.sparsify_(model, "2:4")
+    with torch.no_grad():
+        model[0].weight[3, 8:12] = 1.0
+    report = tilewright.verify(model)
+    assert not report.ok
+    row = report.rows[0]
+    assert (row["layer"], row["holds"]) == ("0.weight", False)
+    assert row["finding"] == "output 3 keeps 4 of the inputs 8 to 11, and 2:4 allows 2"
+    assert report.rows[1]["holds"]
+
+
+def test_a_checkpoint_verifies_and_another_pattern_does_not(tmp_path):
+    model = perceptron()
+    tilewright.sparsify_(model, "2:4")
+    tilewright.save(model, tmp_path / "m")
+    assert tilewright.verify(tmp_path / "m", exact=True).ok
+    assert not tilewright.verify(str(tmp_path / "m"), "1:4").ok
+    assert tilewright.verify(tmp_path / "m", "4:8").ok
+
+
+def test_zeros_of_another_tool_are_verified(tmp_path):
+    weight = torch.tensor([[0.0, 1, 2, 0, 0, 3, 0, 4]])
+    save_file(
+        {"fc.weight": weight, "embed.weight": torch.ones(4, 8), "bias": torch.ones(3)}, tmp_path / "a.safetensors"
+    )
+    report = tilewright.verify(tmp_path, "2:4", exact=True)
+    assert report.ok
+    assert [row["layer"] for row in report.rows] == ["fc.weight"]
+
+
+def test_a_loaded_model_verifies(tmp_path):
+    model = perceptron()
+    tilewright.sparsify_(model, "tw8@60%")
+    tilewright.save(model, tmp_path / "m")
+    assert tilewright.verify(tilewright.load_(perceptron(), tmp_path / "m", measure=False)).ok
+
+
+def test_a_layer_that_lost_everything_is_no_pass():
+    model = perceptron()
+    tilewright.sparsify_(model, "any@50%")
+    with torch.no_grad():
+        model[2].weight_mask.zero_()
+        model[2].weight.zero_()
+    report = tilewright.verify(model)
+    assert not report.ok
+    assert report.rows[1]["finding"] == "every element pruned"
+
+
+def test_nothing_to_verify_is_said(tmp_path):
+    with pytest.raises(ArgumentError, match=r"nothing to verify.*--pattern"):
+        tilewright.verify(perceptron())
+    with pytest.raises(FormatError, match="does not exist"):
+        tilewright.verify(tmp_path / "nowhere")
+    with pytest.raises(FormatError, match="holds no safetensors file"):
+        tilewright.verify(tmp_path, "2:4")
+    (tmp_path / "a.safetensors").write_bytes(b"garbage")
+    with pytest.raises(FormatError, match=r"a.safetensors is no readable safetensors file"):
+        tilewright.verify(tmp_path, "2:4")
+    with pytest.raises(PatternError, match="names no pattern"):
+        tilewright.verify(perceptron(), "half")
+
+
+def test_explain_tells_dense_layers_apart():
+    model = mixed()
+    tilewright.sparsify_(model, "2:4", targets=["fc"])
+    rows = {row["layer"]: row["reason"] for row in tilewright.explain(model).rows}
+    assert rows["fc"] == "masked for training; save and load it to run sparse"
+    assert rows["conv"] == "not pruned; Conv2d has no sparse kernel"
