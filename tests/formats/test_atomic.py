@@ -172,3 +172,29 @@ def test_files_are_readable_by_others_as_the_user_wishes(tmp_path):
     os.umask(umask)
     for name in ("config.json", "model.safetensors"):
         assert (tmp_path / "model" / name).stat().st_mode & 0o777 == 0o666 & ~umask
+
+
+def test_everything_is_on_the_disk_before_the_next_step_counts_on_it(tmp_path, monkeypatch):
+    """Files before the first rename; the loss of config.json before its data goes; the data before the new config.json."""
+    folder = tmp_path / "model"
+    write_checkpoint(folder, OLD, DENSE, {"old": True})
+    events = []
+    rename, fsync = os.rename, os.fsync
+
+    def watched_rename(source, target):
+        events.append(("rename", os.path.relpath(target, folder)))
+        rename(source, target)
+
+    def watched_fsync(handle):
+        events.append(("fsync", os.path.relpath(os.readlink(f"/proc/self/fd/{handle}"), folder)))
+        fsync(handle)
+
+    monkeypatch.setattr(os, "rename", watched_rename)
+    monkeypatch.setattr(os, "fsync", watched_fsync)
+    write_new(folder)
+    first = next(i for i, event in enumerate(events) if event[0] == "rename")
+    flushed = {name.split("/", 2)[2] for kind, name in events[:first] if kind == "fsync" and name.count("/") > 1}
+    assert flushed >= set(contents(folder)), "every new file is flushed before any name changes"
+    assert events[first][1].endswith("old/config.json")
+    assert events[first + 1] == ("fsync", "."), "the old config.json is gone for good before its data is"
+    assert events[-3:] == [("fsync", "."), ("rename", "config.json"), ("fsync", ".")]

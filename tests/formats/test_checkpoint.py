@@ -20,6 +20,7 @@ from tilewright.formats import (
     read_checkpoint_bytes,
     write_checkpoint,
 )
+from tilewright.formats.container import DTYPE_BITS
 from tilewright.formats.weight import decode_weight, encode_weight
 from tilewright.patterns import NM, Block, TileElementWise, TileVectorWise, TileWise, Unstructured, as_matrix
 
@@ -114,6 +115,17 @@ def test_safetensors_reads_what_we_write(written):
         np.testing.assert_array_equal(
             file.get_tensor("layer0.of32x64.weight.values"), written[1]["layer0.of32x64.weight"].packed.values
         )
+
+
+def test_tensors_are_written_wide_types_first_and_aligned(written):
+    data = (written[0] / "model.safetensors").read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    del header["__metadata__"]
+    bits = {name: DTYPE_BITS[entry["dtype"]] for name, entry in header.items()}
+    assert length % 8 == 0
+    assert list(header) == sorted(header, key=lambda name: (-bits[name], name))
+    assert all(entry["data_offsets"][0] * 8 % bits[name] == 0 for name, entry in header.items())
 
 
 def test_we_read_what_safetensors_writes(written, tmp_path):
