@@ -2,6 +2,7 @@
 // Each element costs B panel loads for B multiply-adds, so it lives on the two loads a cycle of the L1 cache; column
 // numbers and weights come four at a time (one load each, then shifts and shuffles) to leave those loads to the panel.
 
+constexpr std::size_t rows_ahead = 8;
 constexpr std::size_t row_vectors = Wide::lanes == 16 ? 8 : 4;
 
 // Four column numbers from one or two 64-bit loads.
@@ -35,46 +36,108 @@ TILEWRIGHT_INLINE void row_step(typename Wide::T (&sum)[B], typename Wide::T wei
   for (int b = 0; b < B; ++b) sum[b] = Wide::fma(weight, Wide::load(row + b * Wide::lanes), sum[b]);
 }
 
+// Where one output's elements are and where its sums go.
+template <class Index>
+struct Row {
+  const Index* columns;
+  const float* values;
+  float* out;
+  float bias;
+};
+
 template <int B, class Index>
-TILEWRIGHT_INLINE void row_strip(const Strip& s, const Index* columns, const float* values, std::size_t count, float* out,
-                      float start, bool accumulate, std::size_t token) {
-  typename Wide::T even[B], odd[B];
+TILEWRIGHT_INLINE void row_start(typename Wide::T (&sum)[B], const Row<Index>& row, bool accumulate) {
 #pragma GCC unroll 8
-  for (int b = 0; b < B; ++b) {
-    even[b] = accumulate ? Wide::load(out + b * Wide::lanes) : Wide::set(start);
-    odd[b] = Wide::zero();
-  }
-  const float* panel = s.panel + token;
-  const std::size_t ld = s.ld;
+  for (int b = 0; b < B; ++b) sum[b] = accumulate ? Wide::load(row.out + b * Wide::lanes) : Wide::set(row.bias);
+}
+
+// One output. Two sets of sums: with one, B < 8 chains of four-cycle multiply-adds could not fill two units.
+template <int B, class Index>
+TILEWRIGHT_INLINE void row_single(const Row<Index>& row, std::size_t count, const float* panel, std::size_t ld,
+                                  bool accumulate) {
+  typename Wide::T even[B], odd[B];
+  row_start<B>(even, row, accumulate);
+#pragma GCC unroll 8
+  for (int b = 0; b < B; ++b) odd[b] = Wide::zero();
+  const Index* columns = row.columns;
   std::size_t i = 0;
-  // Two sets of sums: with one, B < 8 chains of four-cycle multiply-adds could not fill two units.
   for (; i + 4 <= count; i += 4) {
     const Four c = four(columns + i);
-    const typename Wide::T w = Wide::quad(values + i);
+    const typename Wide::T w = Wide::quad(row.values + i);
     row_step<B>(even, Wide::template lane<0>(w), panel + pick<0>(c, columns) * ld);
     row_step<B>(odd, Wide::template lane<1>(w), panel + pick<1>(c, columns) * ld);
     row_step<B>(even, Wide::template lane<2>(w), panel + pick<2>(c, columns) * ld);
     row_step<B>(odd, Wide::template lane<3>(w), panel + pick<3>(c, columns) * ld);
   }
-  for (; i < count; ++i) row_step<B>(even, Wide::set(values[i]), panel + columns[i] * ld);
+  for (; i < count; ++i) row_step<B>(even, Wide::set(row.values[i]), panel + columns[i] * ld);
 #pragma GCC unroll 8
-  for (int b = 0; b < B; ++b) Wide::store(out + b * Wide::lanes, Wide::add(even[b], odd[b]));
+  for (int b = 0; b < B; ++b) Wide::store(row.out + b * Wide::lanes, Wide::add(even[b], odd[b]));
+}
+
+// Two outputs with equally many elements: one set of sums each, and nothing to add up at the end.
+template <int B, class Index>
+TILEWRIGHT_INLINE void row_pair(const Row<Index>& one, const Row<Index>& two, std::size_t count, const float* panel,
+                                std::size_t ld, bool accumulate) {
+  typename Wide::T first[B], second[B];
+  row_start<B>(first, one, accumulate);
+  row_start<B>(second, two, accumulate);
+  std::size_t i = 0;
+  for (; i + 4 <= count; i += 4) {
+    const Four c = four(one.columns + i), d = four(two.columns + i);
+    const typename Wide::T v = Wide::quad(one.values + i), w = Wide::quad(two.values + i);
+    row_step<B>(first, Wide::template lane<0>(v), panel + pick<0>(c, one.columns) * ld);
+    row_step<B>(second, Wide::template lane<0>(w), panel + pick<0>(d, two.columns) * ld);
+    row_step<B>(first, Wide::template lane<1>(v), panel + pick<1>(c, one.columns) * ld);
+    row_step<B>(second, Wide::template lane<1>(w), panel + pick<1>(d, two.columns) * ld);
+    row_step<B>(first, Wide::template lane<2>(v), panel + pick<2>(c, one.columns) * ld);
+    row_step<B>(second, Wide::template lane<2>(w), panel + pick<2>(d, two.columns) * ld);
+    row_step<B>(first, Wide::template lane<3>(v), panel + pick<3>(c, one.columns) * ld);
+    row_step<B>(second, Wide::template lane<3>(w), panel + pick<3>(d, two.columns) * ld);
+  }
+  for (; i < count; ++i) {
+    row_step<B>(first, Wide::set(one.values[i]), panel + one.columns[i] * ld);
+    row_step<B>(second, Wide::set(two.values[i]), panel + two.columns[i] * ld);
+  }
+#pragma GCC unroll 8
+  for (int b = 0; b < B; ++b) Wide::store(one.out + b * Wide::lanes, first[b]);
+#pragma GCC unroll 8
+  for (int b = 0; b < B; ++b) Wide::store(two.out + b * Wide::lanes, second[b]);
 }
 
 template <int B, class Index>
 inline void rows_strip(const RowJob& job, std::size_t token) {
   const Index* columns = static_cast<const Index*>(job.columns.data);
-  for (std::size_t r = job.begin; r < job.end; ++r) {
-    std::size_t start = r * job.stride + job.offset, count = job.count;
-    if (job.pointers) {
-      start = static_cast<std::size_t>(job.pointers[r]);
-      count = static_cast<std::size_t>(job.pointers[r + 1]) - start;
-    }
-    if (job.accumulate && count == 0) continue;
+  const float* panel = job.strip.panel + token;
+  const std::size_t ld = job.strip.ld;
+  const auto row = [&](std::size_t r, std::size_t start) {
     const std::int64_t n = job.rows ? job.rows[r] : static_cast<std::int64_t>(r);
     float* out = job.strip.out + (n - job.strip.first) * static_cast<std::int64_t>(job.strip.ld_out) + token;
-    row_strip<B>(job.strip, columns + start, job.values + start, count, out, job.bias ? job.bias[n] : 0.0f,
-                 job.accumulate, token);
+    return Row<Index>{columns + start, job.values + start, out, job.bias ? job.bias[n] : 0.0f};
+  };
+  std::size_t r = job.begin;
+  if (!job.pointers) {
+    const auto start = [&](std::size_t i) { return i * job.stride + job.offset; };
+    for (; r + 2 <= job.end; r += 2) {
+      // A block takes a short piece of each row, a long stride apart: too irregular for the hardware to foresee.
+      const std::size_t next = start(r + rows_ahead + 1 < job.end ? r + rows_ahead : r);
+      for (std::size_t i = 0; i < job.count; i += 16) {
+        __builtin_prefetch(job.values + next + i);
+        __builtin_prefetch(job.values + next + job.stride + i);
+        if (i % 32 == 0) {
+          __builtin_prefetch(columns + next + i);
+          __builtin_prefetch(columns + next + job.stride + i);
+        }
+      }
+      row_pair<B>(row(r, start(r)), row(r + 1, start(r + 1)), job.count, panel, ld, job.accumulate);
+    }
+    if (r < job.end) row_single<B>(row(r, start(r)), job.count, panel, ld, job.accumulate);
+    return;
+  }
+  for (; r < job.end; ++r) {
+    const auto start = static_cast<std::size_t>(job.pointers[r]);
+    const std::size_t count = static_cast<std::size_t>(job.pointers[r + 1]) - start;
+    if (job.accumulate && count == 0) continue;
+    row_single<B>(row(r, start), count, panel, ld, job.accumulate);
   }
 }
 

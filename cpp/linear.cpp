@@ -13,7 +13,7 @@ namespace {
 // Packed panels that are worked on together; values are read once for all of them. Half a typical L2 cache.
 constexpr std::size_t group_floats = (512 << 10) / sizeof(float);
 // Outputs a chunk: the unit of work of a thread, and the width of the rows written at once.
-constexpr std::size_t tile_chunk = 64, row_chunk = 256;
+constexpr std::size_t tile_chunk = 64, row_chunk = 128;
 // Features of a panel that stay in the L1 cache while all rows of a chunk pass over them (n:m with tile 1).
 constexpr std::size_t block_features = 64;
 
