@@ -1,12 +1,14 @@
 """Records: written whole, read back equal, refused when wrong."""
 
 import dataclasses
+import fcntl
 import json
 import os
 import resource
 import subprocess
 import sys
 import textwrap
+import threading
 
 import numpy as np
 import pytest
@@ -192,6 +194,20 @@ def test_writers_in_several_processes_never_mix_lines(tmp_path):
     records = read_records(path)
     for i in range(3):
         assert [r.median for r in records if r.name == str(i)] == list(range(40))
+
+
+def test_a_writer_waits_while_another_repairs_the_file(tmp_path):
+    path = tmp_path / "records.jsonl"
+    path.touch()
+    with path.open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        writer = threading.Thread(target=write_record, args=(path, a_record()))
+        writer.start()
+        writer.join(0.3)
+        assert writer.is_alive()
+        assert path.read_bytes() == b""
+    writer.join(30)
+    assert len(read_records(path)) == 1
 
 
 def test_a_missing_file_is_the_systems_own_error(tmp_path):
