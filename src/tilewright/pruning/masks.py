@@ -130,8 +130,7 @@ def remove_masks_(model: nn.Module) -> None:
     for module in model.modules():
         for name in module.__dict__.get(_ATTRIBUTE, ()):
             module._buffers.pop(f"{name}_mask", None)
-        if module.__dict__.pop(_ATTRIBUTE, None) is not None:
-            _followed.discard(module)
+        module.__dict__.pop(_ATTRIBUTE, None)
 
 
 def load_masked_(
