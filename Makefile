@@ -35,6 +35,16 @@ lint: $(VENV)/.test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# The C++ alone is built with AddressSanitizer and UndefinedBehaviorSanitizer; Python loads it through the preloaded runtime.
+fuzz: $(VENV)/.test
+	$(BIN)/cmake -S . -B build/fuzz -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) -DCMAKE_BUILD_TYPE=RelWithDebInfo \
+		-DTILEWRIGHT_SANITIZE=ON -DPython_EXECUTABLE=$(abspath $(BIN)/python) >/dev/null
+	$(BIN)/cmake --build build/fuzz
+	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so)" PYTHONMALLOC=malloc \
+		ASAN_OPTIONS=detect_leaks=0:max_allocation_size_mb=64:allocator_may_return_null=1 \
+		UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+		$(BIN)/python tests/formats/fuzz_checkpoint.py --mutants 100000 --seed 0 --most-memory 0 --native build/fuzz/_native*.so
+
 bench: $(VENV)/.demo
 	$(BIN)/python benchmarks/kernels.py
 	$(BIN)/python benchmarks/masks.py

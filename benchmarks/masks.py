@@ -18,7 +18,19 @@ import numpy as np
 from tilewright.patterns import parse, project, verify_mask
 from tilewright.reports import Record, write_record
 
-PATTERNS = ["2:4", "1:4", "2:8", "2:4x8", "2:4t", "2:8t", "bank64@16x", "32:64x4", "tw16@75%", "tew16@75%+5%", "tvw16@75%"]
+PATTERNS = [
+    "2:4",
+    "1:4",
+    "2:8",
+    "2:4x8",
+    "2:4t",
+    "2:8t",
+    "bank64@16x",
+    "32:64x4",
+    "tw16@75%",
+    "tew16@75%+5%",
+    "tvw16@75%",
+]
 PATTERNS += ["block32x32@75%", "any@90%"]
 
 MODELS = {
@@ -73,7 +85,10 @@ def main() -> None:
             record = measure(model, text, scores, 3 if model == "minilm" else 1)
             write_record(RECORDS, record)
             extra = record.extra
-            print(f"{model:<12}{text:<16}{record.median:>9.3f}{extra['ns_a_weight']:>11.2f}{extra['density']:>9.4f}", flush=True)
+            print(
+                f"{model:<12}{text:<16}{record.median:>9.3f}{extra['ns_a_weight']:>11.2f}{extra['density']:>9.4f}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

