@@ -149,10 +149,11 @@ def test_what_libraries_print_stays_off_stdout():
     import tilewright.reports as r
     real = r.doctor
     def doctor():
+        report = real()
         print("from python", flush=True)
         os.write(1, b"from the descriptor\\n")
         ctypes.CDLL(None).puts(b"from c")
-        return real()
+        return report
     r.doctor = doctor
     """
     done = run_program(noisy, "doctor", "--json")
