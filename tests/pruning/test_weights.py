@@ -59,7 +59,7 @@ def test_what_cannot_be_pruned_says_why() -> None:
     assert "transposed convolution" in reason_of(nn.ConvTranspose1d(4, 4, 2))
     assert "meta device" in reason_of(nn.Linear(4, 4, device="meta"))
     assert "no shape yet" in reason_of(nn.LazyLinear(4))
-    assert "parameter but computed" in reason_of(parametrizations.weight_norm(nn.Linear(4, 4)))
+    assert "it is no parameter but computed from others" in reason_of(parametrizations.weight_norm(nn.Linear(4, 4)))
     integers = nn.Linear(4, 4)
     integers.weight = nn.Parameter(torch.ones(4, 4, dtype=torch.int8), requires_grad=False)
     assert "holds torch.int8, and only float32" in reason_of(integers)

@@ -44,7 +44,7 @@ def test_lengths_make_batches_alike_but_not_sorted() -> None:
         return sum(16 * int(lengths[batches[step]].max()) for step in range(64))
 
     assert padded(bucketed) < 1.15 * lengths.sum() < padded(plain)
-    longest = [int(lengths[bucketed[step]].max()) for step in range(64)]
+    longest = [int(lengths[bucketed[step]].max()) for step in range(16)]  # as many as are sorted together
     assert longest != sorted(longest)
 
 

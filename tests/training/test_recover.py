@@ -116,6 +116,30 @@ def test_everything_it_arranged_is_put_back() -> None:
     assert all(p.grad is None for model in (student, teacher) for p in model.parameters())
 
 
+def test_pruned_elements_that_are_not_zero_yet_are_zeroed_before_the_first_step() -> None:
+    student, teacher = pair()
+    clean = recover_(student, teacher, tokens(), options=options(2)).losses
+    student, teacher = pair()
+    with torch.no_grad():
+        student.head.weight.add_(~student.head.weight_mask)
+    assert recover_(student, teacher, tokens(), options=options(2)).losses == clean
+
+
+def test_each_step_moves_by_the_rate_of_the_schedule() -> None:
+    student, teacher = pair()
+    before = student.head.weight.detach().clone()
+    moved, told = [], []
+
+    def measure(step: int, steps: int, loss: float, extras: dict[str, float]) -> None:
+        moved.append(float((student.head.weight.detach() - before).abs().max()))
+        told.append(extras["learning_rate"])
+
+    settings = options(10, warmup=0.5, mode="eval", clip=None)
+    recover_(student, teacher, tokens(), options=settings, progress=measure)
+    assert told == [settings.rate(step) for step in range(10)]
+    assert moved[0] == pytest.approx(settings.rate(0), rel=0.01)  # the first step of Adam is the sign of the gradient
+
+
 def test_clipping_does_not_count_pruned_elements() -> None:
     model = nn.Linear(4, 1, bias=False)
     teacher = copy.deepcopy(model)

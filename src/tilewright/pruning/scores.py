@@ -78,7 +78,8 @@ def _accumulate(model: nn.Module, weights: Sequence[Weight], data: Calibration) 
             gradients = torch.autograd.grad(loss, tensors, allow_unused=True)
             for weight, gradient in zip(weights, gradients, strict=True):
                 if gradient is not None:
-                    squares[weight.name] += (weight.tensor.detach() * gradient).to(_wide(gradient)).square()
+                    wide = _wide(gradient)
+                    squares[weight.name] += (weight.tensor.detach().to(wide) * gradient.to(wide)).square()
             count += 1
     finally:
         for tensor in frozen:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
 from ..patterns import Layout, matrix_shape
 
@@ -74,7 +73,10 @@ def survey(model: nn.Module) -> list[Weight]:
             name = f"{module_name}.{parameter_name}" if module_name else parameter_name
             tensor = module._parameters.get(parameter_name)
             if tensor is None:
-                tensor, reason = torch.empty(0, device="meta"), "it is not a parameter but computed when it is used"
+                tensor, reason = (
+                    torch.empty(0, device="meta"),
+                    "it is no parameter but computed from others at each use",
+                )
             else:
                 reason = _refusal(module, parameter_name, tensor) or _tie(owners[id(tensor)], name)
             found.append(Weight(name, module_name, module, parameter_name, layout, tensor, reason))
@@ -101,8 +103,6 @@ def _places(module: nn.Module) -> Iterator[tuple[str, Layout]]:
 def _refusal(module: nn.Module, name: str, tensor: Tensor) -> str:
     if isinstance(module, _TRANSPOSED):
         return "it belongs to a transposed convolution, whose outputs overlap: no pattern speaks of those"
-    if parametrize.is_parametrized(module, name):
-        return "it is computed by a parametrization; remove that first"
     if nn.parameter.is_lazy(tensor):
         return "it has no shape yet; run one batch through the model first"
     if tensor.is_meta:
