@@ -144,6 +144,18 @@ def test_a_group_with_too_many(parts):
     refused(parts.files(), r"'far\.weight\.index': group 0 of tile 0 keeps 2 columns, and 3:100 keeps 3")
 
 
+def test_a_bitmap_of_n_of_m_with_a_group_too_full():
+    """32:64x4 is written as a bitmap; a bit moved to the next group keeps the sum and breaks the pattern."""
+    entry, tensors = encode_weight("w", StoredWeight(packed("32:64x4", (8, 128))))
+    assert entry["encoding"] == "bitmap"
+    flags = np.unpackbits(tensors["w.index"].data, bitorder="little")
+    flags[np.flatnonzero(flags[:64])[0]] = 0
+    flags[64 + np.flatnonzero(flags[64:128] == 0)[0]] = 1
+    tensors["w.index"] = RawTensor("U8", tensors["w.index"].shape, np.packbits(flags, bitorder="little"))
+    with pytest.raises(FormatError, match=r"'w\.index': group 0 of tile 0 keeps 31 columns, and 32:64x4 keeps 32"):
+        decode_weight("w", entry, tensors, "config.json")
+
+
 def test_an_element_in_a_tile_and_in_the_residual(parts):
     """The residual's positions rewritten to the first of the tiles' own."""
     weight = read_checkpoint_bytes(parts.files()).weights["tew.weight"].packed

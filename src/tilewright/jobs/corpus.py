@@ -11,6 +11,7 @@ import sysconfig
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from ..errors import ArgumentError
@@ -56,7 +57,7 @@ def python_docs(pairs: int = 500, seed: int = 0) -> Corpus:
     ArgumentError
         If the installed library has too few docstrings for that many pairs (a stripped Python, or ``-OO``).
     """
-    texts = list(dict.fromkeys(_docstrings()))
+    texts = _docstrings()
     split = [_paragraphs(text) for text in texts]
     candidates = [i for i, parts in enumerate(split) if len(parts) >= 2]
     random.Random(seed).shuffle(candidates)
@@ -85,7 +86,13 @@ def python_docs(pairs: int = 500, seed: int = 0) -> Corpus:
     return Corpus(passages, kept, digest)
 
 
-def _docstrings() -> Iterator[str]:
+@cache
+def _docstrings() -> tuple[str, ...]:
+    """Return the distinct docstrings of the standard library; parsed once, which takes seconds."""
+    return tuple(dict.fromkeys(_parsed()))
+
+
+def _parsed() -> Iterator[str]:
     root = Path(sysconfig.get_path("stdlib"))
     for path in sorted(root.rglob("*.py")):
         if _SKIPPED.intersection(path.relative_to(root).parts):

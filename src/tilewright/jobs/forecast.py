@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from ..pruning import sparsify_
+from ..pruning import prunable, sparsify_
 from ..report import Report
 from .models import inner_model, read_model
 from .recipe import Recipe, fastest_precision
@@ -76,7 +76,7 @@ def _step_seconds(model: torch.nn.Module, recipe: Recipe) -> tuple[float, int]:
     recover = recipe.recover
     assert recover is not None
     tokens = recover.batch * min(recover.max_tokens, _TOKENS_A_PASSAGE)
-    matrices = [p for p in model.parameters() if p.ndim == 2 and min(p.shape) > 64 and max(p.shape) < 16384]
+    matrices = [weight.tensor for weight in prunable(model) if weight.tensor.ndim == 2]
     operations = 8 * tokens * sum(p.numel() for p in matrices)
     low = recover.precision == "bfloat16" or (recover.precision == "auto" and fastest_precision() == "bfloat16")
     x = torch.randn(tokens, matrices[0].shape[1], dtype=torch.bfloat16 if low else torch.float32)

@@ -292,7 +292,7 @@ def _layer_records(model: Any) -> list[Record]:
             extra["ratio"] = row["ratio"]
         density = row["density"]
         assert isinstance(density, float)
-        found.append(Record.measure("layer", str(row["layer"]), density, "1", inputs=inputs, extra=extra))
+        found.append(Record.measure("layer", str(row["layer"]), density, "1", inputs=inputs, checked=True, extra=extra))
     return found
 
 

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from ..errors import CheckFailed
 from ..kernels import implementations
 from .install import Note, dense_twin, pin, set_submodule, sparse_layers
 from .modules import SparseLinear
@@ -108,8 +109,12 @@ def _measure(layer: SparseLinear, counts: tuple[int, ...]) -> Choice:
 
 def _ratio(dense: nn.Module, sparse: nn.Module, x: torch.Tensor) -> float:
     """Return dense time over sparse time, both the best of alternating rounds: noise only ever adds time."""
-    for module in (dense, sparse):
-        module(x)
+    one, other = dense(x), sparse(x)
+    if not torch.allclose(one, other, atol=1e-3, rtol=1e-3):
+        raise CheckFailed(
+            f"{sparse} differs by {float((one - other).abs().max()):.3g} from its dense form on this machine; its speed is "
+            "not measured. Run the tests of the kernels here, and load with TILEWRIGHT_KERNEL=generic until they pass"
+        )
     loops = max(1, int(2e-4 / max(_seconds(sparse, x, 1), 1e-7)))
     best = [float("inf"), float("inf")]
     start = time.perf_counter()

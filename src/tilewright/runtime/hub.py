@@ -68,7 +68,7 @@ def register() -> None:
             self.names = _local_names(model, self.checkpoint)
             unpacked = set()
             for name, weight in self.checkpoint.weights.items():
-                owner, _, parameter = self.names[name].rpartition(".")
+                owner, parameter = self.names[name].rpartition(".")[::2]
                 if _has(model, self.names[name]) and has_kernel(model.get_submodule(owner), parameter, weight.layout):
                     set_submodule(model, owner, _Awaiting(model.get_submodule(owner)))
                 else:

@@ -33,7 +33,8 @@ def load(path: str | os.PathLike[str], *, tokens: int | None = None, measure: bo
     measure
         Switch the measuring off to run every packed layer sparse.
     options
-        Passed on to ``from_pretrained`` or to ``SentenceTransformer``.
+        Changes to the model's configuration, such as ``attn_implementation="eager"``; for a ``SentenceTransformer``, its
+        arguments.
 
     Raises
     ------
@@ -51,12 +52,11 @@ def load(path: str | os.PathLike[str], *, tokens: int | None = None, measure: bo
     folder = Path(path)
     if not is_checkpoint(folder):
         read_checkpoint(folder)  # raises, with the reason
-    model = (
-        _sentence_transformer(folder, options)
-        if (folder / "modules.json").is_file()
-        else _transformers(folder, options)
-    )
-    return _finished(model, tokens, measure)
+    if (folder / "modules.json").is_file():
+        return _finished(_sentence_transformer(folder, options), tokens, measure)
+    checkpoint = read_checkpoint(folder)
+    model = _skeleton(folder, checkpoint, options)
+    return _filled(model, checkpoint, folder, tokens, measure).eval()
 
 
 def load_(
@@ -81,26 +81,48 @@ def load_(
     FormatError
         If the checkpoint is damaged or does not fit the module. Names and shapes are checked before anything is changed.
     """
-    checkpoint = read_checkpoint(path)
-    _check_fit(module, checkpoint, Path(path))
+    return _filled(module, read_checkpoint(path), Path(path), tokens, measure)
+
+
+def _filled(module: nn.Module, checkpoint: Checkpoint, path: Path, tokens: int | None, measure: bool) -> nn.Module:
+    """Give a module the tensors of a checkpoint that fits it, in place of its own."""
+    _check_fit(module, checkpoint, path)
     root = nn.Sequential()
     root.add_module("root", module)
-    dense = {f"root.{name}": tensor_of(raw) for name, raw in checkpoint.dense.items()}
-    root.load_state_dict(dense, strict=False, assign=any(p.is_meta for p in module.parameters()))
+    root.load_state_dict(_state(root, checkpoint), strict=False, assign=True)
     for name, weight in checkpoint.weights.items():
         attach_weight(root, f"root.{name}", weight)
     loaded: nn.Module = _finished(root, tokens, measure).get_submodule("root")
     return loaded
 
 
+def _state(root: nn.Module, checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
+    """Return the dense tensors under every name they have in the module; tied parameters stay one object."""
+    names, parameters = _names(root), dict(root.named_parameters(remove_duplicate=False))
+    state: dict[str, torch.Tensor] = {}
+    for name, raw in checkpoint.dense.items():
+        tensor = tensor_of(raw)
+        old = parameters.get(f"root.{name}")
+        if old is not None:
+            tensor = nn.Parameter(tensor, requires_grad=old.requires_grad and tensor.is_floating_point())
+        state |= dict.fromkeys(names[f"root.{name}"], tensor)
+    return state
+
+
+def _names(module: nn.Module) -> dict[str, list[str]]:
+    """Return all names of the tensor behind each name: more than one where it is tied."""
+    same: dict[int, list[str]] = {}
+    tensors = [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]
+    for name, tensor in tensors:
+        same.setdefault(id(tensor), []).append(name)
+    return {name: same[id(tensor)] for name, tensor in tensors}
+
+
 def _check_fit(module: nn.Module, checkpoint: Checkpoint, path: Path) -> None:
-    state = module.state_dict()
-    aliases: dict[tuple[int, torch.Size], list[str]] = {}
-    for name, tensor in state.items():
-        aliases.setdefault((tensor.data_ptr(), tensor.shape), []).append(name)
+    state, names = module.state_dict(), _names(module)
     given = {name: raw.shape for name, raw in checkpoint.dense.items()}
     given |= {name: tuple(weight.original_shape) for name, weight in checkpoint.weights.items()}
-    covered = {twin for name in given if name in state for twin in _twins(name, state, aliases)}
+    covered = {twin for name in given if name in state for twin in names[name]}
     missing = [name for name in state if name not in covered]
     unknown = [name for name in given if name not in state]
     if missing or unknown:
@@ -123,12 +145,6 @@ def _check_fit(module: nn.Module, checkpoint: Checkpoint, path: Path) -> None:
             )
 
 
-def _twins(name: str, state: dict[str, torch.Tensor], aliases: dict[tuple[int, torch.Size], list[str]]) -> list[str]:
-    """Return all names under which a tensor stands in the module: tied ones are stored once."""
-    tensor = state[name]
-    return [name] if tensor.is_meta or not tensor.numel() else aliases[tensor.data_ptr(), tensor.shape]
-
-
 def _finished(model: Any, tokens: int | None, measure: bool) -> Any:
     fuse_activations_(model)
     if measure:
@@ -149,29 +165,31 @@ def _sentence_transformer(folder: Path, options: dict[str, Any]) -> Any:
     return SentenceTransformer(str(folder), **{"device": "cpu", "local_files_only": True, **options})
 
 
-def _transformers(folder: Path, options: dict[str, Any]) -> Any:
-    names = read_config(folder).get("architectures") or ["?"]
+def _skeleton(folder: Path, checkpoint: Checkpoint, options: dict[str, Any]) -> Any:
+    """Return the transformers model a checkpoint was saved from, its parameters allocated and never written."""
+    names = checkpoint.config.get("architectures") or ["?"]
     try:
         import transformers
+        from transformers.initialization import no_init_weights
     except ImportError:
         raise NotSupportedError(
             f"{folder} is a {names[0]}; install tilewright[hf] to load it, or build the module and call load_"
         ) from None
-    from .hub import register
-
     cls = getattr(transformers, str(names[0]), None)
     if cls is None or not hasattr(cls, "from_pretrained"):
         raise NotSupportedError(
             f"{folder} was saved from a {names[0]}, which is no class of transformers; build the module yourself and call "
             "tilewright.load_(module, path)"
         )
-    register()
-    return cls.from_pretrained(str(folder), **{"local_files_only": True, **options})
+    config = cls.config_class.from_dict(dict(checkpoint.config), **options)
+    with no_init_weights():
+        model = cls(config)
+    model.tie_weights()
+    model.save_pretrained = _refuse_to_save  # it would write the working arrays of the layers, which no reader knows
+    if (folder / "generation_config.json").is_file():
+        model.generation_config = transformers.GenerationConfig.from_pretrained(folder)
+    return model
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """Return the ``config.json`` of a checkpoint that was recognised as one."""
-    import json
-
-    body: dict[str, Any] = json.loads((folder / "config.json").read_bytes())
-    return body
+def _refuse_to_save(*_: object, **__: object) -> None:
+    raise FormatError("a packed model is written by tilewright.save(model, path), not by save_pretrained")

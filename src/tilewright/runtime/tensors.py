@@ -49,7 +49,7 @@ _SIGNED = {np.dtype(np.uint16): np.int16, np.dtype(np.uint32): np.int32}
 
 
 def tensor_of(raw: RawTensor) -> torch.Tensor:
-    """Return a tensor read from a file as a torch tensor of its own memory.
+    """Return a tensor read from a file as a torch tensor that shares its (privately mapped) memory.
 
     Raises
     ------
@@ -61,7 +61,8 @@ def tensor_of(raw: RawTensor) -> torch.Tensor:
         raise FormatError(
             f"torch has no type for the {raw.dtype} tensors of this checkpoint; convert them before loading"
         )
-    return torch.from_numpy(raw.data.copy()).view(dtype).reshape(raw.shape)
+    aligned = raw.data.ctypes.data % dtype.itemsize == 0 and raw.data.flags.writeable
+    return torch.from_numpy(raw.data if aligned else raw.data.copy()).view(dtype).reshape(raw.shape)
 
 
 def raw_of(tensor: torch.Tensor) -> RawTensor:
