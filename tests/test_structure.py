@@ -1,0 +1,144 @@
+"""The house rules that a machine can check: imports point upwards, importing is free, the surface is the one promised."""
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import tilewright
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "src" / "tilewright"
+ORDER = [
+    "errors",
+    "report",
+    "patterns",
+    "formats",
+    "kernels",
+    "pruning",
+    "training",
+    "runtime",
+    "hardware",
+    "reports",
+    "jobs",
+    "cli",
+]
+
+PUBLIC = {
+    *("NM", "Banked", "TileWise", "TileElementWise", "TileVectorWise", "Block", "Unstructured"),
+    *("parse", "mask", "sparsify_", "verify", "explain", "save", "load", "load_", "Report", "errors"),
+}
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def room(path):
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported(path):
+    """Yield (room, names behind it) of every import of this package in a file."""
+    package = path.relative_to(PACKAGE).parts[:-1]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            if node.level:
+                base = package[: len(package) - node.level + 1]
+                parts = (*base, *(node.module or "").split(".")) if node.module else base
+                parts = tuple(part for part in parts if part)
+            elif node.module and node.module.split(".")[0] == "tilewright":
+                parts = tuple(node.module.split(".")[1:])
+            else:
+                continue
+            for name in node.names:
+                yield (parts or (name.name,)), name.name
+        elif isinstance(node, ast.Import):
+            for name in node.names:
+                if name.name.split(".")[0] == "tilewright":
+                    yield tuple(name.name.split(".")[1:]), None
+
+
+def test_every_room_has_its_place():
+    rooms = {room(path) for path in FILES} - {"__init__"}
+    assert rooms <= set(ORDER)
+    assert {"patterns", "formats", "kernels", "pruning", "training", "runtime", "reports", "jobs", "cli"} <= rooms
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_only_upwards_and_through_doors(path):
+    here = room(path)
+    for parts, _ in imported(path):
+        there = parts[0]
+        if here == "__init__" or there == here or there not in ORDER:
+            continue
+        assert ORDER.index(there) < ORDER.index(here), f"{path.name} in {here} imports {there}, which comes later"
+        assert len(parts) == 1, f"{path.name} in {here} reaches past the door of {there}: {'.'.join(parts)}"
+
+
+def test_the_import_test_sees_imports():
+    found = {parts[0] for parts, _ in imported(PACKAGE / "jobs" / "running.py")}
+    assert {"errors", "pruning", "reports", "runtime", "training"} <= found
+
+
+def awake(code):
+    """Return the top-level modules a fresh interpreter holds after running the code."""
+    script = f"{code}\nimport sys, json; print(json.dumps(sorted({{m.split('.')[0] for m in sys.modules}})))"
+    return set(
+        json.loads(subprocess.run([sys.executable, "-c", script], capture_output=True, check=True, text=True).stdout)
+    )
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import tilewright",
+        "import tilewright; tilewright.mask(tilewright.NM(2, 4), __import__('numpy').ones((4, 8)))",
+        "import tilewright.formats, tilewright.kernels",
+        "import tilewright.cli",
+    ],
+)
+def test_importing_wakes_nothing_heavy(code):
+    heavy = {
+        "torch",
+        "triton",
+        "transformers",
+        "sentence_transformers",
+        "amaranth",
+        "ray",
+        "openvino",
+        "onnxruntime",
+        "plotly",
+    }
+    assert not heavy & awake(code)
+
+
+def test_the_wake_test_would_notice():
+    assert "torch" in awake("import tilewright; tilewright.save")
+
+
+def test_the_public_names_are_the_promised_ones():
+    assert set(tilewright.__all__) == PUBLIC
+    assert len(tilewright.__all__) == len(PUBLIC)
+    for name in PUBLIC:
+        assert getattr(tilewright, name) is not None
+    assert set(dir(tilewright)) == PUBLIC | {"__version__"}
+    with pytest.raises(AttributeError, match="has no public name 'prune'; it has "):
+        _ = tilewright.prune
+
+
+@pytest.mark.parametrize("path", [*FILES, *sorted((ROOT / "cpp").iterdir())], ids=lambda path: path.name)
+def test_files_stay_short(path):
+    assert len(path.read_text().splitlines()) <= 400, "split it, or argue for its length in its first lines and here"
+
+
+def test_every_page_of_the_docs_is_in_the_menu():
+    menu = (ROOT / "mkdocs.yml").read_text()
+    pages = {str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs").rglob("*.md")}
+    assert pages
+    assert not [page for page in pages if page not in menu]
+
+
+def test_the_version_is_stated_once():
+    assert f'version = "{tilewright.__version__}"' in (ROOT / "pyproject.toml").read_text()
