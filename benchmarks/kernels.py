@@ -1,6 +1,6 @@
 """The CPU kernels against the best dense library, one thread each, checked before timed, alternating in one process.
 
-    python benchmarks/kernels.py [--quick] [--records benchmarks/records/kernels.jsonl] [--only NAME]
+    python benchmarks/kernels.py [--quick] [--records benchmarks/records/kernels.jsonl]
 
 Times are CPU seconds of this process, so that a busy machine does not change them (its caches and memory are still shared).
 """
@@ -17,6 +17,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from _kernel_threads import bench_beside_torch
 from _peers import PEERS, Array, aligned
 
 from tilewright import kernels
@@ -245,6 +246,8 @@ def main() -> None:
             bench_tokens(M, N, K, (8,), options)
     for M in (1,) if options.quick else (1, 2, 4, 8):
         bench_few(M, 4096, (16,) if options.quick else (16, 8), options)
+    for M in (384,) if options.quick else (48, 384):
+        bench_beside_torch(tile_weight(np.random.default_rng(SEED), 768, 768, 8, 4), M, SEED, options)
 
 
 if __name__ == "__main__":

@@ -113,39 +113,66 @@ std::vector<Panel> cut_tokens(std::size_t M, std::size_t lanes, std::size_t most
   return panels;
 }
 
-std::size_t group_end(const std::vector<Panel>& panels, std::size_t begin, std::size_t K, std::size_t budget) {
+std::size_t group_end(const std::vector<Panel>& panels, std::size_t begin, std::size_t K) {
   std::size_t end = begin, floats = 0;
   do floats += panels[end++].ld * K;
-  while (end < panels.size() && floats + panels[end].ld * K <= budget);
+  while (end < panels.size() && floats + panels[end].ld * K <= group_floats);
   return end;
 }
 
-// Work items are chunks; where there are too few of them for the threads, chunks of single panels.
-void run_group(const std::vector<Panel>& panels, std::size_t begin, std::size_t end, const std::vector<Chunk>& chunks,
-               std::size_t threads, const std::function<void(const Panel&, const Chunk&)>& work) {
-  const std::size_t count = end - begin;
-  if (threads <= 1 || chunks.size() >= 4 * threads) {
-    parallel(chunks.size(), threads, [&](std::size_t i) {
-      for (std::size_t p = begin; p < end; ++p) work(panels[p], chunks[i]);
-    });
-  } else {
-    parallel(chunks.size() * count, threads, [&](std::size_t i) { work(panels[begin + i % count], chunks[i / count]); });
-  }
-}
-
 void pack_group(const Isa& isa, const float* x, std::size_t K, std::vector<Panel>& panels, std::size_t begin,
-                std::size_t end, float* packed, std::size_t threads) {
+                std::size_t end) {
+  std::size_t floats = 0;
+  for (std::size_t p = begin; p < end; ++p) floats += panels[p].ld * K;
+  float* packed = packed_scratch().get(floats);
   for (std::size_t p = begin; p < end; ++p) {
+    isa.pack(x + panels[p].token * K, K, panels[p].tokens, K, packed, panels[p].ld);
     panels[p].data = packed;
     packed += panels[p].ld * K;
   }
-  // Several threads share the features of a panel, so that even one panel keeps all of them busy.
-  const std::size_t step = threads <= 1 ? K : std::max<std::size_t>(64, ceil_div(K, 2 * threads * 16) * 16);
-  const std::size_t cuts = std::max<std::size_t>(1, ceil_div(K, step));
-  parallel(cuts * (end - begin), threads, [&](std::size_t i) {
-    const Panel& p = panels[begin + i / cuts];
-    const std::size_t k = (i % cuts) * step;
-    isa.pack(x + p.token * K + k, K, p.tokens, std::min(step, K - k), const_cast<float*>(p.data) + k * p.ld, p.ld);
+}
+
+// Cuts chunks into `slices` runs of about equal work; slice i is [cuts[i], cuts[i + 1]).
+std::vector<std::size_t> slice_chunks(const Weight& w, const std::vector<Chunk>& chunks, std::size_t slices) {
+  std::vector<std::size_t> cuts{0};
+  const std::int64_t total = w.pointers[w.tiles];
+  for (std::size_t c = 0; c < chunks.size() && cuts.size() < slices; ++c) {
+    const bool enough = total > 0 ? w.pointers[chunks[c].end] * static_cast<std::int64_t>(slices) >=
+                                        total * static_cast<std::int64_t>(cuts.size())
+                                  : (c + 1) * slices >= chunks.size() * cuts.size();
+    if (enough) cuts.push_back(c + 1);
+  }
+  cuts.resize(slices, chunks.size());
+  cuts.push_back(chunks.size());
+  return cuts;
+}
+
+// How many threads share the panels; the rest of the factor shares the outputs. Sharing panels is better (nothing is
+// packed twice), unless it would leave some threads with noticeably more panels than others.
+std::size_t panel_shares(std::size_t panels, std::size_t threads) {
+  for (std::size_t p = threads; p > 1; --p) {
+    if (threads % p == 0 && (panels % p == 0 || panels >= 4 * p)) return p;
+  }
+  return 1;
+}
+
+// Calls work(panels, begin, end, first chunk, last chunk) so that every panel meets every chunk once. Each call owns its
+// panels and outputs: threads share only what is read, because a cache line another core has just written costs far
+// more than packing it again.
+template <class Work>
+void share(const Weight& w, const std::vector<Panel>& panels, const std::vector<Chunk>& chunks, std::size_t threads,
+           const Work& work) {
+  const std::size_t p = panel_shares(panels.size(), threads);
+  const std::size_t q = std::min(threads / p, chunks.size());
+  const std::vector<std::size_t> cuts = slice_chunks(w, chunks, q);
+  parallel(p * q, threads, [&](std::size_t i) {
+    const std::size_t begin = panels.size() * (i / q) / p, end = panels.size() * (i / q + 1) / p;
+    std::vector<Panel> mine(panels.begin() + static_cast<std::ptrdiff_t>(begin),
+                            panels.begin() + static_cast<std::ptrdiff_t>(end));
+    for (std::size_t a = 0, b; a < mine.size(); a = b) {
+      b = group_end(mine, a, w.K);
+      work(mine, a, b, cuts[i % q], cuts[i % q + 1]);
+    }
   });
 }
 
@@ -185,7 +212,11 @@ void linear_small(const Isa& isa, const Weight& w, const Epilogue& e, const floa
   }
   const SmallJob job{x, ld, M, y, w.N, w.values, w.columns, w.pointers, w.rows, w.tile, w.stored, 0, 0};
   const std::vector<Chunk> chunks = chunks_of(w, tile_chunk);
-  parallel(chunks.size(), threads, [&](std::size_t i) { small_chunk(isa, w, e, job, chunks[i]); });
+  const std::size_t slices = std::min(threads, chunks.size());
+  const std::vector<std::size_t> cuts = slice_chunks(w, chunks, slices);
+  parallel(slices, threads, [&](std::size_t i) {
+    for (std::size_t c = cuts[i]; c < cuts[i + 1]; ++c) small_chunk(isa, w, e, job, chunks[c]);
+  });
 }
 
 }  // namespace
@@ -194,20 +225,20 @@ void linear(const Isa& isa, const Weight& w, const Epilogue& e, const float* x, 
             std::size_t threads) {
   if (M == 0 || w.N == 0) return;
   if (M <= small_tokens(w)) return linear_small(isa, w, e, x, M, y, threads);
-  std::vector<Panel> panels = cut_tokens(M, isa.lanes, w.tile > 1 ? isa.tile_vectors : isa.row_vectors);
+  const std::vector<Panel> panels = cut_tokens(M, isa.lanes, w.tile > 1 ? isa.tile_vectors : isa.row_vectors);
   const std::vector<Chunk> chunks = chunks_of(w, w.tile > 1 ? tile_chunk : row_chunk);
-  const std::size_t budget = group_floats * std::max<std::size_t>(1, threads);
-  for (std::size_t begin = 0, end; begin < panels.size(); begin = end) {
-    end = group_end(panels, begin, w.K, budget);
-    std::size_t floats = 0;
-    for (std::size_t p = begin; p < end; ++p) floats += panels[p].ld * w.K;
-    pack_group(isa, x, w.K, panels, begin, end, packed_scratch().get(floats), threads);
-    run_group(panels, begin, end, chunks, threads, [&](const Panel& p, const Chunk& c) {
-      float* out = output_scratch().get((c.last - c.first) * p.ld);
-      chunk_sums(isa, w, e, p, c, out);
-      isa.unpack(out, p.ld, p.tokens, c.last - c.first, y + p.token * w.N + c.first, w.N);
-    });
-  }
+  share(w, panels, chunks, threads, [&](std::vector<Panel>& mine, std::size_t a, std::size_t b, std::size_t from, std::size_t to) {
+    pack_group(isa, x, w.K, mine, a, b);
+    for (std::size_t c = from; c < to; ++c) {
+      for (std::size_t i = a; i < b; ++i) {
+        const Panel& p = mine[i];
+        const std::size_t first = chunks[c].first, width = chunks[c].last - first;
+        float* out = output_scratch().get(width * p.ld);
+        chunk_sums(isa, w, e, p, chunks[c], out);
+        isa.unpack(out, p.ld, p.tokens, width, y + p.token * w.N + first, w.N);
+      }
+    }
+  });
 }
 
 void linear_panels(const Isa& isa, const Weight& w, const Epilogue& e, const float* x, std::size_t M, std::size_t T,
@@ -219,12 +250,13 @@ void linear_panels(const Isa& isa, const Weight& w, const Epilogue& e, const flo
     panels.push_back({token, tokens, ceil_div(tokens, isa.lanes), T, x + token * w.K});
   }
   const std::vector<Chunk> chunks = chunks_of(w, w.tile > 1 ? tile_chunk : row_chunk);
-  for (std::size_t begin = 0, end; begin < panels.size(); begin = end) {
-    end = group_end(panels, begin, w.K, group_floats * std::max<std::size_t>(1, threads));
-    run_group(panels, begin, end, chunks, threads, [&](const Panel& p, const Chunk& c) {
-      chunk_sums(isa, w, e, p, c, y + p.token * w.N + c.first * T);
-    });
-  }
+  share(w, panels, chunks, threads, [&](std::vector<Panel>& mine, std::size_t a, std::size_t b, std::size_t from, std::size_t to) {
+    for (std::size_t c = from; c < to; ++c) {
+      for (std::size_t i = a; i < b; ++i) {
+        chunk_sums(isa, w, e, mine[i], chunks[c], y + mine[i].token * w.N + chunks[c].first * T);
+      }
+    }
+  });
 }
 
 void pack_panels(const Isa& isa, const float* x, std::size_t M, std::size_t K, std::size_t T, float* panels,

@@ -4,6 +4,7 @@
 #include <signal.h>
 
 #include <atomic>
+#include <chrono>
 #include <exception>
 #include <memory>
 #include <mutex>
@@ -23,8 +24,11 @@ void pause_briefly() {
 #endif
 }
 
-// Long enough to bridge the phases of one call (a few microseconds), short enough not to take a core from others.
+// Waiting for the next call goes from eager to asleep. A few microseconds of spinning bridge the phases of one call; then
+// the core is offered to whoever wants it (torch's threads, say) for as long as the layers of a network are apart; only
+// then does the helper sleep, because waking it can take longer than the whole call.
 constexpr int spins = 400;
+constexpr std::chrono::microseconds yielding{200};
 
 struct Job {
   const std::function<void(std::size_t)>& work;
@@ -57,6 +61,10 @@ struct Helper {
   void loop() {
     for (;;) {
       for (int i = 0; i < spins && state.load(std::memory_order_relaxed) == idle; ++i) pause_briefly();
+      const auto asleep = std::chrono::steady_clock::now() + yielding;
+      while (state.load(std::memory_order_relaxed) == idle && std::chrono::steady_clock::now() < asleep) {
+        std::this_thread::yield();
+      }
       state.wait(idle, std::memory_order_acquire);
       int expected = offered;
       if (!state.compare_exchange_strong(expected, working, std::memory_order_acq_rel)) continue;

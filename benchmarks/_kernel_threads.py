@@ -1,0 +1,56 @@
+"""Two threads of ours beside two of torch's: do the two pools fight over the same cores? Wall time, calls alternating."""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from _peers import Array, aligned, torch_linear
+
+from tilewright import kernels
+from tilewright.kernels import KernelArrays, reference
+from tilewright.reports import Record, write_record
+
+Call = Callable[[], Array]
+
+
+def wall(calls: Sequence[Call], rounds: int) -> list[list[float]]:
+    """Return the seconds of each call, all of them in turn, round after round."""
+    taken: list[list[float]] = [[] for _ in calls]
+    for _ in range(rounds):
+        for i, call in enumerate(calls):
+            start = time.perf_counter()
+            call()
+            taken[i].append(time.perf_counter() - start)
+    return taken
+
+
+def bench_beside_torch(w: KernelArrays, M: int, seed: int, options: argparse.Namespace) -> None:
+    """Time ours alone with 1 and 2 threads, torch alone with 2, and both in turn; write records and print ratios."""
+    rng = np.random.default_rng(seed)
+    x, bias = aligned(rng.standard_normal((M, w.K), dtype=np.float32)), np.zeros(w.N, np.float32)
+    dense = torch_linear(x, rng.standard_normal((w.N, w.K), dtype=np.float32), bias, threads=2)
+    out = aligned(np.zeros((M, w.N), np.float32))
+
+    def ours(threads: int) -> Call:
+        return lambda: kernels.linear_arrays(x, w, bias, threads=threads, out=out)
+
+    error = float(np.abs(ours(2)() - reference.linear(x, w, bias, "none")).max())
+    if not error < 1e-3:
+        raise SystemExit(f"two threads: wrong by {error:.3g}; nothing is timed")
+    rounds = 40 if options.quick else 300
+    found = {"ours, 1 thread": wall([ours(1)], rounds)[0], "ours, 2 threads": wall([ours(2)], rounds)[0]}
+    found["torch, 2 threads"] = wall([dense], rounds)[0]
+    for threads in (1, 2):
+        mixed = wall([ours(threads), dense], rounds)
+        found[f"ours, {threads} threads, in turn with torch"] = mixed[0]
+        found[f"torch, in turn with ours on {threads} threads"] = mixed[1]
+    print(f"\nthreads, {M}x{w.N}x{w.K}, tile {w.tile}, wall time")
+    for name, taken in found.items():
+        print(f"  {name:<40}{statistics.median(taken) * 1e6:>8.0f} us")
+        inputs = {"M": M, "N": w.N, "K": w.K, "tile": w.tile, "case": name, "clock": "wall"}
+        write_record(
+            options.records,
+            Record.measure("kernel-threads", f"{M}x{w.N}x{w.K}", taken, "s", inputs=inputs, seed=seed, checked=True),
+        )
