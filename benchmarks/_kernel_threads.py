@@ -39,7 +39,7 @@ def bench_beside_torch(w: KernelArrays, M: int, seed: int, options: argparse.Nam
     error = float(np.abs(ours(2)() - reference.linear(x, w, bias, "none")).max())
     if not error < 1e-3:
         raise SystemExit(f"two threads: wrong by {error:.3g}; nothing is timed")
-    rounds = 40 if options.quick else 300
+    rounds = 40 if options.quick else 200
     found = {"ours, 1 thread": wall([ours(1)], rounds)[0], "ours, 2 threads": wall([ours(2)], rounds)[0]}
     found["torch, 2 threads"] = wall([dense], rounds)[0]
     for threads in (1, 2):
