@@ -2,7 +2,8 @@
 
 import copy
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -168,15 +169,17 @@ class _Job:
         def progress(step: int, steps: int, loss: float, _: Mapping[str, float]) -> None:
             self.told.step(step, steps, f"loss {loss:.4f}")
 
-        recovery = recover_(
-            inner_model(student),
-            inner_model(teacher),
-            batches,
-            options=self.recipe.options(seed),
-            output=mean_pooled,
-            checkpoint=Checkpoint(place, seconds=recover.checkpoint_seconds),
-            progress=progress,
-        )
+        options = self.recipe.options(seed)
+        with _attention("eager" if options.precision == "bfloat16" else None, student, teacher):
+            recovery = recover_(
+                inner_model(student),
+                inner_model(teacher),
+                batches,
+                options=options,
+                output=mean_pooled,
+                checkpoint=Checkpoint(place, seconds=recover.checkpoint_seconds),
+                progress=progress,
+            )
         curve = {"steps": list(range(1, recovery.steps + 1)), "loss": list(recovery.losses)}
         self.add(
             Record.measure(
@@ -281,6 +284,24 @@ def _batches(model: Any, corpus: Corpus, size: int, most: int, seed: int) -> Bat
         return {"input_ids": ids, "attention_mask": mask}
 
     return Batches(items, size, seed=seed, collate=collate, lengths=[len(ids) for ids in items])
+
+
+@contextmanager
+def _attention(implementation: str | None, *models: Any) -> Iterator[None]:
+    """Switch the attention of transformers for a while: torch's fused one is slow to differentiate in bfloat16 on CPUs."""
+    inner = [
+        inner_model(model)
+        for model in models
+        if implementation and hasattr(inner_model(model), "set_attn_implementation")
+    ]
+    before = [model.config._attn_implementation for model in inner]
+    for model in inner:
+        model.set_attn_implementation(implementation)
+    try:
+        yield
+    finally:
+        for model, name in zip(inner, before, strict=True):
+            model.set_attn_implementation(name)
 
 
 def _layer_records(model: Any) -> list[Record]:

@@ -46,7 +46,7 @@ def taylor(model: nn.Module, weights: Sequence[Weight], data: Calibration | None
     """Score an element by what removing it would change in the loss, to first order.
 
     With g the gradient of one batch, the score is ``sqrt(sum over batches of (w * g)**2)``: squared batch by batch before summing, as
-    Molchanov et al. (arXiv 1906.10771, eq. 8) and Guo et al. (arXiv 2008.13006, the artifact) do, since at the end of training
+    Molchanov et al. (arXiv 1906.10771) and Guo et al. (arXiv 2008.13006, the artifact) do, since at the end of training
     the signed terms cancel. The root keeps the scale of ``|w * g|``; patterns that sum over tiles square it again.
 
     The model runs in eval mode, its gradients, modes and `requires_grad` flags are left as they were.
