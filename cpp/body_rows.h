@@ -51,6 +51,9 @@ TILEWRIGHT_INLINE void row_start(typename Wide::T (&sum)[B], const Row<Index>& r
   for (int b = 0; b < B; ++b) sum[b] = accumulate ? Wide::load(row.out + b * Wide::lanes) : Wide::set(row.bias);
 }
 
+// Both loops below read column numbers one round ahead: panel loads that wait for an address fill the load scheduler, and
+// the load of the next address would queue behind them.
+
 // One output. Two sets of sums: with one, B < 8 chains of four-cycle multiply-adds could not fill two units.
 template <int B, class Index>
 TILEWRIGHT_INLINE void row_single(const Row<Index>& row, std::size_t count, const float* panel, std::size_t ld,
@@ -61,8 +64,10 @@ TILEWRIGHT_INLINE void row_single(const Row<Index>& row, std::size_t count, cons
   for (int b = 0; b < B; ++b) odd[b] = Wide::zero();
   const Index* columns = row.columns;
   std::size_t i = 0;
+  Four next = count >= 4 ? four(columns) : Four{};
   for (; i + 4 <= count; i += 4) {
-    const Four c = four(columns + i);
+    const Four c = next;
+    next = four(columns + (i + 8 <= count ? i + 4 : i));
     const typename Wide::T w = Wide::quad(row.values + i);
     row_step<B>(even, Wide::template lane<0>(w), panel + pick<0>(c, columns) * ld);
     row_step<B>(odd, Wide::template lane<1>(w), panel + pick<1>(c, columns) * ld);
@@ -82,8 +87,12 @@ TILEWRIGHT_INLINE void row_pair(const Row<Index>& one, const Row<Index>& two, st
   row_start<B>(first, one, accumulate);
   row_start<B>(second, two, accumulate);
   std::size_t i = 0;
+  Four next_one = count >= 4 ? four(one.columns) : Four{}, next_two = count >= 4 ? four(two.columns) : Four{};
   for (; i + 4 <= count; i += 4) {
-    const Four c = four(one.columns + i), d = four(two.columns + i);
+    const Four c = next_one, d = next_two;
+    const std::size_t ahead = i + 8 <= count ? i + 4 : i;
+    next_one = four(one.columns + ahead);
+    next_two = four(two.columns + ahead);
     const typename Wide::T v = Wide::quad(one.values + i), w = Wide::quad(two.values + i);
     row_step<B>(first, Wide::template lane<0>(v), panel + pick<0>(c, one.columns) * ld);
     row_step<B>(second, Wide::template lane<0>(w), panel + pick<0>(d, two.columns) * ld);
