@@ -1,5 +1,6 @@
 #include "pool.h"
 
+#include <dlfcn.h>
 #include <pthread.h>
 #include <signal.h>
 
@@ -8,6 +9,7 @@
 #include <exception>
 #include <memory>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -105,19 +107,43 @@ struct Pool {
   }
 };
 
+// GNU OpenMP's entry for a parallel region: run(data) on `threads` threads, the caller among them.
+using OpenMp = void (*)(void (*run)(void*), void* data, unsigned threads, unsigned flags);
+
+// After a fork the threads of libgomp are gone in the child, and it waits for them forever.
+std::atomic<bool> forked{false};
+
+// Where torch (or another) has brought GNU OpenMP along, its threads are already awake and spinning on the cores we want:
+// they are borrowed. Nothing is linked or loaded for it.
+OpenMp borrowed() {
+  static std::atomic<OpenMp> found{nullptr};
+  if (forked.load(std::memory_order_relaxed)) return nullptr;
+  OpenMp parallel = found.load(std::memory_order_relaxed);
+  if (parallel == nullptr) {
+    void* library = dlopen("libgomp.so.1", RTLD_NOLOAD | RTLD_LAZY);
+    if (library == nullptr) return nullptr;
+    parallel = reinterpret_cast<OpenMp>(dlsym(library, "GOMP_parallel"));
+    found.store(parallel, std::memory_order_relaxed);
+  }
+  return parallel;
+}
+
 // Never destroyed: helpers sleep until the process ends. A forked child has none of its parent's threads and starts
 // with a fresh pool.
 std::atomic<Pool*> the_pool{nullptr};
 
 Pool& pool() {
-  static const bool registered = [] {
-    the_pool = new Pool;
-    pthread_atfork(nullptr, nullptr, [] { the_pool = new Pool; });
-    return true;
-  }();
-  static_cast<void>(registered);
-  return *the_pool.load(std::memory_order_acquire);
+  Pool* p = the_pool.load(std::memory_order_acquire);
+  if (p != nullptr) return *p;
+  auto fresh = std::make_unique<Pool>();
+  if (the_pool.compare_exchange_strong(p, fresh.get(), std::memory_order_acq_rel)) p = fresh.release();
+  return *p;
 }
+
+[[maybe_unused]] const int registered = pthread_atfork(nullptr, nullptr, [] {
+  the_pool = nullptr;
+  forked = true;
+});
 
 }  // namespace
 
@@ -127,6 +153,8 @@ void parallel(std::size_t items, std::size_t threads, const std::function<void(s
   helping = helping > 0 ? helping - 1 : 0;
   if (helping == 0) {
     job.run();
+  } else if (const OpenMp openmp = borrowed()) {
+    openmp([](void* data) { static_cast<Job*>(data)->run(); }, &job, static_cast<unsigned>(helping + 1), 0);
   } else {
     Pool& p = pool();
     const std::unique_lock lock(p.busy, std::try_to_lock);

@@ -1,6 +1,8 @@
 """Threads change the time and nothing else: same bits, from many Python threads at once, and in forked children."""
 
 import os
+import subprocess
+import sys
 import threading
 import warnings
 
@@ -54,6 +56,33 @@ def test_many_python_threads_at_once_each_get_their_own_result(implementation: s
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+def test_threads_are_borrowed_from_a_loaded_openmp_and_not_after_a_fork() -> None:
+    program = """
+import ctypes, os, sys
+import numpy as np
+from tilewright.kernels import KernelArrays, linear_arrays
+kept = np.arange(64, dtype=np.uint16)
+w = KernelArrays(256, 64, 8, np.ones(256 * 64, np.float32), np.tile(kept, 32), np.arange(33, dtype=np.int64) * 64)
+x = np.ones((64, 64), np.float32)
+def threads():
+    return len(os.listdir("/proc/self/task"))
+def right():
+    return bool((linear_arrays(x, w, threads=3) == 64).all())
+before = threads()
+if "openmp" in sys.argv:
+    ctypes.CDLL("libgomp.so.1").omp_set_dynamic(0)
+assert right()
+print(threads() - before)
+child = os.fork()
+if child == 0:
+    os._exit(0 if right() else 1)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    for arguments in ([], ["openmp"]):
+        ran = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True, timeout=60)
+        assert ran.stdout.split() == ["2", "0"]
 
 
 def test_a_forked_child_computes_with_threads_of_its_own() -> None:
