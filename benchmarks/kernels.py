@@ -1,6 +1,6 @@
 """The CPU kernels against the best dense library, one thread each, checked before timed, alternating in one process.
 
-    python benchmarks/kernels.py [--quick] [--records benchmarks/records/kernels.jsonl]
+    python benchmarks/kernels.py [--quick] [--only tokens|few|threads] [--records FILE]
 
 Times are CPU seconds of this process, so that a busy machine does not change them (its caches and memory are still shared).
 """
@@ -30,6 +30,8 @@ RECORDS = Path(__file__).parent / "records" / "kernels.jsonl"
 ROW_GOALS = {2: 2.2, 4: 4.0, 8: 6.5, 16: 10.0, 32: 13.0}
 PANEL_GOALS = {2: 2.5, 4: 4.7, 8: 9.0, 16: 16.0, 32: 25.0}
 NM_GOALS = {2: 1.5, 4: 2.6}
+# The other linear layers of BERT-base, by tokens, outputs, inputs.
+BERT = ((128, 768, 768), (128, 3072, 768), (128, 768, 3072), (384, 3072, 768), (384, 768, 3072))
 
 
 @dataclass(frozen=True)
@@ -230,6 +232,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="one shape of each kind, few rounds")
     parser.add_argument("--records", type=Path, default=RECORDS, help="JSON-lines file to append to")
+    parser.add_argument("--only", choices=("tokens", "few", "threads"), help="one part instead of all three")
     options = parser.parse_args()
     options.rounds, options.slice = (5, 0.005) if options.quick else (15, 0.01)
     options.ratios = (2, 8, 32) if options.quick else (2, 4, 8, 16, 32)
@@ -242,14 +245,16 @@ def main() -> None:
     print(
         f"implementation: {kernels.implementations()[0].name if kernels.implementations()[0].available else 'not the best'}"
     )
-    bench_tokens(384, 768, 768, (8,) if options.quick else (4, 8, 16), options)
-    if not options.quick:
-        for M, N, K in ((128, 768, 768), (128, 3072, 768), (128, 768, 3072), (384, 3072, 768), (384, 768, 3072)):
+    if options.only in (None, "tokens"):
+        bench_tokens(384, 768, 768, (8,) if options.quick else (4, 8, 16), options)
+        for M, N, K in () if options.quick else BERT:
             bench_tokens(M, N, K, (8,), options)
-    for M in (1,) if options.quick else (1, 2, 4, 8):
-        bench_few(M, 4096, (16,) if options.quick else (16, 8), options)
-    for M in (384,) if options.quick else (48, 384):
-        bench_beside_torch(tile_weight(np.random.default_rng(SEED), 768, 768, 8, 4), M, SEED, options)
+    if options.only in (None, "few"):
+        for M in (1,) if options.quick else (1, 2, 4, 8):
+            bench_few(M, 4096, (16,) if options.quick else (16, 8), options)
+    if options.only in (None, "threads"):
+        for M in (384,) if options.quick else (48, 384):
+            bench_beside_torch(tile_weight(np.random.default_rng(SEED), 768, 768, 8, 4), M, SEED, options)
 
 
 if __name__ == "__main__":
