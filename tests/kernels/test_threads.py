@@ -81,7 +81,9 @@ if child == 0:
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
     for arguments in ([], ["openmp"]):
-        ran = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True, timeout=60)
+        ran = subprocess.run(
+            [sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True, timeout=60
+        )
         assert ran.stdout.split() == ["2", "0"]
 
 
