@@ -82,6 +82,15 @@ def test_a_missing_file_is_said():
         load_recipe("nowhere.yaml")
 
 
+def test_targets_can_have_patterns_of_their_own(tmp_path):
+    text = GOOD.replace("{pattern: '2:4'}", "{pattern: '2:4', targets: {a.*: '2:4x8', b: bank64@4x}}")
+    prune = recipe(tmp_path, text).prune
+    assert prune.arguments()["targets"] == {"a.*": "2:4x8", "b": "16:64"}
+    assert prune.patterns == "2:4x8 and 16:64"
+    with pytest.raises(RecipeError, match=r"prune.targets.dict.*a is '5:4': 5:4 keeps 5"):
+        recipe(tmp_path, GOOD.replace("{pattern: '2:4'}", "{pattern: '2:4', targets: {a: '5:4'}}"))
+
+
 def test_options_follow_the_recipe(tmp_path):
     text = GOOD + "recover: {steps: 7, learning_rate: 1.0e-4, precision: bfloat16, hidden: 2.0}\n"
     options = recipe(tmp_path, text).options(seed=3)

@@ -27,16 +27,8 @@ def forecast(recipe: Recipe) -> Report:
         If the model cannot be read, or cannot be pruned as the recipe says.
     """
     model = inner_model(read_model(recipe.model))
-    prune = recipe.prune
     start = time.perf_counter()
-    report = sparsify_(
-        model,
-        prune.pattern,
-        targets=list(prune.targets) or None,
-        ignore=list(prune.ignore),
-        score=prune.score,
-        budget=prune.budget,
-    )
+    report = sparsify_(model, **recipe.prune.arguments())
     mask_seconds = time.perf_counter() - start
     weights = sum(p.numel() for p in model.parameters())
     stages: list[dict[str, object]] = [

@@ -36,16 +36,33 @@ class Prune(_Part):
     pattern
         Text of a pattern: ``"2:4"``, ``"tw16@75%"``.
     targets, ignore
-        Names, globs, ``re:`` expressions or class names of modules; first match wins.
+        Names, globs, ``re:`` expressions or class names of modules; first match wins. Targets may also map each expression to a
+        pattern of its own, which then takes the place of `pattern`.
     score, budget
         As for `sparsify_`.
     """
 
     pattern: Annotated[str, AfterValidator(_pattern)]
-    targets: tuple[str, ...] = ()
+    targets: tuple[str, ...] | dict[str, Annotated[str, AfterValidator(_pattern)]] = ()
     ignore: tuple[str, ...] = ()
     score: Literal["magnitude"] = "magnitude"
     budget: Literal["uniform", "global"] = "uniform"
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the arguments of `sparsify_` beside the model."""
+        targets = dict(self.targets) if isinstance(self.targets, dict) else list(self.targets) or None
+        return {
+            "pattern": self.pattern,
+            "targets": targets,
+            "ignore": list(self.ignore),
+            "score": self.score,
+            "budget": self.budget,
+        }
+
+    @property
+    def patterns(self) -> str:
+        """Every pattern it uses, in words."""
+        return " and ".join(dict.fromkeys(self.targets.values())) if isinstance(self.targets, dict) else self.pattern
 
 
 class Recover(_Part):

@@ -135,17 +135,9 @@ class _Job:
     def student(self, teacher: Any, corpus: Corpus, seed: int, resume: bool) -> Any:
         """Prune a copy of the dense model, recover it, and rate it before and after."""
         recipe = self.recipe
-        self.told.stage(f"prune to {recipe.prune.pattern}")
+        self.told.stage(f"prune to {recipe.prune.patterns}")
         student = copy.deepcopy(teacher)
-        prune = recipe.prune
-        report = sparsify_(
-            inner_model(student),
-            prune.pattern,
-            targets=list(prune.targets) or None,
-            ignore=list(prune.ignore),
-            score=prune.score,
-            budget=prune.budget,
-        )
+        report = sparsify_(inner_model(student), **recipe.prune.arguments())
         self.told.say(", ".join(f"{key} {value}" for key, value in report.summary.items()))
         pruned = rate(embed(student, corpus.pairs), self.dense)
         self._quality("pruned", pruned, seed, corpus)
