@@ -1,0 +1,221 @@
+"""Writes the tables of measured results, in README.md and docs/explanation/results.md, from the records beside this file.
+
+Run as ``python benchmarks/tables.py``; with ``--check`` it writes nothing and fails if a page is not what the records say. Pages hold pairs of
+comments, ``<!-- table:NAME -->`` and ``<!-- end -->``; what stands between them is replaced.
+"""
+
+import argparse
+import re
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from tilewright.reports import Record, read_records
+
+HERE = Path(__file__).parent
+PAGES = [HERE.parent / "README.md", *sorted((HERE.parent / "docs" / "explanation").glob("*.md"))]
+MODELS = {"minilm": "`32:64x4`, density 1/2"}
+DENSE = ("torch", "onnxruntime", "openvino")
+
+
+def records(name: str) -> list[Record]:
+    """Return the records of one file."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        return read_records(HERE / "records" / f"{name}.jsonl")
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Return a Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def one(found: Sequence[Record], kind: str, name: str, **inputs: object) -> Record:
+    """Return the single record that matches."""
+    hits = [
+        r for r in found if r.kind == kind and r.name == name and all(r.inputs.get(k) == v for k, v in inputs.items())
+    ]
+    if len(hits) != 1:
+        raise SystemExit(f"{len(hits)} records are {kind}/{name} with {inputs}; one is needed")
+    return hits[0]
+
+
+def speedup(found: Sequence[Record], what: str, sentences: int) -> str:
+    """Return the best dense median over ours, and which engine that was."""
+    ours = one(found, "latency", what, engine="tilewright", sentences=sentences).median
+    dense = {name: one(found, "latency", what, engine=name, sentences=sentences).median for name in DENSE}
+    best = min(dense, key=dense.__getitem__)
+    return f"{dense[best] / ours:.2f}x ({best})"
+
+
+def share(found: Sequence[Record], kind: str, name: str, part: dict[str, object], whole: dict[str, object]) -> str:
+    """Return one record's median over another's, in per cent."""
+    return f"{100 * one(found, kind, name, **part).median / one(found, kind, name, **whole).median:.1f}%"
+
+
+def models() -> str:
+    """The two recipes: quality, speed, size."""
+    header = ["all-MiniLM-L6-v2, encoder pruned to", *(column for column, _ in _MODEL_ROWS)]
+    rows = []
+    for name, pattern in MODELS.items():
+        found = records(name)
+        rows.append([pattern, *(value(found) for _, value in _MODEL_ROWS)])
+    return table(*_transposed(header, rows))
+
+
+_MODEL_ROWS: list[tuple[str, Callable[[list[Record]], str]]] = [
+    ("steps of recovery", lambda r: f"{one(r, 'time', 'recovery').inputs['steps']}"),
+    ("MRR, dense", lambda r: f"{one(r, 'quality', 'mrr', model='dense').median:.3f}"),
+    ("MRR, pruned in one step", lambda r: f"{one(r, 'quality', 'mrr', model='pruned').median:.3f}"),
+    ("MRR, recovered and packed", lambda r: f"{one(r, 'quality', 'mrr', model='packed').median:.3f}"),
+    ("share of the dense MRR", lambda r: share(r, "quality", "mrr", {"model": "packed"}, {"model": "dense"})),
+    (
+        "recall@1, dense / packed",
+        lambda r: " / ".join(f"{one(r, 'quality', 'recall@1', model=m).median:.3f}" for m in ("dense", "packed")),
+    ),
+    ("mean cosine to dense", lambda r: f"{one(r, 'quality', 'cosine', model='packed').median:.3f}"),
+    (
+        "pruned weights on disk, of dense",
+        lambda r: share(r, "size", "weights", {"model": "sparse"}, {"model": "dense"}),
+    ),
+    ("whole model in memory, of dense", lambda r: share(r, "size", "memory", {"model": "sparse"}, {"model": "dense"})),
+    ("linear layers, 32 sentences, times the best dense engine", lambda r: speedup(r, "linear", 32)),
+    ("whole model, 32 sentences", lambda r: speedup(r, "encode", 32)),
+    ("whole model, 8 sentences", lambda r: speedup(r, "encode", 8)),
+    ("whole model, 1 sentence", lambda r: speedup(r, "encode", 1)),
+]
+
+
+def _transposed(header: list[str], rows: list[list[str]]) -> tuple[list[str], list[list[str]]]:
+    lines = [list(line) for line in zip(header, *rows, strict=True)]
+    return lines[0], lines[1:]
+
+
+def kernel_rows(layout: str, tile: int) -> Callable[[], str]:
+    """Ratios to the best dense engine of one layout, by shape and density."""
+
+    def build() -> str:
+        found = [
+            r
+            for r in records("kernels")
+            if r.kind == "kernel" and r.inputs.get("layout") == layout and r.inputs.get("tile") == tile
+        ]
+        found = [r for r in found if r.inputs["M"] >= 128 and "times_best_dense" in r.extra]
+        if not found:
+            raise SystemExit(f"no kernel records with layout {layout} and tile {tile}")
+        patterns = list(dict.fromkeys(str(r.inputs["pattern"]) for r in found))
+        shapes = list(dict.fromkeys((r.inputs["M"], r.inputs["N"], r.inputs["K"]) for r in found))
+        rows = []
+        for shape in shapes:
+            cells = []
+            for pattern in patterns:
+                hit = next(
+                    r
+                    for r in found
+                    if (r.inputs["M"], r.inputs["N"], r.inputs["K"]) == shape and r.inputs["pattern"] == pattern
+                )
+                cells.append(f"{hit.extra['times_best_dense']:.2f}x ({100 * hit.extra['share_of_peak']:.0f}%)")
+            rows.append([" x ".join(map(str, shape)), *cells])
+        return table(["M x N x K", *patterns], rows)
+
+    return build
+
+
+def matvec() -> str:
+    """Ratios of the few-token kernels."""
+    found = [
+        r
+        for r in records("kernels")
+        if r.kind == "kernel" and r.inputs.get("N") == 4096 and "times_best_dense" in r.extra
+    ]
+    found = [
+        r
+        for r in found
+        if r.inputs["engine"] == "tilewright" and (r.inputs["tile"] == 16 or r.inputs["pattern"] == "2:4")
+    ]
+    patterns = list(dict.fromkeys(str(r.inputs["pattern"]) for r in found))
+    rows = []
+    for tokens in sorted({r.inputs["M"] for r in found}):
+        hits = {r.inputs["pattern"]: r for r in found if r.inputs["M"] == tokens}
+        rows.append([tokens, *(f"{hits[p].extra['times_best_dense']:.2f}x" for p in patterns)])
+    return table(["tokens", *patterns], rows)
+
+
+def masks() -> str:
+    """Seconds of every mask solver on all weights of BERT-large."""
+    found = [r for r in records("masks") if r.kind == "mask" and r.inputs["model"] == "bert-large"]
+    return table(
+        ["pattern", "seconds", "ns a weight"],
+        [[f"`{r.name}`", f"{r.median:.1f}", f"{r.extra['ns_a_weight']:.1f}"] for r in found],
+    )
+
+
+def loading() -> str:
+    """Loading against from_pretrained."""
+    found = records("loading")
+    packed, dense = one(found, "load", "packed"), one(found, "load", "dense")
+    made = one(found, "mask", "sparsify_ MiniLM")
+    rows = [
+        [
+            "`tilewright.load` of the packed model, times `from_pretrained` of the dense",
+            f"{dense.median / packed.median:.2f}x",
+        ],
+        ["`sparsify_` of all 36 layers, `32:64x4`", f"{made.median:.2f} s"],
+    ]
+    return table(["MiniLM, one thread", "measured"], rows)
+
+
+def machine() -> str:
+    """Where the records were made."""
+    found = records("minilm")[0]
+    kernels = records("kernels")[0]
+    libraries = ", ".join(f"{name} {found.versions[name]}" for name in ("torch", "onnxruntime", "openvino"))
+    peak = max(r.extra["peak_flops"] for r in records("kernels") if "peak_flops" in r.extra)
+    return (
+        f"{found.machine['cpu']}, one thread for every engine, float32; FMA peak {peak / 1e9:.0f} GFLOP/s measured; {libraries}; "
+        f"revisions {kernels.revision} (kernels) and {found.revision} (models)."
+    )
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "models": models,
+    "kernels-rows": kernel_rows("rows", 8),
+    "kernels-panels": kernel_rows("panels", 8),
+    "kernels-nm": kernel_rows("rows", 1),
+    "matvec": matvec,
+    "masks": masks,
+    "loading": loading,
+    "machine": machine,
+}
+
+
+def filled(text: str) -> str:
+    """Return a page with its tables made anew."""
+
+    def fill(found: re.Match[str]) -> str:
+        return f"<!-- table:{found[1]} -->\n{TABLES[found[1]]()}\n<!-- end -->"
+
+    return re.sub(r"<!-- table:([a-z-]+) -->\n.*?<!-- end -->", fill, text, flags=re.DOTALL)
+
+
+def main() -> None:
+    """Write or check all pages."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if a page differs from its records")
+    check = parser.parse_args().check
+    stale = []
+    for page in PAGES:
+        old = page.read_text(encoding="utf-8")
+        new = filled(old)
+        if new != old:
+            stale.append(page.name)
+            if not check:
+                page.write_text(new, encoding="utf-8")
+    if check and stale:
+        sys.exit(f"{', '.join(stale)}: not what the records say; run python benchmarks/tables.py")
+
+
+if __name__ == "__main__":
+    main()
