@@ -15,7 +15,11 @@ from tilewright.reports import Record, read_records
 
 HERE = Path(__file__).parent
 PAGES = [HERE.parent / "README.md", *sorted((HERE.parent / "docs" / "explanation").glob("*.md"))]
-MODELS = {"minilm": "`32:64x4`, density 1/2"}
+MODELS = {
+    "minilm": "`bank64@4x`, density 1/4, `make demo`",
+    "minilm-long": "the same, longer recovery",
+    "minilm-half": "`32:64x4`, density 1/2",
+}
 DENSE = ("torch", "onnxruntime", "openvino")
 
 

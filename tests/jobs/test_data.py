@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tilewright.errors import ArgumentError
+from tilewright.errors import ArgumentError, CheckFailed
 from tilewright.jobs import python_docs
 from tilewright.jobs.retrieval import rate
 
@@ -50,6 +50,12 @@ def test_ratings_by_hand():
     # The wrong text scores 1, the right one 0 and ties with two others that count before it.
     assert quality.mrr == pytest.approx((1 + 1 / 4 + 1 / 4 + 1) / 4)
     assert quality.cosine == pytest.approx((1 + 0.5) / 2)
+
+
+def test_embeddings_that_are_no_numbers_are_no_quality():
+    good = np.eye(3, dtype=np.float32)
+    with pytest.raises(CheckFailed, match="hold NaN or infinity"):
+        rate((np.full_like(good, np.nan), good), (good, good))
 
 
 def test_a_constant_embedding_ranks_last_not_first():

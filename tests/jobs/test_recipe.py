@@ -55,6 +55,14 @@ def test_patterns_are_stored_in_their_own_text(tmp_path):
         ),
         (("model: m", "model: m\nrequire: {mrr: -1}"), r"require.mrr is -1"),
         (("model: m", "model: m\nbench: {peers: [tensorflow]}"), r"bench.peers.0 is 'tensorflow'"),
+        (("model: m", "model: m\nbench: {peers: []}"), r"bench.peers is \[\]"),
+        (("model: m", "model: m\nbench: {sentences: [0]}"), r"bench.sentences.0 is 0"),
+        (
+            ("model: m", "model: m\nrecover: {steps: 5, learning_rate: -1}"),
+            r"recover: learning_rate must be above 0; it is -1",
+        ),
+        (("model: m", "model: m\nseeds: [1, 1]"), r"seeds is \[1, 1\]: each seed is run once"),
+        (("model: m", "model: m\nrequire: {mrr: .inf}"), r"require.mrr is inf"),
         (("model: m", "model: m\nfrobnicate: 1"), r"frobnicate is no key of a recipe; the keys are version, name"),
     ],
 )

@@ -102,12 +102,14 @@ def test_it_exports_with_a_free_batch():
     )
 
 
-def test_it_widens_what_autocast_narrowed():
+def test_it_computes_wide_and_answers_narrow():
     layer, weight, bias = layer_of("2:4")
     x = torch.randn(4, 96)
     with torch.autocast("cpu", torch.bfloat16):
         y = layer(x.bfloat16())
-    torch.testing.assert_close(y, functional.linear(x.bfloat16().float(), weight, bias), atol=1e-4, rtol=1e-4)
+    assert y.dtype == torch.bfloat16
+    expected = functional.linear(x.bfloat16().float(), weight, bias).bfloat16()
+    torch.testing.assert_close(y, expected, atol=1e-2, rtol=1e-2)
 
 
 def test_other_inputs_are_refused_in_sentences():

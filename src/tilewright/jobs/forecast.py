@@ -8,6 +8,7 @@ import torch
 from ..pruning import prunable, sparsify_
 from ..report import Report
 from .models import inner_model, read_model
+from .peers import require_engines
 from .recipe import Recipe
 
 __all__ = ["forecast", "forecast_prune"]
@@ -26,6 +27,7 @@ def forecast(recipe: Recipe) -> Report:
     TilewrightError
         If the model cannot be read, or cannot be pruned as the recipe says.
     """
+    require_engines(recipe.bench.peers)
     model = inner_model(read_model(recipe.model))
     start = time.perf_counter()
     report = sparsify_(model, **recipe.prune.arguments())

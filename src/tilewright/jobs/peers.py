@@ -18,7 +18,7 @@ from torch import nn
 
 from ..errors import ArgumentError, NotSupportedError
 
-__all__ = ["Run", "encoders", "linears", "torch_encoder"]
+__all__ = ["Run", "encoders", "linears", "require_engines", "torch_encoder"]
 
 Arrays = Mapping[str, NDArray[Any]]
 Run = Callable[[Arrays], NDArray[np.float32]]
@@ -59,6 +59,13 @@ def linears(layer: nn.Linear, peers: Sequence[str], threads: int) -> dict[str, R
             _write_gemm(layer, file)
             found |= _sessions(file, peers, threads)
     return found
+
+
+def require_engines(peers: Sequence[str]) -> None:
+    """Refuse, before anything long begins, engines that are unknown or not installed."""
+    _known(peers)
+    if set(peers) - {"torch"}:
+        _require("onnx", "onnxscript", *(peer for peer in peers if peer != "torch"))
 
 
 def torch_encoder(model: nn.Module) -> Run:

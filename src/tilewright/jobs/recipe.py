@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from ..errors import PatternError, RecipeError
+from ..errors import ArgumentError, PatternError, RecipeError
 from ..formats import ValueType
 from ..patterns import parse
 from ..training import RecoverOptions
@@ -25,7 +25,7 @@ def _pattern(text: str) -> str:
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Prune(_Part):
@@ -103,9 +103,11 @@ class Data(_Part):
 class Bench(_Part):
     """What is timed against which dense engines."""
 
-    sentences: tuple[int, ...] = (1, 8, 32)
+    sentences: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(1, 8, 32), min_length=1)
     threads: int = Field(default=1, ge=1)
-    peers: tuple[Literal["torch", "onnxruntime", "openvino"], ...] = ("torch", "onnxruntime", "openvino")
+    peers: tuple[Literal["torch", "onnxruntime", "openvino"], ...] = Field(
+        default=("torch", "onnxruntime", "openvino"), min_length=1
+    )
     rounds: int = Field(default=7, ge=3)
 
 
@@ -199,14 +201,22 @@ def load_recipe(path: str | os.PathLike[str]) -> Recipe:
         raise RecipeError(
             f"{file} cannot be read: {error.strerror}; name a recipe file, such as examples/minilm.yaml"
         ) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: bytes that are no text, or a NUL in the name
         raise RecipeError(f"{file} is no YAML: {' '.join(str(error).split())}") from None
     if not isinstance(body, dict):
         raise RecipeError(f"{file} holds {type(body).__name__} instead of keys and values; see examples/minilm.yaml")
     try:
-        return Recipe.model_validate(body)
+        recipe = Recipe.model_validate(body)
     except ValidationError as error:
         raise RecipeError(f"{file}: {'; '.join(map(_fault, error.errors()))}") from None
+    if len(set(recipe.seeds)) < len(recipe.seeds):
+        raise RecipeError(f"{file}: seeds is {list(recipe.seeds)}: each seed is run once, so none can stand twice")
+    try:
+        for seed in recipe.seeds if recipe.recover else ():
+            recipe.options(seed)
+    except ArgumentError as error:
+        raise RecipeError(f"{file}: recover: {error}") from None
+    return recipe
 
 
 def _fault(fault: Any) -> str:

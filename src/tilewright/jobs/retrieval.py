@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import CheckFailed
+
 __all__ = ["Quality", "embed", "rate"]
 
 
@@ -45,6 +47,10 @@ def rate(
 ) -> Quality:
     """Return the quality of embedded pairs; a text that ties with the right one counts as ranked before it."""
     queries, texts = embedded
+    if not (np.isfinite(queries).all() and np.isfinite(texts).all()):
+        raise CheckFailed(
+            "the model's embeddings hold NaN or infinity; look for weights that overflowed, or a recovery that diverged"
+        )
     similar = queries @ texts.T
     own = np.diagonal(similar)[:, None]
     rank = np.count_nonzero(similar >= own, axis=1)

@@ -21,6 +21,7 @@ from ..training import Batches, Checkpoint, mean_pooled, recover_
 from .bench import ratios, speed_records
 from .corpus import Corpus, python_docs
 from .models import inner_model, read_model
+from .peers import require_engines
 from .recipe import Recipe
 from .retrieval import Quality, embed, rate
 from .sizes import size_records, weights_ratio
@@ -84,6 +85,7 @@ def run(
         raise ArgumentError(f"{folder} is a file; name a folder for the job's results")
     folder.mkdir(parents=True, exist_ok=True)
     job = _Job(recipe, folder, told)
+    require_engines(recipe.bench.peers)
     told.stage("read model and data")
     teacher = read_model(recipe.model)
     corpus = python_docs(recipe.data.pairs, recipe.data.seed)
@@ -197,7 +199,7 @@ class _Job:
         packed = embed(model, corpus.pairs)
         quality = rate(packed, self.dense)
         agree = rate(packed, embed(student, corpus.pairs))
-        if agree.cosine < 0.999:
+        if not agree.cosine >= 0.999:
             raise CheckFailed(
                 f"the packed model's embeddings have a mean cosine of {agree.cosine:.4f} to those of the model that was packed; it should "
                 "be 1 to rounding. Run the tests of formats and kernels on this machine"

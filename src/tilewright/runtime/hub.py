@@ -6,16 +6,18 @@ back unpacked, where there is no kernel).
 """
 
 import re
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+from transformers.quantizers.auto import register_quantization_config, register_quantizer
+from transformers.quantizers.base import HfQuantizer
+from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from ..errors import FormatError
 from ..formats import Checkpoint, read_checkpoint
-from .install import attach_weight, has_kernel, set_submodule
+from .install import attach_weights, has_kernel, set_submodule
 
 __all__ = ["register"]
 
@@ -29,78 +31,78 @@ class _Awaiting(nn.Module):
         super().__init__()
         self.original = [module]  # in a list: not a submodule, so its weight is neither loaded nor initialised
         self.register_parameter("bias", getattr(module, "bias", None))
+        for name in ("in_features", "out_features", "nf", "nx"):
+            if hasattr(module, name):
+                setattr(self, name, getattr(module, name))
         # Some models initialise layers by name; an empty tensor that counts as initialised lets them.
         self.weight = torch.empty(0)
         self.weight._is_hf_initialized = True  # type: ignore[attr-defined]
 
 
-@cache
+@register_quantization_config("tilewright")
+class TilewrightConfig(QuantizationConfigMixin):  # type: ignore[misc,unused-ignore]
+    """The ``quantization_config`` block of a checkpoint."""
+
+    def __init__(self, **block: Any) -> None:
+        self.quant_method: Any = "tilewright"
+        for name, value in block.items():
+            setattr(self, name, value)
+
+
+@register_quantizer("tilewright")
+class TilewrightQuantizer(HfQuantizer):  # type: ignore[misc,unused-ignore]
+    """Replaces packed layers around the library's own loading."""
+
+    requires_calibration = True
+
+    def __init__(self, quantization_config: Any, **options: Any) -> None:
+        super().__init__(quantization_config, **options)
+        self.checkpoint: Checkpoint | None = None
+        self.names: dict[str, str] = {}
+
+    def _process_model_before_weight_loading(
+        self, model: nn.Module, checkpoint_files: list[str] | None = None, **_: Any
+    ) -> nn.Module:
+        self.checkpoint = read_checkpoint(_folder(checkpoint_files))
+        self.names = _local_names(model, self.checkpoint)
+        unpacked = set()
+        for name, weight in self.checkpoint.weights.items():
+            owner, parameter = self.names[name].rpartition(".")[::2]
+            if _has(model, self.names[name]) and has_kernel(model.get_submodule(owner), parameter, weight.layout):
+                set_submodule(model, owner, _Awaiting(model.get_submodule(owner)))
+            else:
+                unpacked.add(re.escape(self.names[name]))
+        _extend(model, "_keys_to_ignore_on_load_unexpected", {_PACKED_TENSORS})
+        _extend(model, "_keys_to_ignore_on_load_missing", unpacked)
+        return model
+
+    def _process_model_after_weight_loading(self, model: nn.Module, **_: Any) -> nn.Module:
+        assert self.checkpoint is not None
+        for name in self.checkpoint.weights:
+            owner = self.names[name].rpartition(".")[0]
+            stand_in = model.get_submodule(owner) if _has(model, f"{owner}.original") else None
+            if isinstance(stand_in, _Awaiting):
+                original = stand_in.original[0]
+                original.bias = stand_in.bias
+                set_submodule(model, owner, original)
+        attach_weights(model, {self.names[name]: weight for name, weight in self.checkpoint.weights.items()})
+        self.checkpoint = None
+        return model
+
+    def get_state_dict_and_metadata(self, model: nn.Module) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+        """Refuse: ``save_pretrained`` would write the sparse layers' working arrays, which no reader knows."""
+        raise FormatError("a packed model is written by tilewright.save(model, path), not by save_pretrained")
+
+    def is_serializable(self, **_: Any) -> bool:
+        return True
+
+    @property
+    def is_trainable(self) -> bool:
+        return False
+
+
 def register() -> None:
-    """Teach ``transformers`` the quantisation method ``tilewright``; once."""
-    from transformers.quantizers.auto import register_quantization_config, register_quantizer
-    from transformers.quantizers.base import HfQuantizer
-    from transformers.utils.quantization_config import QuantizationConfigMixin
-
-    @register_quantization_config("tilewright")
-    class TilewrightConfig(QuantizationConfigMixin):  # type: ignore[misc,unused-ignore]
-        """The ``quantization_config`` block of a checkpoint."""
-
-        def __init__(self, **block: Any) -> None:
-            self.quant_method: Any = "tilewright"
-            for name, value in block.items():
-                setattr(self, name, value)
-
-    @register_quantizer("tilewright")
-    class TilewrightQuantizer(HfQuantizer):  # type: ignore[misc,unused-ignore]
-        """Replaces packed layers around the library's own loading."""
-
-        requires_calibration = True
-
-        def __init__(self, quantization_config: Any, **options: Any) -> None:
-            super().__init__(quantization_config, **options)
-            self.checkpoint: Checkpoint | None = None
-            self.names: dict[str, str] = {}
-
-        def _process_model_before_weight_loading(
-            self, model: nn.Module, checkpoint_files: list[str] | None = None, **_: Any
-        ) -> nn.Module:
-            self.checkpoint = read_checkpoint(_folder(checkpoint_files))
-            self.names = _local_names(model, self.checkpoint)
-            unpacked = set()
-            for name, weight in self.checkpoint.weights.items():
-                owner, parameter = self.names[name].rpartition(".")[::2]
-                if _has(model, self.names[name]) and has_kernel(model.get_submodule(owner), parameter, weight.layout):
-                    set_submodule(model, owner, _Awaiting(model.get_submodule(owner)))
-                else:
-                    unpacked.add(re.escape(self.names[name]))
-            _extend(model, "_keys_to_ignore_on_load_unexpected", {_PACKED_TENSORS})
-            _extend(model, "_keys_to_ignore_on_load_missing", unpacked)
-            return model
-
-        def _process_model_after_weight_loading(self, model: nn.Module, **_: Any) -> nn.Module:
-            assert self.checkpoint is not None
-            for name, weight in self.checkpoint.weights.items():
-                local = self.names[name]
-                owner = local.rpartition(".")[0]
-                stand_in = model.get_submodule(owner) if _has(model, f"{owner}.original") else None
-                if isinstance(stand_in, _Awaiting):
-                    original = stand_in.original[0]
-                    original.bias = stand_in.bias
-                    set_submodule(model, owner, original)
-                attach_weight(model, local, weight)
-            self.checkpoint = None
-            return model
-
-        def get_state_dict_and_metadata(self, model: nn.Module) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-            """Refuse: ``save_pretrained`` would write the sparse layers' working arrays, which no reader knows."""
-            raise FormatError("a packed model is written by tilewright.save(model, path), not by save_pretrained")
-
-        def is_serializable(self, **_: Any) -> bool:
-            return True
-
-        @property
-        def is_trainable(self) -> bool:
-            return False
+    """Teach ``transformers`` the quantisation method ``tilewright``: importing this file has done it, once."""
 
 
 def _extend(model: nn.Module, attribute: str, expressions: set[str]) -> None:

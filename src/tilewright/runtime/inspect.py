@@ -14,7 +14,7 @@ from ..formats import is_checkpoint, read_checkpoint
 from ..patterns import Pattern, as_matrix, parse, verify_mask
 from ..pruning import masks_of, patterns_of, prunable
 from ..report import Report
-from .choice import choose, kernel_in_use
+from .choice import check_tokens, choose, kernel_in_use
 from .install import Note, has_kernel, note_of, sparse_layers
 from .modules import SparseLinear
 from .tensors import value_array
@@ -102,6 +102,7 @@ def explain(model_or_path: nn.Module | str | os.PathLike[str], *, tokens: int | 
     """
     from .loading import load
 
+    check_tokens(tokens)
     model = model_or_path if isinstance(model_or_path, nn.Module) else load(model_or_path, tokens=tokens)
     rows = []
     for name, module in model.named_modules():
@@ -118,7 +119,7 @@ def explain(model_or_path: nn.Module | str | os.PathLike[str], *, tokens: int | 
 def _unmeasured(layer: SparseLinear, tokens: int | None) -> Note:
     """Measure a layer that was loaded without: it stays sparse, and the report says what the measurement would have chosen."""
     choice = choose(layer, (tokens,)) if tokens else choose(layer)
-    return Note(layer.pattern, f"sparse as asked; {choice.reason}", min(choice.ratios.values()))
+    return Note(layer.pattern, layer.stored_dtype, f"sparse as asked; {choice.reason}", min(choice.ratios.values()))
 
 
 def _row(name: str, shape: tuple[int, ...], density: float, runs: str, kernel: str, note: Note) -> dict[str, object]:
@@ -141,20 +142,21 @@ def _dense_rows(name: str, module: nn.Module) -> Iterator[dict[str, object]]:
         if "." in weight.name:
             continue
         density = float((weight.tensor != 0).float().mean())
-        note = note_of(module)
+        note = note_of(module, weight.name)
         if note is None and weight.name in patterns:
-            note = Note(str(patterns[weight.name]), "masked for training; save and load it to run sparse")
+            note = Note(str(patterns[weight.name]), "float32", "masked for training; save and load it to run sparse")
         elif note is None and has_kernel(module, "weight", weight.layout):
-            note = Note("", "not pruned")
+            note = Note("", "float32", "not pruned")
         elif note is None:
-            note = Note("", f"not pruned; {type(module).__name__} has no sparse kernel")
+            note = Note("", "float32", f"not pruned; {type(module).__name__} has no sparse kernel")
         yield _row(name or weight.name, tuple(weight.tensor.shape), density, "dense", "torch", note)
 
 
 def _model_masks(model: nn.Module, wanted: Pattern | None) -> Iterator[tuple[str, Pattern, NDArray[np.bool_]]]:
     masks, patterns = masks_of(model), patterns_of(model)
     for weight in prunable(model):
-        rule = wanted or patterns.get(weight.name)
+        note = note_of(weight.module, weight.parameter_name)
+        rule = wanted or patterns.get(weight.name) or (parse(note.pattern) if note else None)
         if rule is None:
             continue
         nonzero = as_matrix((weight.tensor.detach() != 0).cpu().numpy(), weight.layout)
@@ -163,7 +165,7 @@ def _model_masks(model: nn.Module, wanted: Pattern | None) -> Iterator[tuple[str
         yield weight.name, rule, nonzero if mask is None else nonzero | as_matrix(mask.cpu().numpy(), weight.layout)
     for name, layer in sparse_layers(model).items():
         packed = layer.packed()
-        yield f"{name}.weight", wanted or packed.pattern, packed.mask()
+        yield f"{name}.weight" if name else "weight", wanted or packed.pattern, packed.mask()
 
 
 def _path_masks(path: Path, wanted: Pattern | None) -> Iterator[tuple[str, Pattern, NDArray[np.bool_]]]:

@@ -8,13 +8,13 @@ import torch
 from torch import nn
 
 from ..errors import FormatError
-from ..formats import StoredWeight
+from ..formats import StoredWeight, ValueType
 from ..patterns import from_matrix
 from .modules import SparseLinear
 
 __all__ = [
     "Note",
-    "attach_weight",
+    "attach_weights",
     "dense_twin",
     "densified",
     "has_kernel",
@@ -36,6 +36,8 @@ class Note:
     ----------
     pattern
         Text of the pattern in the checkpoint.
+    dtype
+        Type of its values there.
     reason
         One phrase.
     ratio
@@ -43,19 +45,20 @@ class Note:
     """
 
     pattern: str
+    dtype: ValueType
     reason: str
     ratio: float | None = None
 
 
-def pin(module: nn.Module, note: Note) -> None:
-    """Attach a note to the layer a module is, or to the linear layer of a dense twin with its activation."""
-    setattr(module[0] if isinstance(module, nn.Sequential) else module, _NOTE, note)
+def pin(module: nn.Module, note: Note, parameter: str = "weight") -> None:
+    """Attach a note to a parameter of a module."""
+    setattr(module, _NOTE, {**getattr(module, _NOTE, {}), parameter: note})
 
 
-def note_of(module: nn.Module) -> Note | None:
-    """Return the note pinned to a module, or None."""
-    note: Note | None = getattr(module, _NOTE, None)
-    return note
+def note_of(module: nn.Module, parameter: str = "weight") -> Note | None:
+    """Return the note pinned to a parameter of a module, or None."""
+    notes: dict[str, Note] = getattr(module, _NOTE, {})
+    return notes.get(parameter)
 
 
 _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
@@ -75,14 +78,22 @@ def has_kernel(module: nn.Module, parameter: str, layout: str) -> bool:
     return parameter == "weight" and (linear or (layout == "transposed" and type(module).__name__ == "Conv1D"))
 
 
-def attach_weight(model: nn.Module, name: str, weight: StoredWeight) -> None:
-    """Give a module of the model its packed weight; its other parameters stay as they are.
+def attach_weights(model: nn.Module, weights: Mapping[str, StoredWeight]) -> None:
+    """Give the modules of a model their packed weights, by parameter name; other parameters stay as they are.
 
     Raises
     ------
     FormatError
         If the model has no such parameter, or one of another shape.
     """
+    names: dict[int, list[str]] = {}  # all names of a module: a layer may stand in several places
+    for name, module in model.named_modules(remove_duplicate=False):
+        names.setdefault(id(module), []).append(name)
+    for name, weight in weights.items():
+        _attach(model, name, weight, names)
+
+
+def _attach(model: nn.Module, name: str, weight: StoredWeight, names: Mapping[int, list[str]]) -> None:
     owner, _, parameter = name.rpartition(".")
     try:
         module = model.get_submodule(owner)
@@ -101,12 +112,15 @@ def attach_weight(model: nn.Module, name: str, weight: StoredWeight) -> None:
     if has_kernel(module, parameter, weight.layout):
         bias = getattr(module, "bias", None)
         layer = SparseLinear(weight.packed, None, layout=weight.layout)
-        layer.bias = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
+        layer.bias = None if bias is None else nn.Parameter(bias.detach().float(), requires_grad=False)
+        layer.surrounding = current.dtype
         layer.train(module.training)
-        set_submodule(model, owner, layer)
+        for alias in names[id(module)]:
+            set_submodule(model, alias, layer)
     else:
         unpack_into(module, parameter, weight)
-        pin(module, Note(str(weight.packed.pattern), _NO_KERNEL.format(kind=type(module).__name__)))
+        reason = _NO_KERNEL.format(kind=type(module).__name__)
+        pin(module, Note(str(weight.packed.pattern), weight.packed.dtype, reason), parameter)
 
 
 def unpack_into(module: nn.Module, parameter: str, weight: StoredWeight) -> None:
@@ -135,7 +149,24 @@ def densified(model: nn.Module) -> nn.Module:
 def dense_twin(layer: SparseLinear) -> nn.Module:
     """Return the dense form of a layer, its fused activation included."""
     dense = layer.dense()
-    return dense if layer.activation == "none" else nn.Sequential(dense, _ACTIVATIONS[layer.activation]())
+    if layer.activation == "none":
+        return dense
+    with torch.device("meta"):
+        twin = _ActivatedLinear(layer.in_features, layer.out_features, layer.bias is not None, layer.activation)
+    twin.weight, twin.bias = dense.weight, dense.bias
+    return twin
+
+
+class _ActivatedLinear(nn.Linear):
+    """A dense linear layer and the activation that was fused into its sparse form, under the same parameter names."""
+
+    def __init__(self, inputs: int, outputs: int, bias: bool, activation: str) -> None:
+        super().__init__(inputs, outputs, bias=bias)
+        self.activation = _ACTIVATIONS[activation]()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = self.activation(super().forward(x))
+        return result
 
 
 def sparse_layers(model: nn.Module) -> Mapping[str, SparseLinear]:

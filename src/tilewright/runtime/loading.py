@@ -1,6 +1,8 @@
 """`load` and `load_`: a checkpoint back into a model that runs, its weights packed all the way."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +11,9 @@ from torch import nn
 
 from ..errors import FormatError, NotSupportedError
 from ..formats import Checkpoint, is_checkpoint, read_checkpoint
-from .choice import settle_
+from .choice import check_tokens, settle_
 from .fuse import fuse_activations_
-from .install import attach_weight
+from .install import attach_weights
 from .tensors import tensor_of
 
 __all__ = ["load", "load_"]
@@ -54,6 +56,7 @@ def load(path: str | os.PathLike[str], *, tokens: int | None = None, measure: bo
         read_checkpoint(folder)  # raises, with the reason
     if (folder / "modules.json").is_file():
         return _finished(_sentence_transformer(folder, options), tokens, measure)
+    check_tokens(tokens)
     checkpoint = read_checkpoint(folder)
     model = _skeleton(folder, checkpoint, options)
     return _filled(model, checkpoint, folder, tokens, measure).eval()
@@ -81,6 +84,7 @@ def load_(
     FormatError
         If the checkpoint is damaged or does not fit the module. Names and shapes are checked before anything is changed.
     """
+    check_tokens(tokens)
     return _filled(module, read_checkpoint(path), Path(path), tokens, measure)
 
 
@@ -90,8 +94,7 @@ def _filled(module: nn.Module, checkpoint: Checkpoint, path: Path, tokens: int |
     root = nn.Sequential()
     root.add_module("root", module)
     root.load_state_dict(_state(root, checkpoint), strict=False, assign=True)
-    for name, weight in checkpoint.weights.items():
-        attach_weight(root, f"root.{name}", weight)
+    attach_weights(root, {f"root.{name}": weight for name, weight in checkpoint.weights.items()})
     loaded: nn.Module = _finished(root, tokens, measure).get_submodule("root")
     return loaded
 
@@ -120,6 +123,11 @@ def _names(module: nn.Module) -> dict[str, list[str]]:
 
 def _check_fit(module: nn.Module, checkpoint: Checkpoint, path: Path) -> None:
     state, names = module.state_dict(), _names(module)
+    empty = [name for name, buffer in module.named_buffers() if buffer.is_meta and name not in state]
+    if empty:
+        raise FormatError(
+            f"{empty[0]} is a buffer that no checkpoint holds, and on the meta device it has no values; build the module on the CPU"
+        )
     given = {name: raw.shape for name, raw in checkpoint.dense.items()}
     given |= {name: tuple(weight.original_shape) for name, weight in checkpoint.weights.items()}
     covered = {twin for name in given if name in state for twin in names[name]}
@@ -167,7 +175,8 @@ def _sentence_transformer(folder: Path, options: dict[str, Any]) -> Any:
 
 def _skeleton(folder: Path, checkpoint: Checkpoint, options: dict[str, Any]) -> Any:
     """Return the transformers model a checkpoint was saved from, its parameters allocated and never written."""
-    names = checkpoint.config.get("architectures") or ["?"]
+    names = checkpoint.config.get("architectures")
+    names = names if isinstance(names, list) and names else ["class that is not recorded"]
     try:
         import transformers
         from transformers.initialization import no_init_weights
@@ -176,19 +185,35 @@ def _skeleton(folder: Path, checkpoint: Checkpoint, options: dict[str, Any]) -> 
             f"{folder} is a {names[0]}; install tilewright[hf] to load it, or build the module and call load_"
         ) from None
     cls = getattr(transformers, str(names[0]), None)
-    if cls is None or not hasattr(cls, "from_pretrained"):
+    if getattr(cls, "config_class", None) is None:
         raise NotSupportedError(
             f"{folder} was saved from a {names[0]}, which is no class of transformers; build the module yourself and call "
             "tilewright.load_(module, path)"
         )
-    config = cls.config_class.from_dict(dict(checkpoint.config), **options)
-    with no_init_weights():
-        model = cls(config)
+    assert cls is not None
+    try:
+        config = cls.config_class.from_dict(dict(checkpoint.config), **options)
+        with no_init_weights(), _default_dtype(config.dtype):
+            model = cls(config)
+    except (ValueError, TypeError, AttributeError, KeyError) as error:
+        raise FormatError(f"{folder}/config.json does not make a {names[0]}: {error}") from error
     model.tie_weights()
     model.save_pretrained = _refuse_to_save  # it would write the working arrays of the layers, which no reader knows
     if (folder / "generation_config.json").is_file():
         model.generation_config = transformers.GenerationConfig.from_pretrained(folder)
     return model
+
+
+@contextmanager
+def _default_dtype(dtype: object) -> Iterator[None]:
+    """Make parameters in the type a configuration names, as ``from_pretrained`` does."""
+    before = torch.get_default_dtype()
+    if isinstance(dtype, torch.dtype):
+        torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def _refuse_to_save(*_: object, **__: object) -> None:

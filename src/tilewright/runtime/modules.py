@@ -1,6 +1,6 @@
 """`SparseLinear`: the drop-in for `torch.nn.Linear` that keeps its weight packed."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -68,6 +68,7 @@ class SparseLinear(nn.Module):
         self.tile = packed.tile
         self.layout: Layout = layout
         self.stored_dtype: ValueType = packed.dtype
+        self.surrounding = torch.float32  # type of the model around it; the layer itself stays float32
         self.activation = activation
         if activation not in ACTIVATIONS:
             raise ArgumentError(f"activation is {activation!r}, and a sparse linear layer has {', '.join(ACTIVATIONS)}")
@@ -75,14 +76,17 @@ class SparseLinear(nn.Module):
             raise ArgumentError(
                 f"bias must be a float tensor of {self.out_features} entries, and has shape {list(bias.shape)}"
             )
-        arrays = arrays_of(packed)
-        for name in ARRAYS:
-            self.register_buffer(name, arrays.get(name))
-        value = None if bias is None else nn.Parameter(bias.detach().float().clone(), requires_grad=False)
-        self.register_parameter("bias", value)
+        with torch.inference_mode(False):  # tensors made under inference mode do not count writes, which `op` looks at
+            arrays = arrays_of(packed)
+            for name in ARRAYS:
+                self.register_buffer(name, arrays.get(name))
+            value = None if bias is None else nn.Parameter(bias.detach().float().clone(), requires_grad=False)
+            self.register_parameter("bias", value)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return ``activation(x @ w.T + bias)`` ``[..., N]`` for x ``[..., K]``."""
+        if x.dtype in (torch.float16, torch.bfloat16):
+            return self.forward(x.float()).to(x.dtype)
         tensors: Any = [self._buffers[name] for name in ARRAYS]  # by attribute, each would cost a microsecond
         bias = self._parameters["bias"]
         arguments = (self.pattern, self.out_features, self.in_features, self.tile, self.activation)
@@ -94,8 +98,6 @@ class SparseLinear(nn.Module):
             y: torch.Tensor = sparse_linear(x, *tensors, bias, *arguments)
             return y
         # The operator's own body: the same work without the dispatcher, which would cost as much as a small layer.
-        if x.dtype != torch.float32 and torch.is_autocast_enabled("cpu"):
-            x = x.float()
         return run(x, *tensors, bias, *arguments)  # type: ignore[call-arg]  # a list of eight
 
     def packed(self) -> Packed:
@@ -118,15 +120,23 @@ class SparseLinear(nn.Module):
         """Bytes held by the weight and the bias."""
         return sum(t.numel() * t.element_size() for t in (*self.buffers(), *self.parameters()))
 
+    @property
+    def weight(self) -> torch.Tensor:
+        """A stand-in without values for code that asks a linear layer for the type or shape of its weight."""
+        return torch.empty(self.shape, dtype=self.surrounding, device="meta")
+
     def dense(self) -> nn.Linear:
-        """Return an ordinary `torch.nn.Linear` with the same weight, zeros included; the activation is not part of it."""
+        """Return an ordinary `torch.nn.Linear` with the same weight, zeros included, in the type of the model around it.
+
+        The activation is not part of it.
+        """
         with torch.device("meta"):
             layer = nn.Linear(self.in_features, self.out_features, bias=self.bias is not None)
         wide = packed_of({name: getattr(self, name) for name in ARRAYS}, self.pattern, *self.shape, self.tile)
         layer.weight = nn.Parameter(torch.from_numpy(wide.unpack()), requires_grad=False)
         if self.bias is not None:
             layer.bias = nn.Parameter(self.bias.detach().clone(), requires_grad=False)
-        return layer
+        return layer.to(self.surrounding)
 
     def extra_repr(self) -> str:
         """Return the line that `print` shows."""
@@ -134,10 +144,23 @@ class SparseLinear(nn.Module):
         act = "" if self.activation == "none" else f", activation={self.activation}"
         return f"in_features={self.in_features}, out_features={self.out_features}, pattern={self.pattern}, density={density:.3f}{act}"
 
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> "SparseLinear":
+        """Move with the model, but keep float32 and the index as they are: casts only change what surrounds the layer."""
+
+        def keep(tensor: torch.Tensor) -> torch.Tensor:
+            moved = fn(tensor)
+            if moved.dtype == tensor.dtype:
+                return moved
+            self.surrounding = moved.dtype
+            return tensor.to(moved.device)
+
+        super()._apply(keep, recurse)  # type: ignore[no-untyped-call]
+        return self
+
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
         """Take arrays of other lengths too (another mask of the same pattern), and check them before they are used."""
-        given = {name: state_dict.get(prefix + name) for name in ARRAYS}
-        if given["values"] is not None:
+        given = {name: state_dict.get(prefix + name, getattr(self, name)) for name in ARRAYS}
+        if any(prefix + name in state_dict for name in ARRAYS):
             try:
                 packed_of(given, self.pattern, *self.shape, self.tile)
             except FormatError as error:

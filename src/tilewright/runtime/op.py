@@ -1,7 +1,7 @@
 """The torch operator ``tilewright::sparse_linear``: the CPU kernels, seen by torch.compile and torch.export.
 
-Internal: modules call it. Its index tensors are checked in full when they are first seen, so that a caller with other
-tensors gets an error and not a crash.
+Internal: modules call it. Its index tensors are checked in full when they are first seen and after every write that torch counts, so
+that a caller with other tensors gets an error and not a crash. Writes behind torch's back (``.data``, ``.numpy()``) are not seen.
 """
 
 from typing import Any
@@ -68,8 +68,8 @@ def run(
 ) -> torch.Tensor:
     """Compute the operator on the CPU; arguments as in its schema."""
     tensors = (values, columns, pointers, rows, positions, residual_values, residual_columns, residual_pointers)
-    arrays = _prepare(tensors, pattern, outputs, inputs, tile)
     _check(x, inputs)
+    arrays = _prepare(tensors, pattern, outputs, inputs, tile)
     out = torch.empty((*x.shape[:-1], outputs), dtype=torch.float32)
     count = x.numel() // inputs
     linear_arrays(
@@ -84,6 +84,8 @@ def run(
 
 
 def _check(x: torch.Tensor, inputs: int) -> None:
+    if x.device.type != "cpu" or x.layout != torch.strided:
+        raise ArgumentError(f"a sparse linear layer runs on the CPU, and x is on {x.device.type}; move x with .cpu()")
     if x.dtype != torch.float32:
         raise ArgumentError(
             f"a sparse linear layer on the CPU takes float32, and got {x.dtype}; convert x with .float()"

@@ -4,17 +4,18 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from ..errors import ArgumentError, FormatError
-from ..formats import RawTensor, StoredWeight, ValueType, pack, write_checkpoint
-from ..patterns import Layout, as_matrix
+from ..errors import ArgumentError, FormatError, PatternError
+from ..formats import RawTensor, StoredWeight, ValueType, pack, storage_dtype, write_checkpoint
+from ..patterns import Layout, Pattern, as_matrix, parse
 from ..pruning import masks_of, patterns_of, prunable
-from .install import sparse_layers
+from .install import note_of, sparse_layers
 from .tensors import raw_of, value_array
 
 __all__ = ["contents_of", "save"]
@@ -65,6 +66,8 @@ def save(
     >>> torch.allclose(fresh(x), model(x), atol=1e-5)
     True
     """
+    if dtype is not None:
+        storage_dtype(dtype)  # refuses other names
     inner, files = _sentence_transformer(model)
     weights, dense = contents_of(inner, dtype)
     if not weights:
@@ -90,50 +93,64 @@ def contents_of(
 ) -> tuple[dict[str, StoredWeight], dict[str, RawTensor]]:
     """Return the packed weights and all other tensors of a model, by name; tied tensors once."""
     weights = dict(_packed(model, dtype))
-    masks = {f"{name}_mask" for name in masks_of(model)}
-    inside = tuple(f"{name}." for name in sparse_layers(model))
+    state = model.state_dict(keep_vars=True)  # the tensors themselves: tied ones are one object
+    skipped = {id(mask) for mask in masks_of(model).values()}
+    skipped |= {id(state[name]) for name in weights if name in state}
+    for layer in sparse_layers(model).values():
+        skipped |= {id(buffer) for buffer in layer.buffers()}
     dense: dict[str, RawTensor] = {}
-    seen: set[tuple[int, torch.Size, torch.dtype]] = set()
-    for name, tensor in model.state_dict().items():
-        if name in weights or name in masks or (name.startswith(inside) and not name.endswith(".bias")):
-            continue
-        place = (tensor.data_ptr(), tensor.shape, tensor.dtype)
-        if tensor.numel() and place in seen:
-            continue
-        seen.add(place)
-        dense[name] = raw_of(tensor)
+    for name, tensor in state.items():
+        if id(tensor) not in skipped:
+            skipped.add(id(tensor))
+            dense[name] = raw_of(tensor)
     return weights, dense
 
 
 def _packed(model: nn.Module, dtype: ValueType | None) -> Iterator[tuple[str, StoredWeight]]:
     masks, patterns = masks_of(model), patterns_of(model)
     for weight in prunable(model):
+        note = note_of(weight.module, weight.parameter_name)
         if weight.name in masks:
-            yield (
-                weight.name,
-                _pack(weight.name, weight.tensor, weight.layout, patterns[weight.name], masks[weight.name], dtype),
-            )
+            mask, rule = masks[weight.name], patterns[weight.name]
+            yield weight.name, _pack(weight.name, weight.tensor, weight.layout, rule, mask, dtype)
+        elif note is not None:  # loaded packed, and running dense here
+            rule, kind = parse(note.pattern), dtype or note.dtype
+            yield weight.name, _pack(weight.name, weight.tensor, weight.layout, rule, None, kind)
     for name, layer in sparse_layers(model).items():
         packed = layer.packed()
+        full = f"{name}.weight" if name else "weight"
         if dtype is not None and dtype != packed.dtype:
             wide = torch.from_numpy(packed.unpack())
             wide = wide.view(torch.int16).view(torch.bfloat16) if packed.dtype == "bfloat16" else wide
-            array, kind = value_array(wide.to(getattr(torch, dtype)))
-            packed = pack(array, packed.pattern, packed.mask(), dtype=kind)
+            array, stored = value_array(_narrowed(full, wide, dtype))
+            packed = pack(array, packed.pattern, packed.mask(), dtype=stored)
         shape = packed.shape if layer.layout == "linear" else packed.shape[::-1]
-        yield f"{name}.weight", StoredWeight(packed, layer.layout, shape)
+        yield full, StoredWeight(packed, layer.layout, shape)
 
 
 def _pack(
-    name: str, tensor: torch.Tensor, layout: Layout, pattern: Any, mask: torch.Tensor, dtype: ValueType | None
+    name: str,
+    tensor: torch.Tensor,
+    layout: Layout,
+    pattern: Pattern,
+    mask: torch.Tensor | None,
+    dtype: ValueType | None,
 ) -> StoredWeight:
-    value = tensor.detach() if dtype is None else tensor.detach().to(getattr(torch, dtype))
-    array, kind = value_array(value)
+    array, kind = value_array(tensor if dtype is None else _narrowed(name, tensor, dtype))
+    kept = None if mask is None else as_matrix(mask.cpu().numpy(), layout)
     try:
-        packed = pack(as_matrix(array, layout), pattern, as_matrix(mask.cpu().numpy(), layout), dtype=kind)
-    except FormatError as error:
+        packed = pack(as_matrix(array, layout), pattern, kept, dtype=kind)
+    except (FormatError, PatternError) as error:
         raise FormatError(f"{name} cannot be packed: {error}") from None
     return StoredWeight(packed, layout, tuple(tensor.shape))
+
+
+def _narrowed(name: str, tensor: torch.Tensor, dtype: ValueType) -> torch.Tensor:
+    """Return a weight in another type; refuse if a finite value would overflow."""
+    value = tensor.detach().to(getattr(torch, dtype))
+    if bool((torch.isfinite(tensor) & ~torch.isfinite(value)).any()):
+        raise FormatError(f"{name} holds values beyond the range of {dtype}; store it as bfloat16 or float32")
+    return value
 
 
 def _sentence_transformer(model: nn.Module) -> tuple[nn.Module, dict[str, bytes]]:
@@ -141,18 +158,37 @@ def _sentence_transformer(model: nn.Module) -> tuple[nn.Module, dict[str, bytes]
     if type(model).__name__ != "SentenceTransformer":
         return model, {}
     first: Any = model[0]  # type: ignore[index]
-    with tempfile.TemporaryDirectory() as folder:
-        model.save(folder)  # type: ignore[operator]
-        files = {
-            str(path.relative_to(folder)): path.read_bytes()
-            for path in sorted(Path(folder).rglob("*"))
-            if path.is_file() and path.name != "config.json" and path.suffix != ".safetensors"
-        }
-        for path in Path(folder).rglob("config.json"):
-            if path.parent != Path(folder):
-                files[str(path.relative_to(folder))] = path.read_bytes()
     inner: nn.Module = first.auto_model
+    inside = {id(module) for module in inner.modules()}
+    outside = [w.name for w in prunable(model) if id(w.module) not in inside and w.name in masks_of(model)]
+    if outside:
+        raise ArgumentError(
+            f"{outside[0]} is pruned and not part of the transformer; only that is stored packed: prune model[0].auto_model"
+        )
+    with tempfile.TemporaryDirectory() as folder, _silenced(inner):
+        model.save(folder)  # type: ignore[operator]
+        root = Path(folder)
+        files = {
+            str(path.relative_to(root)): path.read_bytes()
+            for path in sorted(root.rglob("*"))
+            if path.is_file()
+            and not (path.parent == root and (path.name == "config.json" or path.suffix == ".safetensors"))
+        }
     return inner, files
+
+
+@contextmanager
+def _silenced(model: nn.Module) -> Iterator[None]:
+    """Keep a transformer from writing its weights while the SentenceTransformer around it writes its other files."""
+    before = model.__dict__.get("save_pretrained")
+    model.__dict__["save_pretrained"] = lambda *_, **__: None
+    try:
+        yield
+    finally:
+        if before is None:
+            del model.__dict__["save_pretrained"]
+        else:
+            model.__dict__["save_pretrained"] = before
 
 
 def _config_files(model: nn.Module) -> tuple[dict[str, Any], dict[str, bytes]]:
@@ -162,6 +198,7 @@ def _config_files(model: nn.Module) -> tuple[dict[str, Any], dict[str, bytes]]:
     assert config is not None
     body: dict[str, Any] = json.loads(config.to_json_string())
     body["architectures"] = [type(model).__name__]
+    body["dtype"] = str(model.dtype).removeprefix("torch.")
     generation = getattr(model, "generation_config", None)
     files = {"generation_config.json": generation.to_json_string().encode()} if generation is not None else {}
     return body, files

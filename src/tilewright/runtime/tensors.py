@@ -111,11 +111,13 @@ def packed_of(tensors: dict[str, torch.Tensor | None], pattern: str, outputs: in
     FormatError
         If the tensors contradict each other: everything is checked here, so that kernels can trust it.
     """
-    arrays = {
-        name: t.detach().numpy() if name in _PLAIN else _unsigned(t.detach().numpy())
-        for name, t in tensors.items()
-        if t is not None
-    }
+    missing = [name for name in ("values", "columns", "pointers") if tensors.get(name) is None]
+    if missing:
+        raise FormatError(f"a packed weight needs {missing[0]}, and it is missing")
+    arrays = {name: _array(name, t) for name, t in tensors.items() if t is not None}
+    absent = [f"residual_{name}" for name in ("columns", "pointers") if f"residual_{name}" not in arrays]
+    if "residual_values" in arrays and absent:
+        raise FormatError(f"a packed weight with residual_values needs {absent[0]}, and it is missing")
     residual = None
     if "residual_values" in arrays:
         residual = Residual(arrays["residual_pointers"], arrays["residual_columns"], arrays["residual_values"])
@@ -133,7 +135,24 @@ def packed_of(tensors: dict[str, torch.Tensor | None], pattern: str, outputs: in
     )
 
 
-_PLAIN = {"values", "pointers", "rows", "positions", "residual_values", "residual_pointers"}
+_TYPES: dict[str, tuple[torch.dtype, ...]] = {
+    "values": (torch.float32,),
+    "columns": (torch.int16, torch.int32),
+    "pointers": (torch.int64,),
+    "rows": (torch.int32,),
+    "positions": (torch.uint8,),
+    "residual_values": (torch.float32,),
+    "residual_columns": (torch.int16, torch.int32),
+    "residual_pointers": (torch.int64,),
+}
+
+
+def _array(name: str, tensor: torch.Tensor) -> NDArray[Any]:
+    if tensor.device.type != "cpu" or tensor.layout != torch.strided or tensor.dtype not in _TYPES[name]:
+        wanted = " or ".join(str(kind) for kind in _TYPES[name])
+        raise FormatError(f"{name} must be a {wanted} tensor on the CPU, and is {tensor.dtype} on {tensor.device.type}")
+    array: NDArray[Any] = tensor.detach().numpy()
+    return _unsigned(array) if name.endswith("columns") else array
 
 
 def _signed(array: NDArray[Any]) -> NDArray[Any]:
