@@ -21,11 +21,9 @@ help:
 
 demo: $(VENV)/.demo
 	$(BIN)/tilewright run examples/minilm.yaml --output runs/minilm
-	@echo "Report: runs/minilm/report.html"
 
 demo-long: $(VENV)/.demo
 	$(BIN)/tilewright run examples/minilm-long.yaml --output runs/minilm-long
-	@echo "Report: runs/minilm-long/report.html"
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest
@@ -60,19 +58,19 @@ clean:
 $(VENV)/.base: constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed, and this is " + sys.version)'
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) install --quiet --upgrade --constraint constraints.txt pip
-	$(PIP) install --quiet --constraint constraints.txt torch
-	$(PIP) install --quiet --constraint constraints.txt scikit-build-core nanobind cmake ninja
+	$(PIP) install -qq --upgrade --constraint constraints.txt pip
+	$(PIP) install -qq --constraint constraints.txt torch
+	$(PIP) install -qq --constraint constraints.txt scikit-build-core nanobind cmake ninja
 	@touch $@
 
 $(VENV)/.demo: $(VENV)/.base $(SOURCES)
-	$(PIP) install --quiet --constraint constraints.txt --no-build-isolation --editable '.[demo,peers]'
+	$(PIP) install -qq --constraint constraints.txt --no-build-isolation --editable '.[demo,peers]'
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.base $(SOURCES)
-	$(PIP) install --quiet --constraint constraints.txt --no-build-isolation --editable '.[test]'
+	$(PIP) install -qq --constraint constraints.txt --no-build-isolation --editable '.[test]'
 	@touch $@ $(VENV)/.demo
 
 $(VENV)/.docs: $(VENV)/.base $(SOURCES)
-	$(PIP) install --quiet --constraint constraints.txt --no-build-isolation --editable '.[docs]'
+	$(PIP) install -qq --constraint constraints.txt --no-build-isolation --editable '.[docs]'
 	@touch $@

@@ -70,7 +70,8 @@ def load_(
     Parameters
     ----------
     module
-        Same architecture as the one saved; its values do not matter (build it on the ``meta`` device to save memory).
+        Same architecture as the one saved; its values do not matter (built on the ``meta`` device it takes no memory, if it has no
+        buffers that are not saved).
     path, tokens, measure
         As for `load`.
 
