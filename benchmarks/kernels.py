@@ -231,7 +231,9 @@ def bench_few(M: int, size: int, tiles: tuple[int, ...], options: argparse.Names
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="one shape of each kind, few rounds")
-    parser.add_argument("--records", type=Path, default=RECORDS, help="JSON-lines file; a whole run replaces it, a part is added")
+    parser.add_argument(
+        "--records", type=Path, default=RECORDS, help="JSON-lines file; a whole run replaces it, a part is added"
+    )
     parser.add_argument("--only", choices=("tokens", "few", "threads"), help="one part instead of all three")
     options = parser.parse_args()
     options.rounds, options.slice = (5, 0.005) if options.quick else (15, 0.01)

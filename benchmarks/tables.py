@@ -92,6 +92,21 @@ _MODEL_ROWS: list[tuple[str, Callable[[list[Record]], str]]] = [
 ]
 
 
+def seeds() -> str:
+    """The demo's quality over its seeds."""
+    found = [*records("minilm"), *records("minilm-seeds")]
+    dense = one(records("minilm"), "quality", "mrr", model="dense").median
+    rows = []
+    for name in ("mrr", "recall@1", "cosine"):
+        values = sorted(
+            r.median for r in found if r.kind == "quality" and r.name == name and r.inputs["model"] == "recovered"
+        )
+        mean = sum(values) / len(values)
+        share = f", {100 * mean / dense:.1f}% of dense" if name == "mrr" else ""
+        rows.append([name, len(values), f"{mean:.3f}{share}", f"{values[0]:.3f} to {values[-1]:.3f}"])
+    return table(["recovered, density 1/4", "seeds", "mean", "range"], rows)
+
+
 def _transposed(header: list[str], rows: list[list[str]]) -> tuple[list[str], list[list[str]]]:
     lines = [list(line) for line in zip(header, *rows, strict=True)]
     return lines[0], lines[1:]
@@ -213,6 +228,7 @@ def machine() -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     "models": models,
+    "seeds": seeds,
     "kernels-rows": kernel_rows("rows", 8),
     "kernels-panels": kernel_rows("panels", 8),
     "kernels-nm": kernel_rows("rows", 1),

@@ -38,7 +38,15 @@ def test_records_were_checked_before_they_were_kept():
     from tilewright.reports import read_records
 
     files = sorted((ROOT / "benchmarks" / "records").glob("*.jsonl"))
-    assert {file.stem for file in files} >= {"kernels", "masks", "loading", "minilm", "minilm-half", "minilm-long"}
+    assert {file.stem for file in files} >= {
+        "kernels",
+        "masks",
+        "loading",
+        "minilm",
+        "minilm-half",
+        "minilm-long",
+        "minilm-seeds",
+    }
     for file in files:
         for record in read_records(file):
             if record.kind in ("latency", "kernel", "mask", "load"):
