@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["Report"]
+__all__ = ["Report", "cell"]
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,12 @@ class Report:
         lines = _table(self.rows)
         if lines and self.summary:
             lines.append("")
-        lines += [f"{key}: {_cell(value)}" for key, value in self.summary.items()]
+        lines += [f"{key}: {cell(value)}" for key, value in self.summary.items()]
         return "\n".join(lines)
 
 
-def _cell(value: object) -> str:
+def cell(value: object) -> str:
+    """Return a value as a report prints it."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
@@ -65,6 +66,6 @@ def _cell(value: object) -> str:
 def _table(rows: tuple[Mapping[str, object], ...]) -> list[str]:
     if not rows:
         return []
-    table = [list(rows[0]), *([_cell(v) for v in row.values()] for row in rows)]
+    table = [list(rows[0]), *([cell(v) for v in row.values()] for row in rows)]
     widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
     return ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in table]

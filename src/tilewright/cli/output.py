@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
 from typing import TYPE_CHECKING
 
-from ..report import Report
+from ..report import Report, cell
 from .faults import NOT_OK, Failure
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def _print_table(report: Report) -> None:
     if report.rows:
         console.print(_table(report))
     for key, value in report.summary.items():
-        console.print(f"{key}: {_cell(value)}".translate(_CONTROL))
+        console.print(f"{key}: {cell(value)}".translate(_CONTROL))
 
 
 def _table(report: Report) -> "Table":
@@ -95,13 +95,5 @@ def _table(report: Report) -> "Table":
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         table.add_column(key, justify="right" if number else "left", overflow="fold")
     for row in report.rows:
-        table.add_row(*(Text(_cell(value).translate(_CONTROL)) for value in row.values()))
+        table.add_row(*(Text(cell(value).translate(_CONTROL)) for value in row.values()))
     return table
-
-
-def _cell(value: object) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return "" if value is None else str(value)
