@@ -1,0 +1,25 @@
+"""Accelerators as models: one specification for sparse tensor cores, STA and S4, fed with the weights of real pruned networks."""
+
+from .quantity import Provenance, Quantity, assumed, derived, sourced
+from .result import CAUSES, Fidelity, OperationResult, Simulation
+from .spec import AcceleratorSpec, DataType, Engine, Memory
+from .workload import Operation, WeightView, Workload
+
+__all__ = [
+    "CAUSES",
+    "AcceleratorSpec",
+    "DataType",
+    "Engine",
+    "Fidelity",
+    "Memory",
+    "Operation",
+    "OperationResult",
+    "Provenance",
+    "Quantity",
+    "Simulation",
+    "WeightView",
+    "Workload",
+    "assumed",
+    "derived",
+    "sourced",
+]

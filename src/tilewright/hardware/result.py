@@ -1,0 +1,191 @@
+"""What a simulation gives: per operation cycles by cause, work, bytes and joules; per network their sums."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from ..errors import ArgumentError
+from ..report import Report
+from .spec import AcceleratorSpec
+
+__all__ = ["CAUSES", "Fidelity", "OperationResult", "Simulation"]
+
+Fidelity = Literal["roofline", "analytical", "tiles"]
+
+CAUSES: Mapping[str, str] = {
+    "useful": "cycles that the kept multiply-accumulates would take with every lane busy",
+    "density step": "the next density that the selectors support is above the weight's own",
+    "padding": "edges of tiles and groups that hold no work",
+    "fill and drain": "pipelines and arrays filling and emptying",
+    "index": "fetching and decoding positions",
+    "imbalance": "lanes, cores and chips waiting for the fullest one",
+    "issue": "instructions or small products that keep the lanes below their rate",
+    "on-chip bandwidth": "lanes waiting for on-chip memories",
+    "bandwidth": "lanes waiting for DRAM",
+    "refresh": "DRAM refreshing",
+    "vector": "the vector unit, softmax included, where it does not overlap with the lanes",
+    "launch": "starting an operation",
+}
+"""Where cycles go. Those of an operation add up to its cycles exactly."""
+
+
+@dataclass(frozen=True)
+class OperationResult:
+    """One operation on one machine.
+
+    Parameters
+    ----------
+    name, kind
+        Of the operation.
+    cycles
+        From its start to its end.
+    start
+        Cycle at which it started.
+    causes
+        Cycles by cause (see `CAUSES`); whole numbers whose sum is `cycles`.
+    useful, issued, peak
+        Multiply-accumulates: with kept weights; that lanes executed, padding included; that all lanes could have done in these
+        cycles. ``useful <= issued <= peak``.
+    bytes
+        Moved, by level of memory: ``"dram"``, ``"l2"``, ...
+    joules
+        By part: ``"mac"``, ``"dram"``, ``"vector"``, ``"static"``, ...
+    note
+        How it was run: tile shape, the executed n:m, or why it ran dense.
+    """
+
+    name: str
+    kind: str
+    cycles: int
+    causes: Mapping[str, int]
+    start: int = 0
+    useful: int = 0
+    issued: int = 0
+    peak: int = 0
+    bytes: Mapping[str, int] = field(default_factory=dict)
+    joules: Mapping[str, float] = field(default_factory=dict)
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        unknown = set(self.causes) - set(CAUSES)
+        if unknown:
+            raise ArgumentError(f"{self.name}: {sorted(unknown)[0]!r} is no cause; the causes are {', '.join(CAUSES)}")
+        if sum(self.causes.values()) != self.cycles:
+            raise ArgumentError(
+                f"{self.name}: its causes add up to {sum(self.causes.values())} cycles, and it took {self.cycles}"
+            )
+        if not self.useful <= self.issued <= self.peak:
+            raise ArgumentError(
+                f"{self.name}: useful {self.useful}, issued {self.issued} and peak {self.peak} multiply-accumulates must ascend"
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Simulation:
+    """A network on a machine.
+
+    Parameters
+    ----------
+    spec, workload, batch, dtype, fidelity
+        What was run on what, and how closely.
+    operations
+        In the order they ran.
+    cycles
+        Of the whole, one chip's share of the batch.
+    interval
+        Lowest and highest seconds over the intervals of the machine's numbers.
+    """
+
+    spec: AcceleratorSpec
+    workload: str
+    batch: int
+    dtype: str
+    fidelity: Fidelity
+    operations: tuple[OperationResult, ...]
+    cycles: int
+    interval: tuple[float, float] | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Time of one batch."""
+        return self.cycles / float(self.spec.clock)
+
+    @property
+    def throughput(self) -> float:
+        """Samples a second, batch after batch."""
+        return self.batch / self.seconds
+
+    @property
+    def joules(self) -> float:
+        """Energy of one batch."""
+        return sum(sum(operation.joules.values()) for operation in self.operations)
+
+    @property
+    def watts(self) -> float:
+        """Mean power."""
+        return self.joules / self.seconds if self.cycles else 0.0
+
+    @property
+    def causes(self) -> dict[str, int]:
+        """Cycles of all operations by cause."""
+        return {cause: total for cause in CAUSES if (total := sum(o.causes.get(cause, 0) for o in self.operations))}
+
+    @property
+    def bytes(self) -> dict[str, int]:
+        """Bytes moved by level of memory."""
+        levels = dict.fromkeys(level for operation in self.operations for level in operation.bytes)
+        return {level: sum(o.bytes.get(level, 0) for o in self.operations) for level in levels}
+
+    @property
+    def utilisation(self) -> dict[str, float]:
+        """Useful and issued multiply-accumulates as shares of what all lanes could have done in these cycles."""
+        peak = sum(operation.peak for operation in self.operations)
+        return {
+            "useful": sum(o.useful for o in self.operations) / peak if peak else 0.0,
+            "issued": sum(o.issued for o in self.operations) / peak if peak else 0.0,
+        }
+
+    def table(self) -> Report:
+        """Return one row an operation and the totals."""
+        clock = float(self.spec.clock)
+        rows = tuple(
+            {
+                "name": o.name,
+                "kind": o.kind,
+                "cycles": o.cycles,
+                "us": o.cycles / clock * 1e6,
+                "useful/peak": o.useful / o.peak if o.peak else 0.0,
+                "issued/peak": o.issued / o.peak if o.peak else 0.0,
+                "DRAM bytes": o.bytes.get("dram", 0),
+                "largest loss": _largest(o),
+                "uJ": sum(o.joules.values()) * 1e6,
+                "note": o.note,
+            }
+            for o in self.operations
+        )
+        return Report("simulate", rows, self.summary())
+
+    def summary(self) -> dict[str, object]:
+        """Return the figures of the whole run, as a report shows them."""
+        low, high = self.interval or (self.seconds, self.seconds)
+        return {
+            "accelerator": self.spec.name,
+            "model": self.workload,
+            "batch": self.batch,
+            "dtype": self.dtype,
+            "fidelity": self.fidelity,
+            "cycles": self.cycles,
+            "seconds": self.seconds,
+            "seconds, low": low,
+            "seconds, high": high,
+            "samples/s": self.throughput,
+            "joules": self.joules,
+            "watts": self.watts,
+            **{f"{name}/peak": share for name, share in self.utilisation.items()},
+            **{f"cycles, {cause}": cycles for cause, cycles in self.causes.items()},
+        }
+
+
+def _largest(operation: OperationResult) -> str:
+    losses = {cause: cycles for cause, cycles in operation.causes.items() if cause != "useful" and cycles > 0}
+    return max(losses, key=lambda cause: losses[cause]) if losses else ""
