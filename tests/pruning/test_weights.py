@@ -76,7 +76,7 @@ def test_tensor_subclass_is_left_alone() -> None:
     odd = torch.randn(4, 4).as_subclass(Odd)
     odd.requires_grad_(True)
     linear._parameters["weight"] = odd  # what quantisation libraries leave behind
-    assert reason_of(linear) == "it is a Odd, and only plain tensors can be pruned"
+    assert reason_of(linear) == "it is a Odd, and only plain and sharded (DTensor) ones can be pruned"
 
 
 def test_tied_weights_are_refused_and_a_module_with_two_names_counts_once() -> None:

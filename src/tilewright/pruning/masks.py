@@ -16,6 +16,7 @@ from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
 from ..errors import FormatError, PatternError
 from ..patterns import Pattern, as_matrix, parse, verify_mask
+from .tensors import local, own_part
 from .weights import Weight, prunable
 
 __all__ = ["apply_masks_", "load_masked_", "masked", "masks_of", "patterns_of", "remove_masks_", "set_mask_"]
@@ -73,11 +74,12 @@ def _pairs(module: nn.Module) -> Iterator[tuple[str, Tensor, Tensor]]:
 def _zero(parameter: Tensor, mask: Tensor) -> None:
     # Multiplying the values would turn an infinite element into NaN and a negative one into minus zero, and filling by mask takes
     # torch's CPU kernels 15 times as long as NumPy takes to multiply the bits.
-    if parameter.device.type == "cpu":
-        bits = parameter.detach().view(_BITS[parameter.element_size()]).numpy()
-        np.multiply(bits, mask.cpu().numpy(), out=bits)
+    own, kept = local(parameter), own_part(mask, parameter)
+    if own.device.type == "cpu":
+        bits = own.view(_BITS[own.element_size()]).numpy()
+        np.multiply(bits, kept.cpu().numpy(), out=bits)
     else:
-        parameter.masked_fill_(mask.logical_not(), 0)
+        own.masked_fill_(kept.logical_not(), 0)
 
 
 def set_mask_(weight: Weight, mask: Tensor, pattern: Pattern) -> None:

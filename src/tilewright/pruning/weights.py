@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..patterns import Layout, matrix_shape
+from .tensors import plain
 
 __all__ = ["Weight", "prunable", "survey"]
 
@@ -109,8 +110,8 @@ def _refusal(module: nn.Module, name: str, tensor: Tensor) -> str:
         return "it is on the meta device and holds no values; load the weights first"
     if tensor.dtype not in _DTYPES:
         return f"it holds {tensor.dtype}, and only float32, float64, float16 and bfloat16 can be pruned"
-    if type(tensor) not in (nn.Parameter, Tensor):
-        return f"it is a {type(tensor).__name__}, and only plain tensors can be pruned"
+    if not plain(tensor):
+        return f"it is a {type(tensor).__name__}, and only plain and sharded (DTensor) ones can be pruned"
     mask = f"{name}_mask"
     if hasattr(module, mask) and name not in module.__dict__.get("tilewright_patterns", ()):
         return f"its module already has an attribute {mask} of its own"

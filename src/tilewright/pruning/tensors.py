@@ -1,0 +1,47 @@
+"""Tensors that are spread over processes: the whole of one, and the part of a mask that belongs to this process."""
+
+import torch
+from torch import Tensor
+
+__all__ = ["local", "own_part", "plain", "whole"]
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """Return the full tensor. For a sharded one every process of its mesh must call, and all get the same."""
+    if _spread(tensor):
+        full: Tensor = tensor.full_tensor()  # type: ignore[attr-defined]
+        return full
+    return tensor
+
+
+def local(tensor: Tensor) -> Tensor:
+    """Return what this process holds of a tensor, sharing its memory: all of an ordinary one."""
+    if _spread(tensor):
+        with torch.no_grad():
+            part: Tensor = tensor.to_local()  # type: ignore[attr-defined]
+        return part
+    return tensor.detach()
+
+
+def own_part(full: Tensor, like: Tensor) -> Tensor:
+    """Return the part of a full tensor that lies where `like` holds its own, without talking to other processes."""
+    if _spread(like):
+        from torch.distributed.tensor import distribute_tensor
+
+        # No source rank: each process cuts its part out of its own copy.
+        spread = distribute_tensor(full, like.device_mesh, like.placements, src_data_rank=None)  # type: ignore[attr-defined]
+        return local(spread)
+    return full
+
+
+def plain(tensor: Tensor) -> bool:
+    """Say whether the tensor is an ordinary or a sharded parameter, and not of some other subclass."""
+    return type(tensor) in (torch.nn.Parameter, Tensor) or _spread(tensor)
+
+
+def _spread(tensor: Tensor) -> bool:
+    if type(tensor) in (torch.nn.Parameter, Tensor) or not torch.distributed.is_available():
+        return False
+    from torch.distributed.tensor import DTensor  # a process without sharded tensors never pays for this import
+
+    return isinstance(tensor, DTensor)
