@@ -1,0 +1,40 @@
+"""Cycle models of the machines: one file an engine, each a function from (machine, operation) to an `OperationResult`."""
+
+import importlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import TypeAlias
+
+from ...errors import ArgumentError
+from ..result import Fidelity, OperationResult
+from ..spec import AcceleratorSpec
+from ..workload import Operation
+
+__all__ = ["ENGINES", "Run"]
+
+Run: TypeAlias = Callable[[AcceleratorSpec, Operation, str, Fidelity], OperationResult]
+"""``run(spec, operation, dtype, fidelity)``; fidelity is ``"analytical"`` or ``"tiles"``."""
+
+_HOMES = {"tensor-core": "tensor_core", "sta": "sta", "s4": "s4"}
+
+
+class _Engines(Mapping[str, Run]):
+    """Engines by the name that a specification gives; a file is imported when its engine is first asked for."""
+
+    def __getitem__(self, name: str) -> Run:
+        if name not in _HOMES:
+            raise ArgumentError(f"there is no engine {name!r}; the engines are {', '.join(_HOMES)}")
+        run: Run = importlib.import_module(f".{_HOMES[name]}", __name__).run
+        return run
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_HOMES)
+
+    def __len__(self) -> int:
+        return len(_HOMES)
+
+    def __contains__(self, name: object) -> bool:
+        return name in _HOMES
+
+
+ENGINES: Mapping[str, Run] = _Engines()
+"""The engine of each `AcceleratorSpec.engine`."""
