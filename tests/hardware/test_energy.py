@@ -34,13 +34,13 @@ def test_published_memories(size, node, picojoules):
     assert float(sram_energy(size << 10, node)) * 8 == pytest.approx(picojoules * 1e-12, rel=1e-9)
 
 
-@given(st.sampled_from(TYPES), st.floats(4, 64), st.floats(0.1, 1))
+@given(st.sampled_from(TYPES), st.floats(7, 64), st.floats(0.1, 1))
 def test_smaller_nodes_take_less(dtype, node, step):
     assert float(mac_energy(dtype, node)) < float(mac_energy(dtype, node + step))
     assert float(sram_energy(1 << 16, node)) < float(sram_energy(1 << 16, node + step))
 
 
-@given(st.floats(8 << 10, 1 << 20), st.floats(1.01, 2), st.floats(4, 65))
+@given(st.floats(8 << 10, 1 << 20), st.floats(1.01, 2), st.floats(7, 65))
 def test_larger_memories_take_more(size, factor, node):
     assert float(sram_energy(size, node)) <= float(sram_energy(size * factor, node)) * (1 + 1e-12)
 
@@ -62,7 +62,7 @@ def test_dram_costs_more_than_any_chip_memory_but_is_within_reason(kind):
     ("call", "words"),
     [
         (lambda: mac_energy("float8", 7), "no energy for 'float8'; the table has int8"),
-        (lambda: mac_energy("int8", 90), "known from 4 to 65 nm, and 90 nm was given"),
+        (lambda: mac_energy("int8", 90), "known from 7 to 65 nm, and 90 nm was given"),
         (lambda: sram_energy(0, 7), "at least one byte, and 0 was given"),
         (lambda: byte_energy("l2"), "no energy for a memory of kind 'l2'; the table has sram, hbm2"),
         (lambda: byte_energy("sram", 7), "give nanometres= and size="),

@@ -1,7 +1,7 @@
 """Joules of multiply-accumulates, on-chip bytes and DRAM bytes, from published tables and one scaling rule.
 
-The two ends of the table are Horowitz's at 45 nm (ISSCC 2014) and its update to 7 nm (Jouppi et al., ISCA 2021, table 2). Between and
-a little beyond them energy follows a power law of the node through both: ``E(x) = E45 * (x / 45) ** a``, with
+The two ends of the table are Horowitz's at 45 nm (ISSCC 2014) and its update to 7 nm (Jouppi et al., ISCA 2021, table 2). Between them and a
+little above energy follows a power law of the node through both: ``E(x) = E45 * (x / 45) ** a``, with
 ``a = log(E45 / E7) / log(45 / 7)``. SRAM between two sizes follows a power law of the size in the same way. DRAM is not scaled: its
 energy per byte belongs to its kind, interface included.
 """
@@ -17,7 +17,7 @@ __all__ = ["DRAM", "byte_energy", "mac_energy", "sram_energy"]
 
 _PICO = 1e-12
 _TABLE = "Horowitz, ISSCC 2014 (45 nm) and Jouppi et al., ISCA 2021, table 2 (7 nm)"
-_NODES = (4.0, 65.0)
+_NODES = (7.0, 65.0)
 
 _MULTIPLY = {"int8": (0.2, 0.07), "float16": (1.1, 0.34), "float32": (3.7, 1.31), "bfloat16": (1.1 * 0.21 / 0.34, 0.21)}
 _INT32_ADD, _FLOAT32_ADD = (0.1, 0.03), (0.9, 0.38)
@@ -71,7 +71,7 @@ def mac_energy(dtype: str, nanometres: float) -> Quantity:
     Raises
     ------
     ArgumentError
-        If the table has no such type, or the node lies outside 4 to 65 nm.
+        If the table has no such type, or the node lies outside 7 to 65 nm.
 
     Notes
     -----
@@ -105,7 +105,7 @@ def sram_energy(size: float, nanometres: float) -> Quantity:
     Raises
     ------
     ArgumentError
-        If the size is not positive, or the node lies outside 4 to 65 nm.
+        If the size is not positive, or the node lies outside 7 to 65 nm.
 
     Examples
     --------
