@@ -1,0 +1,219 @@
+"""INT8 x INT8 -> INT32: what lanes behind m-to-1 selectors compute.
+
+`by_beats` walks through the engine literally and is the definition; `sparse_dense` and `dense_dense` are the same integers at the speed
+of a matrix product.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import ArgumentError, PatternError
+from ...formats import Packed
+from ...patterns import NM
+from .requantise import quantise
+
+__all__ = ["K_LIMIT", "IntegerWeight", "by_beats", "dense_dense", "sparse_dense"]
+
+INT32 = (1 << 31) - 1
+K_LIMIT = INT32 // (128 * 128)
+"""Products that an accumulator takes whatever their values: 131,071, for each is at most 2**14."""
+
+_FLOAT32_LIMIT = (1 << 24) // (128 * 128)
+
+
+@dataclass(frozen=True, eq=False)
+class IntegerWeight:
+    """A weight ``[N, K]`` as the engine holds it: n slots for every m inputs, each an int8 value and its position.
+
+    Parameters
+    ----------
+    n, m
+        Slots in a group, and inputs they select from. ``n == m`` is dense: the selector is bypassed, slot s takes input s.
+    inputs
+        K. The last group is short where m does not divide it.
+    values
+        int8 ``[N, groups, n]``; a slot that keeps nothing holds 0.
+    positions
+        uint16 ``[N, groups, n]``, below m; rising among the slots that keep something. A slot that keeps nothing holds 0 there too.
+    scale
+        float64 ``[N]``: real weight = value * scale.
+
+    Raises
+    ------
+    ArgumentError
+        If the arrays do not fit each other or point outside a group.
+    """
+
+    n: int
+    m: int
+    inputs: int
+    values: NDArray[np.int8]
+    positions: NDArray[np.uint16]
+    scale: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        groups = -(-self.inputs // self.m)
+        expected = (len(self.values), groups, self.n)
+        if self.values.dtype != np.int8 or self.values.shape != expected or self.positions.shape != expected:
+            raise ArgumentError(
+                f"values and positions of a {self.n}:{self.m} weight of {self.inputs} inputs must be [N, {groups}, {self.n}], and are "
+                f"{self.values.dtype} {list(self.values.shape)} and {list(self.positions.shape)}"
+            )
+        inside = np.minimum(self.m, self.inputs - np.arange(groups) * self.m)[None, :, None]
+        if self.positions.size and ((self.positions >= inside) & (self.values != 0)).any():
+            raise ArgumentError(f"a position points outside its group of {self.m}, or beyond input {self.inputs - 1}")
+        if self.scale.shape != (len(self.values),):
+            raise ArgumentError(f"a weight of {len(self.values)} outputs has that many scales, and {self.scale.shape}")
+
+    @property
+    def outputs(self) -> int:
+        """N."""
+        return len(self.values)
+
+    @property
+    def slots(self) -> int:
+        """Products that one output of one token takes: groups x n, empty slots included."""
+        return int(self.values.shape[1]) * self.n
+
+    @classmethod
+    def of(cls, packed: Packed) -> "IntegerWeight":
+        """Return a packed n:m weight in int8, symmetric, one scale for each output.
+
+        Raises
+        ------
+        PatternError
+            If the pattern is not n:m.
+        """
+        pattern = packed.pattern
+        if not isinstance(pattern, NM):
+            raise PatternError(
+                f"the selectors of the engine take n:m, and the weight is {pattern}; unpack it and use IntegerWeight.dense"
+            )
+        return cls._of(_real(packed), packed.mask(), pattern.n, pattern.m)
+
+    @classmethod
+    def dense(cls, weight: NDArray[Any], m: int = 4) -> "IntegerWeight":
+        """Return a dense real weight ``[N, K]`` in int8, m inputs to a group, nothing selected."""
+        matrix = np.asarray(weight, dtype=np.float64)
+        return cls._of(matrix, np.ones(matrix.shape, dtype=np.bool_), m, m)
+
+    @classmethod
+    def _of(cls, weight: NDArray[np.float64], mask: NDArray[np.bool_], n: int, m: int) -> "IntegerWeight":
+        outputs, inputs = weight.shape
+        groups = -(-inputs // m)
+        held = quantise(weight, axis=0)
+        values = np.zeros((outputs, groups, n), dtype=np.int8)
+        positions = np.zeros((outputs, groups, n), dtype=np.uint16)
+        row, column = np.nonzero(mask)
+        group = column // m
+        # The slot of an element is its rank among the kept of its group.
+        rank = np.cumsum(mask, axis=1)[row, column] - 1
+        before = np.concatenate([np.zeros((outputs, 1), dtype=np.int64), np.cumsum(mask, axis=1)], axis=1)
+        slot = rank - before[row, group * m]
+        values[row, group, slot] = held.values[row, column]
+        positions[row, group, slot] = column % m
+        return cls(n, m, inputs, values, positions, held.scale)
+
+    def matrix(self) -> NDArray[np.int8]:
+        """Return the integers as a dense ``[N, K]``."""
+        groups = self.values.shape[1]
+        dense = np.zeros((self.outputs, groups, self.m), dtype=np.int8)
+        row, group, slot = np.nonzero(self.values)
+        dense[row, group, self.positions[row, group, slot]] = self.values[row, group, slot]
+        return dense.reshape(self.outputs, groups * self.m)[:, : self.inputs]
+
+
+def by_beats(x: NDArray[np.int8], weight: IntegerWeight, bias: NDArray[Any] | None = None) -> NDArray[np.int32]:
+    """Return ``x @ weight.T + bias`` as the engine steps through it; slow, and the definition of the other two.
+
+    In a beat the m activations of a group stand in front of a row of lanes (those beyond K are 0). Each lane has a selector: its
+    position picks one of the m, the lane multiplies it by its value and adds to its accumulator, which began at the bias.
+
+    Parameters
+    ----------
+    x
+        int8 ``[M, K]``.
+    weight
+        Dense weights take the same path, their positions counting 0, 1, ..., m - 1.
+    bias
+        int32 ``[N]``.
+
+    Returns
+    -------
+    ndarray
+        int32 ``[M, N]``.
+    """
+    _check(x, weight.inputs, weight.slots, bias)
+    result = np.zeros((len(x), weight.outputs), dtype=np.int32)
+    for token in range(len(x)):
+        for output in range(weight.outputs):
+            accumulator = 0 if bias is None else int(bias[output])
+            for group in range(weight.values.shape[1]):
+                first = group * weight.m
+                front = [int(x[token, k]) if k < weight.inputs else 0 for k in range(first, first + weight.m)]
+                for slot in range(weight.n):
+                    selected = front[int(weight.positions[output, group, slot])]
+                    accumulator += selected * int(weight.values[output, group, slot])
+            result[token, output] = accumulator  # NumPy refuses what does not fit
+    return result
+
+
+def sparse_dense(x: NDArray[np.int8], weight: IntegerWeight, bias: NDArray[Any] | None = None) -> NDArray[np.int32]:
+    """Return `by_beats` of the same arguments, fast.
+
+    Raises
+    ------
+    ArgumentError
+        If types or shapes are wrong, or slots and bias could overflow int32.
+
+    Examples
+    --------
+    >>> w = IntegerWeight.dense(np.eye(2, 3))
+    >>> sparse_dense(np.array([[1, -128, 3]], dtype=np.int8), w, np.array([5, 0])).tolist()
+    [[132, -16256]]
+    """
+    _check(x, weight.inputs, weight.slots, bias)
+    sums = _exact(x, weight.matrix().T, weight.slots)
+    return (sums if bias is None else sums + np.asarray(bias, dtype=np.int64)).astype(np.int32)
+
+
+def dense_dense(a: NDArray[np.int8], b: NDArray[np.int8]) -> NDArray[np.int32]:
+    """Return ``a @ b`` over the last two axes, ``[..., M, K] @ [..., K, N]``: attention's products, the selector bypassed.
+
+    Raises
+    ------
+    ArgumentError
+        If an operand is not int8, the inner sides differ or exceed `K_LIMIT`.
+    """
+    if b.dtype != np.int8 or b.ndim < 2:
+        raise ArgumentError(f"the second operand must be an int8 matrix, and is {b.dtype} {list(b.shape)}")
+    _check(a, b.shape[-2], b.shape[-2], None)
+    return _exact(a, b, b.shape[-2]).astype(np.int32)
+
+
+def _exact(a: NDArray[np.int8], b: NDArray[np.int8], terms: int) -> NDArray[np.int64]:
+    """Return the integer product through floats wide enough that every partial sum is exact."""
+    kind = np.float32 if terms <= _FLOAT32_LIMIT else np.float64
+    result: NDArray[np.int64] = np.matmul(a.astype(kind), b.astype(kind)).astype(np.int64)
+    return result
+
+
+def _check(x: NDArray[np.int8], inputs: int, terms: int, bias: NDArray[Any] | None) -> None:
+    if x.dtype != np.int8 or x.ndim < 2 or x.shape[-1] != inputs:
+        raise ArgumentError(f"activations must be int8 [M, {inputs}], and are {x.dtype} {list(x.shape)}")
+    peak = 0 if bias is None or not len(bias) else int(np.abs(np.asarray(bias, dtype=np.int64)).max())
+    if terms * 128 * 128 + peak > INT32:
+        raise ArgumentError(
+            f"{terms} products of int8 and a bias of up to {peak} can overflow an int32 accumulator: without a bias "
+            f"{K_LIMIT} products always fit; split K and add the parts in software"
+        )
+
+
+def _real(packed: Packed) -> NDArray[np.float64]:
+    dense = packed.unpack()
+    if packed.dtype == "bfloat16":
+        dense = (dense.astype(np.uint32) << 16).view(np.float32)
+    return dense.astype(np.float64)
