@@ -17,12 +17,12 @@ from .quantity import Quantity, derived
 __all__ = ["AcceleratorSpec", "DataType", "Engine", "Memory", "Tile"]
 
 Engine = Literal["tensor-core", "sta", "s4"]
-DataType = Literal["float32", "tf32", "float16", "bfloat16", "int8", "int4"]
+DataType = Literal["float32", "tf32", "float16", "bfloat16", "int16", "int8", "int4"]
 Tile = tuple[int, int, int]
 """M, N and K of what one core works on at a time."""
 
 BYTES: Mapping[str, float] = MappingProxyType(
-    {"float32": 4, "tf32": 4, "float16": 2, "bfloat16": 2, "int8": 1, "int4": 0.5, "int32": 4}
+    {"float32": 4, "tf32": 4, "float16": 2, "bfloat16": 2, "int16": 2, "int8": 1, "int4": 0.5, "int32": 4}
 )
 
 
