@@ -25,6 +25,7 @@ _MACS: Mapping[str, tuple[tuple[float, float], tuple[float, float], str]] = Mapp
     {
         "int8": (_MULTIPLY["int8"], _INT32_ADD, "int8 multiply and int32 add"),
         "int4": ((0.05, 0.0175), _INT32_ADD, "a quarter of an int8 multiply, which grows with the square of the bits, and int32 add"),
+        "int16": ((0.8, 0.28), _INT32_ADD, "four int8 multiplies, as multipliers grow with the square of the bits, and int32 add"),
         "float16": (_MULTIPLY["float16"], _FLOAT32_ADD, "float16 multiply and float32 add"),
         "bfloat16": (
             _MULTIPLY["bfloat16"],
@@ -64,7 +65,7 @@ def mac_energy(dtype: str, nanometres: float) -> Quantity:
     Parameters
     ----------
     dtype
-        ``"int8"``, ``"int4"``, ``"float16"``, ``"bfloat16"``, ``"tf32"`` or ``"float32"``.
+        ``"int8"``, ``"int16"``, ``"int4"``, ``"float16"``, ``"bfloat16"``, ``"tf32"`` or ``"float32"``.
     nanometres
         Node of the process, by its name.
 

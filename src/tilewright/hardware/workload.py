@@ -1,7 +1,7 @@
 """`Workload`: a network as the list of what an accelerator must do, with shapes, weights as they are packed, and dependencies."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal, get_args
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..errors import ArgumentError, PatternError
 from ..formats import Packed
-from ..patterns import NM, Pattern, TileWise
+from ..patterns import NM, Pattern, TileVectorWise, TileWise
 from ..report import Report
 
 __all__ = ["Kind", "Operation", "WeightView", "Workload"]
@@ -110,7 +110,12 @@ class WeightView:
     @cached_property
     def kept(self) -> int:
         """Number of weights kept."""
-        return int((self.counts * self.widths).sum()) + self.extra
+        counts = self.counts
+        if isinstance(
+            self.pattern, TileVectorWise
+        ):  # its counts are the columns of a tile, n of every m of which each output keeps
+            counts = counts // self.pattern.m * self.pattern.n + np.minimum(self.pattern.n, counts % self.pattern.m)
+        return int((counts * self.widths).sum()) + self.extra
 
     @property
     def density(self) -> float:
@@ -213,11 +218,14 @@ class Workload:
         Every name in `inputs` stands before the operation that waits for it.
     batch
         Samples that go through together.
+    unmodelled
+        Steps of the model that no operation stands for, by name, with how often each occurs.
     """
 
     name: str
     operations: tuple[Operation, ...]
     batch: int = 1
+    unmodelled: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         seen: set[str] = set()
@@ -246,6 +254,23 @@ class Workload:
     def useful(self) -> int:
         """Multiply-accumulates with kept weights."""
         return sum(operation.useful for operation in self.operations)
+
+    def with_batch(self, batch: int) -> "Workload":
+        """Return the workload with another number of samples.
+
+        Tokens of products with a weight, copies of products without, and elements of activations grow with the batch; a size
+        that it does not divide belongs to no sample and stays.
+
+        Raises
+        ------
+        ArgumentError
+            If the batch is less than 1.
+        """
+        if batch < 1:
+            raise ArgumentError(f"{self.name}: a batch has at least one sample, and {batch} were asked for")
+        if batch == self.batch:
+            return self
+        return replace(self, batch=batch, operations=tuple(_rebatched(o, self.batch, batch) for o in self.operations))
 
     def with_pattern(self, pattern: Pattern | None) -> "Workload":
         """Return the workload with every weight that can take the pattern as if it were pruned to it; None for dense."""
@@ -283,8 +308,21 @@ class Workload:
             "operations": len(self),
             "dense MACs": self.macs,
             "useful MACs": self.useful,
+            **{f"not modelled, {name}": count for name, count in self.unmodelled.items()},
         }
         return Report("workload", tuple(rows), summary)
+
+
+def _rebatched(operation: Operation, old: int, new: int) -> Operation:
+    def grown(size: int) -> int:
+        return size // old * new if size % old == 0 else size
+
+    tokens, copies = operation.M, operation.copies
+    if operation.weight is None and copies % old == 0:
+        copies = grown(copies)
+    else:
+        tokens = grown(tokens)
+    return replace(operation, M=tokens, copies=copies, reads=grown(operation.reads), writes=grown(operation.writes))
 
 
 def _repatterned(operation: Operation, pattern: Pattern | None) -> Operation:
