@@ -111,9 +111,8 @@ class WeightView:
     def kept(self) -> int:
         """Number of weights kept."""
         counts = self.counts
-        if isinstance(
-            self.pattern, TileVectorWise
-        ):  # its counts are the columns of a tile, n of every m of which each output keeps
+        # Counts of such a pattern are the columns of a tile, n of every m of which each output keeps.
+        if isinstance(self.pattern, TileVectorWise):
             counts = counts // self.pattern.m * self.pattern.n + np.minimum(self.pattern.n, counts % self.pattern.m)
         return int((counts * self.widths).sum()) + self.extra
 
