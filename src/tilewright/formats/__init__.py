@@ -7,26 +7,50 @@ NumPy only.
 from .checkpoint import Checkpoint, is_checkpoint, read_checkpoint, read_checkpoint_bytes
 from .container import RawTensor
 from .interchange import export_dense, export_sparse24, import_sparse24
+from .metadata24 import (
+    METADATA_KINDS,
+    Compressed24,
+    MetadataKind,
+    compress24,
+    decode_metadata,
+    deinterleave_metadata,
+    encode_metadata,
+    interleave_metadata,
+    reorder_metadata,
+    restore_metadata,
+)
 from .packed import Packed, Residual, ValueType, index_dtype, storage_dtype
 from .packing import pack, unpack
+from .sizing import disk_bytes
 from .weight import StoredWeight
 from .writing import write_checkpoint
 
 __all__ = [
+    "METADATA_KINDS",
     "Checkpoint",
+    "Compressed24",
+    "MetadataKind",
     "Packed",
     "RawTensor",
     "Residual",
     "StoredWeight",
     "ValueType",
+    "compress24",
+    "decode_metadata",
+    "deinterleave_metadata",
+    "disk_bytes",
+    "encode_metadata",
     "export_dense",
     "export_sparse24",
     "import_sparse24",
     "index_dtype",
+    "interleave_metadata",
     "is_checkpoint",
     "pack",
     "read_checkpoint",
     "read_checkpoint_bytes",
+    "reorder_metadata",
+    "restore_metadata",
     "storage_dtype",
     "unpack",
     "write_checkpoint",
