@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from tilewright.errors import ArgumentError
 from tilewright.hardware import golden
+from tilewright.hardware.golden.functions import bit_length
 from tilewright.hardware.golden.softmax import TABLE
 
 
@@ -153,6 +154,11 @@ def test_layer_norm_at_its_widest_does_not_overflow():
     lonely = np.zeros((1, size), dtype=int)
     lonely[0, 5] = 1  # sqrt(D) standard deviations away
     assert unit.run(lonely)[0, 5] == 127
+
+
+def test_bit_lengths_are_exact_where_floats_round_up():
+    numbers = [1, 2, 3, 2**31 - 1, 2**31, 2**53 - 1, 2**54 - 1, 2**61 - 1, 2**61]
+    assert bit_length(np.array(numbers)).tolist() == [number.bit_length() for number in numbers]
 
 
 def test_layer_norm_refuses_what_it_cannot_hold():

@@ -81,6 +81,14 @@ def test_extremes_never_overflow_up_to_the_limit(terms):
     assert golden.dense_dense(x, np.full((terms, 1), 127, dtype=np.int8))[0, 0] == -terms * 16256
 
 
+@pytest.mark.parametrize("terms", [1025, 3001, 131_071])
+def test_long_sums_of_odd_products_are_exact(terms):
+    x = np.full((2, terms), 127, dtype=np.int8)
+    x[1, ::2] = -127
+    y = np.full((terms, 1), 127, dtype=np.int8)
+    assert golden.dense_dense(x, y)[:, 0].tolist() == [terms * 16129, -(terms % 2) * 16129]
+
+
 def test_beyond_the_limit_is_refused_in_a_sentence():
     x = np.zeros((1, golden.K_LIMIT + 1), dtype=np.int8)
     with pytest.raises(

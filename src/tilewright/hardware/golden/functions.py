@@ -106,7 +106,7 @@ class LayerNormUnit:
         total = wide.sum(axis=-1, keepdims=True)
         spread = size * (wide * wide).sum(axis=-1, keepdims=True) - total * total + self.epsilon
         safe = np.maximum(spread, 1)
-        k = (31 - _bit_length(safe)) // 2
+        k = (31 - bit_length(safe)) // 2
         level = np.where(k >= 0, safe << np.maximum(2 * k, 0), safe >> np.maximum(-2 * k, 0))
         root = np.sqrt(level.astype(np.float64)).astype(np.int64)  # exact: below 2**32
         inverse = (1 << 31) // root
@@ -145,7 +145,7 @@ def _half_away(number: int, shift: int) -> int:
     return -magnitude if number < 0 else magnitude
 
 
-def _bit_length(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+def bit_length(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the bits of positive int64; by halves, for float64 rounds above 53 bits."""
     high = numbers >> 31
     of_high = np.frexp(high.astype(np.float64))[1] + 31
