@@ -137,7 +137,9 @@ def test_damaged_checkpoint_is_refused_with_the_remedy(tmp_path: Path, damage) -
     path.write_bytes(damage(path.read_bytes()))
     student, teacher = pair()
     before = {name: tensor.clone() for name, tensor in student.state_dict().items()}
-    with pytest.raises(FormatError, match=r"state is not a whole checkpoint of a recovery .*; remove it to begin anew"):
+    with pytest.raises(
+        FormatError, match=r"state is not a whole checkpoint of a training run .*; remove it to begin anew"
+    ):
         recover_(student, teacher, tokens(), options=options(), checkpoint=path)
     assert all(torch.equal(student.state_dict()[name], tensor) for name, tensor in before.items())
 

@@ -1,22 +1,39 @@
 """Pruning of PyTorch models: which weights, by which score, under which budget, and masks that hold during training.
 
 `sparsify_` is the verb. `prunable` lists what it can prune; `masks_of` and `patterns_of` show what it did; `apply_masks_`,
-`remove_masks_` and `load_masked_` look after the masks afterwards.
+`remove_masks_` and `load_masked_` look after the masks afterwards. For the rooms that prune while a model trains,
+`choose`, `solve` and `set_mask_` are the steps of `sparsify_` one by one, and `whole`, `local` and `own_part` deal with sharded weights.
 """
 
-from .masks import apply_masks_, load_masked_, masks_of, patterns_of, remove_masks_
-from .scores import Calibration
+from .choices import Choice, Targets, choose, refuse
+from .masks import apply_masks_, load_masked_, masks_of, patterns_of, remove_masks_, set_mask_
+from .scores import Calibration, Scorer
+from .solve import solve
 from .sparsify import sparsify_
+from .tensors import gathered, local, own_part, plain, spread_like, whole
 from .weights import Weight, prunable
 
 __all__ = [
     "Calibration",
+    "Choice",
+    "Scorer",
+    "Targets",
     "Weight",
     "apply_masks_",
+    "choose",
+    "gathered",
     "load_masked_",
+    "local",
     "masks_of",
+    "own_part",
     "patterns_of",
+    "plain",
     "prunable",
+    "refuse",
     "remove_masks_",
+    "set_mask_",
+    "solve",
     "sparsify_",
+    "spread_like",
+    "whole",
 ]

@@ -82,16 +82,23 @@ def _zero(parameter: Tensor, mask: Tensor) -> None:
         own.masked_fill_(kept.logical_not(), 0)
 
 
-def set_mask_(weight: Weight, mask: Tensor, pattern: Pattern) -> None:
-    """Give a weight its mask, in its stored shape, in place of any it had, and zero what is pruned."""
+def set_mask_(weight: Weight, mask: Tensor, pattern: Pattern, *, in_place: bool = False) -> None:
+    """Give a weight its mask, in its stored shape, in place of any it had, and zero what is pruned.
+
+    With `in_place` an earlier mask's own memory is written to, as wrappers that hold on to buffers need.
+    """
     module = weight.module
     patterns = module.__dict__.get(_ATTRIBUTE)
     if patterns is None:
         patterns = _Patterns(module)
         setattr(module, _ATTRIBUTE, patterns)
-    module.register_buffer(f"{weight.parameter_name}_mask", mask.to(weight.tensor.device))
+    placed, old = mask.to(weight.tensor.device), module._buffers.get(f"{weight.parameter_name}_mask")
+    if in_place and old is not None:
+        old.copy_(placed)
+    else:
+        module.register_buffer(f"{weight.parameter_name}_mask", placed)
     patterns[weight.parameter_name] = str(pattern)
-    _zero(weight.tensor, mask.to(weight.tensor.device))
+    _zero(weight.tensor, placed)
 
 
 def masked(model: nn.Module) -> Iterator[tuple[str, Tensor, Tensor]]:

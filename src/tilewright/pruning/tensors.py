@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-__all__ = ["local", "own_part", "plain", "whole"]
+__all__ = ["gathered", "local", "own_part", "plain", "spread_like", "whole"]
 
 
 def whole(tensor: Tensor) -> Tensor:
@@ -25,13 +25,35 @@ def local(tensor: Tensor) -> Tensor:
 
 def own_part(full: Tensor, like: Tensor) -> Tensor:
     """Return the part of a full tensor that lies where `like` holds its own, without talking to other processes."""
+    return local(spread_like(full, like))
+
+
+def spread_like(full: Tensor, like: Tensor) -> Tensor:
+    """Return a full tensor sharded as `like` is, each process cutting its part out of its own copy."""
     if _spread(like):
         from torch.distributed.tensor import distribute_tensor
 
-        # No source rank: each process cuts its part out of its own copy.
-        spread = distribute_tensor(full, like.device_mesh, like.placements, src_data_rank=None)  # type: ignore[attr-defined]
-        return local(spread)
+        # Without a source rank nothing is sent.
+        spread: Tensor = distribute_tensor(full, like.device_mesh, like.placements, src_data_rank=None)  # type: ignore[attr-defined]
+        return spread
     return full
+
+
+def gathered(part: Tensor, like: Tensor) -> Tensor:
+    """Return the full tensor whose parts lie in the processes as those of `like` do; the inverse of `own_part`."""
+    if _spread(like):
+        from torch.distributed.tensor import DTensor
+
+        spread = DTensor.from_local(
+            part,
+            like.device_mesh,  # type: ignore[attr-defined]
+            like.placements,  # type: ignore[attr-defined]
+            run_check=False,
+            shape=like.shape,
+            stride=like.stride(),
+        )
+        return whole(spread)
+    return part
 
 
 def plain(tensor: Tensor) -> bool:

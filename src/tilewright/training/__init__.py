@@ -1,13 +1,39 @@
-"""Recovery of pruned models: fixed-mask training against the dense model, resumable at any step.
+"""Training of sparse models: one loop, methods that prune on the way, and recovery against the dense model.
 
-`recover_` is the verb, `RecoverOptions` its one set of choices, `Batches` a source of batches that can start anywhere, `Checkpoint` says where
-and how often to save.
+`train_` trains with any loss, `recover_` against a teacher; both go on to the same bits after a kill. `TrainOptions` and `RecoverOptions`
+are their choices, `Batches` a source of batches that can start anywhere, `Checkpoint` says where and how often to save. Methods
+(`FixedMask`, `Gradual`, `SRSTE`) are frozen values; `Sparsifier` carries one out in a loop of your own. `check_masks` and
+`check_patterns` guard the result.
 """
 
 from .batches import Batches
 from .checkpoint import Checkpoint
+from .guards import check_masks, check_patterns
+from .loop import Progress, Training
 from .losses import mean_pooled
-from .options import RecoverOptions
-from .recover import Progress, Recovery, recover_
+from .methods import SRSTE, FixedMask, Gradual, Method, at_sparsity
+from .options import RecoverOptions, TrainOptions
+from .recover import Recovery, recover_
+from .sparsifier import Sparsifier
+from .train import train_
 
-__all__ = ["Batches", "Checkpoint", "Progress", "RecoverOptions", "Recovery", "mean_pooled", "recover_"]
+__all__ = [
+    "SRSTE",
+    "Batches",
+    "Checkpoint",
+    "FixedMask",
+    "Gradual",
+    "Method",
+    "Progress",
+    "RecoverOptions",
+    "Recovery",
+    "Sparsifier",
+    "TrainOptions",
+    "Training",
+    "at_sparsity",
+    "check_masks",
+    "check_patterns",
+    "mean_pooled",
+    "recover_",
+    "train_",
+]

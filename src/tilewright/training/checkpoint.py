@@ -1,7 +1,8 @@
-"""Checkpoints of a recovery: one safetensors file, replaced in one step, so that a kill at any instant leaves a whole one.
+"""Checkpoints of a training run: one safetensors file, replaced in one step, so that a kill at any instant leaves a whole one.
 
-Tensors are the student's parameters and buffers and the optimizer's moments. The rest, JSON in the file's metadata, is the step
-reached, the losses so far, and hashes of what the run was given. No random state is stored: each step seeds itself.
+Tensors are the model's parameters and buffers, the optimizer's moments and the dense values behind dynamic masks, all of them whole, so
+that a run on several processes can go on in one. The rest, JSON in the file's metadata, is the step reached, the losses so far, the
+patterns of the masks, and hashes of what the run was given. No random state is stored: each step seeds itself.
 """
 
 import contextlib
@@ -17,16 +18,22 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ..errors import ArgumentError, FormatError
+from ..pruning import local, own_part, spread_like, whole
+from .distributed import Ranks
+from .sparsifier import Sparsifier
 
-__all__ = ["Checkpoint", "State", "restore_", "save"]
+__all__ = ["Checkpoint", "Snapshot", "State", "restore_", "save", "write_atomically"]
+
+_KINDS = ("dense", "sums")
+"""The tensors by weight name in the state of a sparsifier."""
 
 _KEY = "tilewright_recovery"
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where a recovery saves itself, and how often.
+    """Where a training run saves itself, and how often.
 
     Parameters
     ----------
@@ -70,35 +77,107 @@ class State:
     inputs: Mapping[str, str]
 
 
-def save(path: Path, state: State, student: nn.Module, optimizer: Optimizer) -> None:
-    """Write a checkpoint beside the last one, then take its place.
+class Snapshot:
+    """What of a run is saved: a model, its optimizer, and what prunes it."""
+
+    def __init__(self, model: nn.Module, optimizer: Optimizer, sparsifier: Sparsifier | None) -> None:
+        self.model, self.optimizer, self.sparsifier = model, optimizer, sparsifier
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return full copies of all tensors by name. With sharded weights every process must call."""
+        found = {f"model.{name}": tensor for name, tensor in self._named()}
+        moments: Mapping[int, Mapping[str, Any]] = self.optimizer.state_dict()["state"]
+        for index, values in moments.items():
+            found |= {f"optimizer.{index}.{key}": value for key, value in values.items() if value is not None}
+        method = self._method()
+        for kind in _KINDS:
+            found |= {f"{kind}.{name}": value for name, value in method.get(kind, {}).items()}
+        return {name: whole(tensor).detach().cpu().clone().contiguous() for name, tensor in found.items()}
+
+    def plain(self) -> dict[str, Any]:
+        """Return what of the method is no tensor."""
+        return {key: value for key, value in self._method().items() if key not in _KINDS}
+
+    def restore_(self, path: Path, tensors: Mapping[str, Tensor], method: Mapping[str, Any]) -> None:
+        """Put saved tensors back.
+
+        Raises
+        ------
+        FormatError
+            If they are not of this model. Nothing is changed then.
+        """
+        own = {f"model.{name}": tensor for name, tensor in self._named()}
+        wrong = [name for name, tensor in own.items() if name not in tensors or tensors[name].shape != tensor.shape]
+        if wrong:
+            raise FormatError(
+                f"the checkpoint {path} has no {wrong[0].removeprefix('model.')} of this model's shape; "
+                "remove the file to begin anew"
+            )
+        with torch.no_grad():
+            for name, tensor in own.items():
+                local(tensor).copy_(own_part(tensors[name].to(tensor.device), tensor))
+        self._restore_moments(tensors)
+        if self.sparsifier is not None:
+            self.sparsifier.load_state_dict({**method, **{kind: _under(kind, tensors) for kind in _KINDS}})
+
+    def _restore_moments(self, tensors: Mapping[str, Tensor]) -> None:
+        parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in _under("optimizer", tensors).items():
+            index, key = name.split(".", 1)
+            parameter = parameters[int(index)]
+            alike = tensor.shape == parameter.shape and tensor.ndim > 0
+            moments.setdefault(int(index), {})[key] = spread_like(tensor, parameter) if alike else tensor
+        self.optimizer.load_state_dict({"state": moments, "param_groups": self.optimizer.state_dict()["param_groups"]})
+
+    def _method(self) -> dict[str, Any]:
+        return {} if self.sparsifier is None else self.sparsifier.state_dict()
+
+    def _named(self) -> Iterator[tuple[str, Tensor]]:
+        """Every parameter and buffer once, tied ones under their first name."""
+        yield from self.model.named_parameters()
+        yield from self.model.named_buffers()
+
+
+def save(path: Path, state: State, snapshot: Snapshot, ranks: Ranks) -> None:
+    """Write a checkpoint beside the last one, then take its place. The first process writes; all must call.
 
     Raises
     ------
     OSError
         If it cannot be written. The last checkpoint is then as it was.
     """
+    tensors = snapshot.tensors()
+    body = {"version": _VERSION, "step": state.step, "losses": state.losses, "inputs": dict(state.inputs)}
+    error: Exception | None = None
+    if ranks.rank == 0:
+        try:
+            write_atomically(path, tensors, {_KEY: json.dumps({**body, "method": snapshot.plain()})})
+        except Exception as failure:
+            # safetensors reports a full disk as an error of its own.
+            error = OSError(f"the checkpoint of step {state.step} cannot be written to {path}: {failure}")
+            error.__cause__ = failure
+    ranks.agree(error, next(snapshot.model.parameters()).device)
+
+
+def write_atomically(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write a safetensors file so that at any instant there is the old one or the new one."""
     from safetensors.torch import save_file
 
-    body = {"version": _VERSION, "step": state.step, "losses": state.losses, "inputs": dict(state.inputs)}
-    tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in _tensors(student, optimizer)}
     temporary = path.with_name(f".{path.name}.partial")  # one name: what a killed run left is overwritten
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, temporary, {_KEY: json.dumps(body)})
+        save_file(dict(tensors), temporary, metadata)
         _sync(temporary)
         os.replace(temporary, path)
         _sync(path.parent)
-    except Exception as error:
-        # safetensors reports a full disk as an error of its own.
-        raise OSError(f"the checkpoint of step {state.step} cannot be written to {path}: {error}") from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
 
 
-def restore_(path: Path, inputs: Mapping[str, str], student: nn.Module, optimizer: Optimizer) -> State | None:
-    """Put a checkpoint into student and optimizer; None, and nothing changed, if there is no such file.
+def restore_(path: Path, inputs: Mapping[str, str], snapshot: Snapshot) -> State | None:
+    """Put a checkpoint into a run; None, and nothing changed, if there is no such file.
 
     Raises
     ------
@@ -109,32 +188,18 @@ def restore_(path: Path, inputs: Mapping[str, str], student: nn.Module, optimize
     """
     if not path.exists():
         return None
-    state, tensors = _read(path)
+    state, method, tensors = _read(path)
     different = [name for name, value in inputs.items() if state.inputs.get(name) != value]
     if different:
         raise ArgumentError(
             f"the checkpoint {path} belongs to a run with other {' and '.join(different)}; "
             "give it what it began with, or remove the file to begin anew"
         )
-    own = {f"student.{name}": tensor for name, tensor in _named_tensors(student)}
-    wrong = [name for name, tensor in own.items() if name not in tensors or tensors[name].shape != tensor.shape]
-    if wrong:
-        raise FormatError(
-            f"the checkpoint {path} has no {wrong[0]} of this model's shape; remove the file to begin anew"
-        )
-    with torch.no_grad():
-        for name, tensor in own.items():
-            tensor.copy_(tensors[name])
-    moments: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        if name.startswith("optimizer."):
-            _, index, key = name.split(".", 2)
-            moments.setdefault(int(index), {})[key] = tensor
-    optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
+    snapshot.restore_(path, tensors, method)
     return state
 
 
-def _read(path: Path) -> tuple[State, dict[str, Tensor]]:
+def _read(path: Path) -> tuple[State, dict[str, Any], dict[str, Tensor]]:
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -145,28 +210,19 @@ def _read(path: Path) -> tuple[State, dict[str, Tensor]]:
                     f"the checkpoint {path} is of version {body['version']}, and this build reads {_VERSION}"
                 )
             state = State(int(body["step"]), tuple(float(loss) for loss in body["losses"]), dict(body["inputs"]))
-            return state, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+            return state, dict(body["method"]), tensors
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         if isinstance(error, FormatError):
             raise
         raise FormatError(
-            f"{path} is not a whole checkpoint of a recovery ({error}); remove it to begin anew"
+            f"{path} is not a whole checkpoint of a training run ({error}); remove it to begin anew"
         ) from error
 
 
-def _tensors(student: nn.Module, optimizer: Optimizer) -> Iterator[tuple[str, Tensor]]:
-    for name, tensor in _named_tensors(student):
-        yield f"student.{name}", tensor
-    moments: Mapping[int, Mapping[str, Any]] = optimizer.state_dict()["state"]
-    for index, values in moments.items():
-        for key, value in values.items():
-            yield f"optimizer.{index}.{key}", value
-
-
-def _named_tensors(student: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Every parameter and buffer once, tied ones under their first name."""
-    yield from student.named_parameters()
-    yield from student.named_buffers()
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    start = f"{prefix}."
+    return {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}
 
 
 def _sync(path: Path) -> None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ArgumentError, TargetError
+from .distributed import bare
 
 __all__ = ["Output", "Probe", "hidden_loss", "mean_pooled", "output_loss", "padding_mask"]
 
@@ -34,14 +35,15 @@ class Probe:
         self._found: dict[str, Tensor] = {}
         self._handles: list[Any] = []
         self._extra: dict[str, Any] = {}
+        inner = bare(model)
         if wanted and layers:
-            self.names = _named(model, layers)
-            modules = dict(model.named_modules())
+            self.names = _named(inner, layers)
+            modules = dict(inner.named_modules())
             self._handles = [modules[name].register_forward_hook(self._keeper(name)) for name in self.names]
         elif wanted:
-            if not hasattr(getattr(model, "config", None), "output_hidden_states"):
+            if not hasattr(getattr(inner, "config", None), "output_hidden_states"):
                 raise ArgumentError(
-                    f"{type(model).__name__} does not report hidden states of its own; name the modules to compare with "
+                    f"{type(inner).__name__} does not report hidden states of its own; name the modules to compare with "
                     "layers=('blocks.*',), or set hidden=0"
                 )
             self._extra = {"output_hidden_states": True}

@@ -1,4 +1,4 @@
-"""`RecoverOptions`: every choice of a recovery, checked when it is made."""
+"""`TrainOptions` and `RecoverOptions`: every choice of a training run, checked when it is made."""
 
 import math
 from dataclasses import dataclass
@@ -6,26 +6,27 @@ from typing import Any, Literal, get_args
 
 from ..errors import ArgumentError
 
-__all__ = ["RecoverOptions"]
+__all__ = ["RecoverOptions", "TrainOptions"]
 
 Schedule = Literal["cosine", "linear", "constant"]
 OutputLoss = Literal["cosine", "mse"]
 Precision = Literal["float32", "bfloat16"]
 Mode = Literal["eval", "train"]
+Rule = Literal["adamw", "sgd"]
 
 
 @dataclass(frozen=True)
-class RecoverOptions:
-    """How to train a pruned model back towards its dense teacher.
+class TrainOptions:
+    """How a model is trained.
 
     Parameters
     ----------
     steps
-        Optimizer steps, one batch each.
+        Optimizer steps, ``accumulate`` batches each.
     learning_rate
-        Of AdamW, at its highest.
+        At its highest.
     warmup
-        Fraction of the steps over which the learning rate rises from zero.
+        Fraction of the steps of a cycle over which the learning rate rises from zero.
     schedule
         What follows: ``"cosine"`` or ``"linear"`` down to zero, or ``"constant"``.
     weight_decay
@@ -34,21 +35,24 @@ class RecoverOptions:
         Of AdamW.
     clip
         Largest norm of the gradient, pruned elements not counted; None for no limit.
-    hidden, output
-        Weights of the two terms of the loss: hidden states layer by layer, as mean squared error over the teacher's mean
-        square, padding left out; and the final output.
-    output_loss
-        ``"cosine"`` (one minus the cosine) or ``"mse"`` (as for hidden states).
-    layers
-        Names or globs of the modules whose outputs are the hidden states. Empty: those a Hugging Face model reports itself.
     freeze
         Names or globs of parameters that are not trained.
     precision
-        ``"bfloat16"`` runs both models under autocast; weights and optimizer stay as they are.
+        ``"bfloat16"`` runs the model under autocast; weights and optimizer stay as they are.
     mode
-        ``"eval"`` trains without dropout, which follows a teacher best; ``"train"`` puts the student in training mode.
+        ``"train"`` for training mode (dropout, batch statistics), ``"eval"`` for neither.
     seed
         Of everything random. What step i draws depends on the seed and i alone.
+    optimizer
+        ``"adamw"`` or ``"sgd"``.
+    momentum
+        Of SGD.
+    accumulate
+        Batches whose gradients are averaged for one step. Step i takes the batches from ``i * accumulate`` on.
+    cycles
+        How many times the learning rate goes through warm-up and schedule, in equal parts of the steps.
+    recompute
+        Names or globs of modules whose activations are computed again in the backward pass instead of being kept.
 
     Raises
     ------
@@ -63,23 +67,88 @@ class RecoverOptions:
     weight_decay: float = 0.0
     betas: tuple[float, float] = (0.9, 0.999)
     clip: float | None = 1.0
+    freeze: tuple[str, ...] = ()
+    precision: Precision = "float32"
+    mode: Mode = "train"
+    seed: int = 0
+    optimizer: Rule = "adamw"
+    momentum: float = 0.9
+    accumulate: int = 1
+    cycles: int = 1
+    recompute: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "accumulate", "cycles"):
+            value = getattr(self, name)
+            _need(_whole(value) and value >= 1, name, value, "a whole number of at least 1")
+        _need(self.cycles <= self.steps, "cycles", self.cycles, f"at most the {self.steps} steps")
+        _need(_number(self.learning_rate) and self.learning_rate > 0, "learning_rate", self.learning_rate, "above 0")
+        _need(_number(self.warmup) and 0 <= self.warmup <= 1, "warmup", self.warmup, "a fraction of the steps, 0 to 1")
+        _need(_number(self.weight_decay) and self.weight_decay >= 0, "weight_decay", self.weight_decay, "0 or more")
+        _need(_number(self.momentum) and 0 <= self.momentum < 1, "momentum", self.momentum, "in [0, 1)")
+        betas = len(self.betas) == 2 and all(_number(beta) and 0 <= beta < 1 for beta in self.betas)
+        _need(betas, "betas", self.betas, "two numbers in [0, 1)")
+        _need(self.clip is None or (_number(self.clip) and self.clip > 0), "clip", self.clip, "above 0, or None")
+        for name in ("freeze", "recompute"):
+            self._need_names(name)
+        choices = {"schedule": Schedule, "precision": Precision, "mode": Mode, "optimizer": Rule}
+        for name, kind in choices.items():
+            self._need_choice(name, kind)
+        _need(_whole(self.seed) and 0 <= self.seed < 2**32, "seed", self.seed, "a whole number from 0 to 2**32 - 1")
+
+    def _need_names(self, name: str) -> None:
+        value = getattr(self, name)
+        fine = isinstance(value, tuple) and all(isinstance(item, str) for item in value)
+        _need(fine, name, value, "a tuple of names or globs")
+
+    def _need_choice(self, name: str, kind: Any) -> None:
+        value = getattr(self, name)
+        _need(value in get_args(kind), name, value, f"one of {', '.join(get_args(kind))}")
+
+    def rate(self, step: int) -> float:
+        """Return the learning rate of a step, counted from 0."""
+        cycle = step * self.cycles // self.steps
+        first = -(-cycle * self.steps // self.cycles)  # the least step that falls into the cycle
+        length = -(-(cycle + 1) * self.steps // self.cycles) - first
+        place, rising = step - first, round(self.warmup * length)
+        if place < rising:
+            return self.learning_rate * (place + 1) / (rising + 1)
+        left = 1 - (place - rising) / (length - rising)  # 1 at the end of the warm-up, above 0 at the last step
+        shape = {"constant": 1.0, "linear": left, "cosine": 0.5 - 0.5 * math.cos(math.pi * left)}
+        return self.learning_rate * shape[self.schedule]
+
+
+@dataclass(frozen=True)
+class RecoverOptions(TrainOptions):
+    """How to train a pruned model back towards its dense teacher: `TrainOptions`, and the terms of the loss.
+
+    Parameters
+    ----------
+    mode
+        ``"eval"``, the default here, trains without dropout, which follows a teacher best; ``"train"`` puts the student in training
+        mode. The teacher is always in eval mode.
+    hidden, output
+        Weights of the two terms of the loss: hidden states layer by layer, as mean squared error over the teacher's mean
+        square, padding left out; and the final output.
+    output_loss
+        ``"cosine"`` (one minus the cosine) or ``"mse"`` (as for hidden states).
+    layers
+        Names or globs of the modules whose outputs are the hidden states. Empty: those a Hugging Face model reports itself.
+
+    Raises
+    ------
+    ArgumentError
+        If a value is out of range.
+    """
+
+    mode: Mode = "eval"
     hidden: float = 1.0
     output: float = 1.0
     output_loss: OutputLoss = "cosine"
     layers: tuple[str, ...] = ()
-    freeze: tuple[str, ...] = ()
-    precision: Precision = "float32"
-    mode: Mode = "eval"
-    seed: int = 0
 
     def __post_init__(self) -> None:
-        _need(_whole(self.steps) and self.steps >= 1, "steps", self.steps, "a whole number of at least 1")
-        _need(_number(self.learning_rate) and self.learning_rate > 0, "learning_rate", self.learning_rate, "above 0")
-        _need(_number(self.warmup) and 0 <= self.warmup <= 1, "warmup", self.warmup, "a fraction of the steps, 0 to 1")
-        _need(_number(self.weight_decay) and self.weight_decay >= 0, "weight_decay", self.weight_decay, "0 or more")
-        betas = len(self.betas) == 2 and all(_number(beta) and 0 <= beta < 1 for beta in self.betas)
-        _need(betas, "betas", self.betas, "two numbers in [0, 1)")
-        _need(self.clip is None or (_number(self.clip) and self.clip > 0), "clip", self.clip, "above 0, or None")
+        super().__post_init__()
         for name in ("hidden", "output"):
             _need(_number(getattr(self, name)) and getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
         _need(
@@ -88,25 +157,8 @@ class RecoverOptions:
             (self.hidden, self.output),
             "not both 0: no loss is left",
         )
-        for name in ("layers", "freeze"):
-            value = getattr(self, name)
-            fine = isinstance(value, tuple) and all(isinstance(item, str) for item in value)
-            _need(fine, name, value, "a tuple of names or globs")
-        choices = {"schedule": Schedule, "output_loss": OutputLoss, "precision": Precision, "mode": Mode}
-        for name, kind in choices.items():
-            _need(
-                getattr(self, name) in get_args(kind), name, getattr(self, name), f"one of {', '.join(get_args(kind))}"
-            )
-        _need(_whole(self.seed) and 0 <= self.seed < 2**32, "seed", self.seed, "a whole number from 0 to 2**32 - 1")
-
-    def rate(self, step: int) -> float:
-        """Return the learning rate of a step, counted from 0."""
-        rising = round(self.warmup * self.steps)
-        if step < rising:
-            return self.learning_rate * (step + 1) / (rising + 1)
-        left = 1 - (step - rising) / (self.steps - rising)  # 1 at the end of the warm-up, above 0 at the last step
-        shape = {"constant": 1.0, "linear": left, "cosine": 0.5 - 0.5 * math.cos(math.pi * left)}
-        return self.learning_rate * shape[self.schedule]
+        self._need_names("layers")
+        self._need_choice("output_loss", OutputLoss)
 
 
 def _need(fine: bool, name: str, value: object, expected: str) -> None:

@@ -1,0 +1,310 @@
+"""The one training loop: seeded step by step, checked, saved, and the same to the bit however often it was interrupted."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sized
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import SGD, AdamW, Optimizer
+from torch.utils.checkpoint import checkpoint as recomputed
+
+from ..errors import ArgumentError, CheckFailed, TargetError
+from ..pruning import apply_masks_, masks_of, whole
+from .checkpoint import Checkpoint, Snapshot, State, restore_, save
+from .distributed import Ranks, bare, ranks_of
+from .guards import check_masks
+from .methods import FixedMask
+from .options import TrainOptions
+from .sparsifier import Sparsifier
+
+__all__ = ["Indexed", "Progress", "Task", "Training", "run_", "trained_of"]
+
+Progress = Callable[[int, int, float, Mapping[str, float]], None]
+"""``progress(step, steps, loss, extras)`` after every step, counted from 1; extras: learning_rate, gradient_norm, the terms of the loss
+by name, and mask_changes where masks may change."""
+
+Terms = Callable[[Any], tuple[Tensor, Mapping[str, Tensor]]]
+"""From a batch to the loss and what is reported beside it."""
+
+
+class Indexed(Protocol):
+    """``batches[i]``, the same whenever it is asked for."""
+
+    def __getitem__(self, step: int, /) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a training run did.
+
+    Parameters
+    ----------
+    steps
+        Steps the model has been trained for, all runs together.
+    resumed_from
+        Steps that a checkpoint had already done.
+    losses
+        One a step, from the first.
+    seconds
+        Wall-clock time of this run.
+    notes
+        Sentences about what is odd: masks that keep everything or nothing.
+    mask_changes
+        Elements of masks that changed, summed over the steps (the architecture divergence of Zhou et al., arXiv 2102.04010).
+    """
+
+    steps: int
+    resumed_from: int
+    losses: tuple[float, ...]
+    seconds: float
+    notes: tuple[str, ...] = ()
+    mask_changes: int = 0
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is trained: a model, the terms of its loss, and batches."""
+
+    model: nn.Module
+    terms: Terms
+    batches: Indexed
+    options: TrainOptions
+    inputs: Mapping[str, str]
+
+
+def run_(
+    task: Task,
+    sparsifier: Sparsifier | None,
+    where: Checkpoint | None = None,
+    progress: Progress | None = None,
+    watch: Callable[[int], None] | None = None,
+) -> Training:
+    """Train a task's model in place, inside `arranged`; `watch` is told each step before it is saved."""
+    began = saved = time.monotonic()
+    options, inner, ranks = task.options, bare(task.model), ranks_of(task.model)
+    optimizer = _optimizer(trained_of(inner), options)
+    if sparsifier is not None:
+        sparsifier.attach(optimizer)
+    snapshot = Snapshot(inner, optimizer, sparsifier)
+    try:
+        state = restore_(Path(where.path), task.inputs, snapshot) if where else None
+        state = state or State(0, (), task.inputs)
+        resumed = state.step
+        apply_masks_(inner)
+        check_masks(inner)
+        notes = _notes(inner)
+        step_ = _Step(task, optimizer, sparsifier, ranks)
+        while state.step < options.steps:
+            loss, extras = step_(state.step)
+            state = State(state.step + 1, (*state.losses, loss), task.inputs)
+            if watch:
+                watch(state.step)
+            if where and ranks.mean(float(_due(where, state.step, options.steps, saved)), step_.device) > 0:
+                check_masks(inner)
+                save(Path(where.path), state, snapshot, ranks)
+                saved = time.monotonic()
+            if progress:
+                progress(state.step, options.steps, loss, extras)
+        changes = sparsifier.changes if sparsifier else 0
+        _finish(inner, sparsifier)
+    finally:
+        if sparsifier is not None:
+            sparsifier.detach()
+    return Training(state.step, resumed, state.losses, time.monotonic() - began, notes, changes)
+
+
+class _Step:
+    """One step of training: everything random in it is drawn from a seed made of the run's seed and the step."""
+
+    def __init__(self, task: Task, optimizer: Optimizer, sparsifier: Sparsifier | None, ranks: Ranks) -> None:
+        self.task, self.options = task, task.options
+        self.optimizer, self.sparsifier, self.ranks = optimizer, sparsifier, ranks
+        self.device = next(task.model.parameters()).device
+        self.trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+    def __call__(self, step: int) -> tuple[float, dict[str, float]]:
+        # Processes that share a model draw differently; the first one draws as a single one does.
+        torch.manual_seed(((self.options.seed << 32) + step + self.ranks.rank * 0x9E3779B97F4A7C15) % 2**64)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss, extras = self._gradients(step)
+        changes = self._prepare()
+        norm = self._clip()
+        self._require_finite("gradient norm", norm, step)
+        rate = self.options.rate(step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        extras |= {"learning_rate": rate, "gradient_norm": norm}
+        if self.sparsifier is not None and not isinstance(self.sparsifier.method, FixedMask):
+            extras["mask_changes"] = self.sparsifier.changes - changes
+        return loss, extras
+
+    def _gradients(self, step: int) -> tuple[float, dict[str, float]]:
+        """Take the gradient of the mean loss over the batches of a step."""
+        count = self.options.accumulate
+        losses, extras = [], dict[str, float]()
+        for index in range(count):
+            batch = on(self.task.batches[step * count + index], self.device)
+            with self._quiet(index < count - 1):
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.precision == "bfloat16"):
+                    total, parts = self.task.terms(batch)
+                _require_scalar(total, step)
+                losses.append(self.ranks.mean(total.item(), self.device))
+                self._require_finite("loss", losses[-1], step)
+                (total / count if count > 1 else total).backward()  # type: ignore[no-untyped-call]
+            for name, part in parts.items():
+                extras[name] = extras.get(name, 0.0) + part.item() / count
+        return sum(losses) / count, extras
+
+    def _quiet(self, more: bool) -> Any:
+        """Return a context in which DDP does not exchange gradients yet."""
+        model = self.task.model
+        return model.no_sync() if more and isinstance(model, DistributedDataParallel) else nullcontext()
+
+    def _prepare(self) -> int:
+        """Let pruned elements count neither for clipping nor in the moments; return the changes of masks so far."""
+        if self.sparsifier is None:
+            return 0
+        self.sparsifier.prepare()
+        return self.sparsifier.changes
+
+    def _clip(self) -> float:
+        return float(whole(torch.nn.utils.clip_grad_norm_(self.trained, self.options.clip or float("inf"))))
+
+    def _require_finite(self, what: str, value: float, step: int) -> None:
+        if not abs(value) < float("inf"):
+            raise CheckFailed(
+                f"the {what} is {value} at step {step + 1} of {self.options.steps}; training stopped before it touched the weights. "
+                "Lower the learning rate, or look at this step's batch"
+            )
+
+
+@contextmanager
+def arranged(model: nn.Module, options: TrainOptions) -> Iterator[None]:
+    """Set modes, frozen parameters, recomputation and random state for training, and put all of them back afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    frozen = [parameter for parameter in _frozen(model, options.freeze) if parameter.requires_grad]
+    devices = sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
+    wrapped: list[nn.Module] = []
+    try:
+        model.train(options.mode == "train")
+        for parameter in frozen:
+            parameter.requires_grad_(False)
+        for module in _recomputed(model, options.recompute):
+            module.forward = _recomputing(
+                module.forward
+            )  # an attribute of the instance, in front of the class's method
+            wrapped.append(module)
+        with torch.random.fork_rng(devices), torch.enable_grad():
+            yield
+    finally:
+        for module in wrapped:
+            del module.forward
+        for parameter in frozen:
+            parameter.requires_grad_(True)
+        for module, mode in modes:
+            module.training = mode
+        for parameter in model.parameters():
+            parameter.grad = None
+
+
+def trained_of(model: nn.Module) -> list[nn.Parameter]:
+    """Return the parameters that are trained; a model without any is refused."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not trained:
+        raise ArgumentError("the model has no parameter left to train; all are frozen or require no gradient")
+    return trained
+
+
+def require_batches(batches: Indexed, options: TrainOptions) -> None:
+    """Refuse a run that would ask for batches which do not exist."""
+    wanted = options.steps * options.accumulate
+    count = len(batches) if isinstance(batches, Sized) else wanted
+    if count < wanted:
+        raise ArgumentError(
+            f"{wanted} steps need as many batches, and there are {count}; Batches goes round for ever"
+            if options.accumulate == 1
+            else f"{options.steps} steps of {options.accumulate} batches need {wanted}, and there are {count}; Batches goes round for ever"
+        )
+
+
+def on(batch: Any, device: torch.device) -> Any:
+    """Return the batch with its tensors on a device."""
+    match batch:
+        case Tensor():
+            return batch.to(device)
+        case Mapping():
+            return {key: on(value, device) for key, value in batch.items()}
+        case list() | tuple():
+            return [on(value, device) for value in batch]
+        case _:
+            return batch
+
+
+def _frozen(model: nn.Module, freeze: tuple[str, ...]) -> list[nn.Parameter]:
+    named = list(bare(model).named_parameters())
+    for expression in freeze:
+        if not any(fnmatchcase(name, expression) for name, _ in named):
+            raise TargetError(f"freeze {expression!r} matches no parameter of {type(bare(model)).__name__}")
+    return [p for name, p in named if any(fnmatchcase(name, expression) for expression in freeze)]
+
+
+def _recomputed(model: nn.Module, names: tuple[str, ...]) -> list[nn.Module]:
+    named = [(name, module) for name, module in bare(model).named_modules() if name]
+    for expression in names:
+        if not any(fnmatchcase(name, expression) for name, _ in named):
+            raise TargetError(f"recompute {expression!r} matches no module of {type(bare(model)).__name__}")
+    return [module for name, module in named if any(fnmatchcase(name, expression) for expression in names)]
+
+
+def _recomputing(forward: Callable[..., Any]) -> Callable[..., Any]:
+    def inside(*args: Any, **kwargs: Any) -> Any:
+        return recomputed(forward, *args, use_reentrant=False, **kwargs)
+
+    return inside
+
+
+def _optimizer(trained: list[nn.Parameter], options: TrainOptions) -> Optimizer:
+    groups = [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": options.weight_decay},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    some = [group for group in groups if group["params"]]
+    if options.optimizer == "sgd":
+        return SGD(some, lr=options.learning_rate, momentum=options.momentum, fused=True)
+    return AdamW(some, lr=options.learning_rate, betas=options.betas, fused=True)
+
+
+def _require_scalar(total: Any, step: int) -> None:
+    if not isinstance(total, Tensor) or total.numel() != 1 or not total.requires_grad:
+        what = f"a tensor of shape {list(total.shape)}" if isinstance(total, Tensor) else f"a {type(total).__name__}"
+        raise ArgumentError(
+            f"the loss must be a scalar tensor that depends on the weights; at step {step + 1} it is {what}"
+        )
+
+
+def _finish(model: nn.Module, sparsifier: Sparsifier | None) -> None:
+    if sparsifier is not None:
+        sparsifier.finish()
+    else:
+        check_masks(model)
+
+
+def _notes(model: nn.Module) -> tuple[str, ...]:
+    masks = masks_of(model)
+    return tuple(_odd(name, mask) for name, mask in masks.items() if bool(mask.all()) or not bool(mask.any()))
+
+
+def _odd(name: str, mask: Tensor) -> str:
+    return f"{name} is pruned entirely" if not bool(mask.any()) else f"{name} keeps everything: its mask prunes nothing"
+
+
+def _due(where: Checkpoint, step: int, steps: int, saved: float) -> bool:
+    late = where.seconds is not None and time.monotonic() - saved >= where.seconds
+    return late or step % where.every == 0 or step == steps

@@ -1,0 +1,219 @@
+"""Sparsifier in a plain loop: each method against a few lines of arithmetic, and the loops people write around it."""
+
+import copy
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from tilewright import mask as best_mask
+from tilewright import parse
+from tilewright.errors import ArgumentError, CheckFailed, TargetError
+from tilewright.pruning import masks_of, patterns_of, sparsify_
+from tilewright.training import SRSTE, FixedMask, Gradual, Sparsifier
+
+STEPS = 12
+
+
+def network(seed: int = 0) -> nn.Sequential:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(12, 16), nn.Tanh(), nn.Linear(16, 8))
+
+
+def data(step: int) -> torch.Tensor:
+    return torch.randn(10, 12, generator=torch.Generator().manual_seed(step))
+
+
+def loss_of(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    return (model(x) - x[:, :8].sin()).square().mean()
+
+
+def loop(model: nn.Module, optimizer: torch.optim.Optimizer, steps: int = STEPS, first: int = 0) -> None:
+    for step in range(first, first + steps):
+        optimizer.zero_grad()
+        loss_of(model, data(step)).backward()
+        optimizer.step()
+
+
+def sgd(model: nn.Module, **changes: float) -> torch.optim.SGD:
+    return torch.optim.SGD(model.parameters(), **({"lr": 0.1, "momentum": 0.9, "weight_decay": 1e-2} | changes))
+
+
+def by_hand(model: nn.Sequential, decay: float, pattern: str = "2:4") -> tuple[list[torch.Tensor], int]:
+    """SR-STE with SGD, momentum and weight decay, in functions of plain tensors; return the masked weights and mask changes."""
+    chosen = parse(pattern)
+    dense = {name: p.detach().clone() for name, p in model.named_parameters()}
+    speed = {name: torch.zeros_like(p) for name, p in dense.items()}
+
+    def masks() -> dict[str, torch.Tensor]:
+        return {n: torch.from_numpy(best_mask(chosen, p.abs().numpy())) for n, p in dense.items() if p.ndim == 2}
+
+    now, changes = masks(), 0
+    for step in range(STEPS):
+        seen = {n: (p * now[n] if n in now else p).clone().requires_grad_(True) for n, p in dense.items()}
+        loss = loss_of(lambda x, p=seen: torch.func.functional_call(model, p, x), data(step))
+        for name, gradient in zip(seen, torch.autograd.grad(loss, list(seen.values())), strict=True):
+            if name in now:
+                gradient = gradient + decay * dense[name] * ~now[name]
+            gradient = gradient + 1e-2 * dense[name]
+            speed[name] = gradient if step == 0 else 0.9 * speed[name] + gradient
+            dense[name] = dense[name] - 0.1 * speed[name]
+        new = masks()
+        changes += sum(int((new[n] != now[n]).sum()) for n in now)
+        now = new
+    return [p * now[n] if n in now else p for n, p in dense.items()], changes
+
+
+@pytest.mark.parametrize("decay", [0.0, 2e-2])
+def test_srste_is_the_papers_update(decay: float) -> None:
+    model = network()
+    expected, changes = by_hand(network(), decay)
+    sparsifier = Sparsifier(model, SRSTE("2:4", decay=decay)).attach(optimizer := sgd(model))
+    loop(model, optimizer)
+    for parameter, goal in zip(model.parameters(), expected, strict=True):
+        torch.testing.assert_close(parameter.detach(), goal, rtol=1e-5, atol=1e-6)
+    assert sparsifier.changes == changes > 0
+    report = sparsifier.finish()
+    assert report.summary["sparsity of the pruned"] == 0.5
+    assert patterns_of(model)["0.weight"] == parse("2:4")
+
+
+def test_srste_shows_masked_weights_between_steps_and_brings_elements_back() -> None:
+    model = network()
+    Sparsifier(model, SRSTE("1:4")).attach(optimizer := sgd(model))
+    seen = [masks_of(model)["0.weight"].clone()]
+    for step in range(STEPS):
+        loop(model, optimizer, 1, step)
+        mask = masks_of(model)["0.weight"]
+        assert np.array_equal(mask, model[0].weight.detach() != 0)
+        seen.append(mask.clone())
+    assert any(bool((later & ~earlier).any()) for earlier, later in itertools.pairwise(seen))
+
+
+def test_gradual_falls_along_the_cubic_curve_and_never_lets_an_element_back() -> None:
+    model = network()
+    plan = Gradual("any@80%", begin=2, end=10, every=2)
+    sparsifier = Sparsifier(model, plan, steps=STEPS).attach(optimizer := sgd(model))
+    before = {name: mask.clone() for name, mask in masks_of(model).items()}
+    reached = []
+    for step in range(STEPS):
+        loop(model, optimizer, 1, step)
+        for name, mask in masks_of(model).items():
+            assert not (mask & ~before[name]).any()
+            before[name] = mask.clone()
+        reached.append(sparsifier.report().summary["sparsity of the pruned"])
+    expected = [0.8 - 0.8 * (1 - max(min(t // 2 * 2 - 2, 8), 0) / 8) ** 3 for t in range(1, STEPS + 1)]
+    assert reached == pytest.approx(expected, abs=0.01)
+    assert str(patterns_of(model)["2.weight"]) == "any@80%"
+
+
+@pytest.mark.parametrize(
+    "pattern", ["1:4", "bank64:16", "2:8x4", "block4x4@60%", "tw4@50%", "tew4@50%+5%", "tvw4@75%", "2:4t"]
+)
+@pytest.mark.parametrize("score", ["magnitude", "taylor"])
+def test_gradual_reaches_every_pattern(pattern: str, score: str) -> None:
+    torch.manual_seed(1)
+    pattern = "4:64" if pattern.startswith("bank") else pattern
+    model = nn.Sequential(nn.Linear(12, 64), nn.Tanh(), nn.Linear(64, 8))
+    sparsifier = Sparsifier(model, Gradual(pattern, end=9, every=3, score=score, budget="global"), ignore=["0"])
+    sparsifier.attach(optimizer := sgd(model))
+    loop(model, optimizer)
+    report = sparsifier.finish()
+    assert [row["name"] for row in report.rows] == ["2.weight"]
+    assert report.rows[0]["pattern"] == pattern
+    assert report.rows[0]["density"] == pytest.approx(parse(pattern).density, abs=0.07)
+
+
+def test_regrow_keeps_hidden_values_and_lets_elements_back() -> None:
+    model = network()
+    sparsifier = Sparsifier(model, Gradual("1:4", end=10, every=1, regrow=True)).attach(optimizer := sgd(model, lr=0.5))
+    before, back = masks_of(model)["0.weight"].clone(), 0
+    for step in range(STEPS):
+        loop(model, optimizer, 1, step)
+        now = masks_of(model)["0.weight"].clone()
+        back += int((now & ~before).sum())
+        before = now
+    assert back > 0
+    assert sparsifier.finish().summary["sparsity of the pruned"] == 0.75
+
+
+def test_taylor_sums_are_those_of_the_gradients() -> None:
+    model, twin = network(), network()
+    Sparsifier(model, Gradual("any@50%", end=3, every=3, score="taylor", scoring_steps=2), ignore=["2"]).attach(
+        optimizer := sgd(model)
+    )
+    plain, sums = sgd(twin), torch.zeros_like(twin[0].weight)
+    for step in range(3):
+        plain.zero_grad()
+        loss_of(twin, data(step)).backward()
+        if step >= 1:
+            sums += (twin[0].weight.detach() * twin[0].weight.grad).square()
+        plain.step()
+    loop(model, optimizer, 3)
+    assert np.array_equal(masks_of(model)["0.weight"], best_mask(parse("any@50%"), sums.sqrt().numpy()))
+
+
+def test_fixed_masks_keep_pruned_elements_out_of_moments() -> None:
+    model = network()
+    sparsify_(model, "2:4")
+    masks = {name: mask.clone() for name, mask in masks_of(model).items()}
+    sparsifier = Sparsifier(model, FixedMask()).attach(optimizer := sgd(model))
+    loop(model, optimizer)
+    for name, mask in masks.items():
+        parameter = dict(model.named_parameters())[name]
+        assert torch.equal(parameter != 0, mask)
+        assert not optimizer.state[parameter]["momentum_buffer"][~mask].any()
+    assert sparsifier.finish().ok
+
+
+@pytest.mark.parametrize(
+    "method", [Gradual("1:4", end=9, every=3), Gradual("tw4@60%", end=9, every=3, score="taylor"), SRSTE("2:4")]
+)
+def test_state_goes_on_to_the_same_bits(method) -> None:
+    whole = network()
+    done = Sparsifier(whole, method).attach(optimizer := sgd(whole))
+    loop(whole, optimizer)
+    first = network()
+    early = Sparsifier(first, method).attach(optimizer := sgd(first))
+    loop(first, optimizer, 5)
+    state = copy.deepcopy((first.state_dict(), optimizer.state_dict(), early.state_dict()))
+    loop(first, optimizer, 2, 5)  # must not reach into the saved state
+    again = network(seed=9)
+    late = Sparsifier(again, method)
+    optimizer = sgd(again)
+    again.load_state_dict(state[0])
+    optimizer.load_state_dict(state[1])
+    late.load_state_dict(state[2])
+    late.attach(optimizer)
+    loop(again, optimizer, STEPS - 5, 5)
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(again.state_dict()[name], tensor), name
+    assert (late.changes, late.step) == (done.changes, done.step)
+    late.finish()
+
+
+def test_wrong_use_is_refused() -> None:
+    model = network()
+    with pytest.raises(
+        ArgumentError, match="the model has no masks, so there is nothing to hold at zero; call sparsify_"
+    ):
+        Sparsifier(model, FixedMask())
+    with pytest.raises(
+        ArgumentError, match="Gradual changes masks until step 9, and the training has 5 steps; train longer"
+    ):
+        Sparsifier(model, Gradual("2:4", end=9, every=3), steps=5)
+    with pytest.raises(TargetError, match="targets 'head' matches nothing in Sequential"):
+        Sparsifier(model, SRSTE("2:4"), targets=["head"])
+    with pytest.raises(ArgumentError, match=r"Gradual needs end to be a step after begin, which is 5; it is 5"):
+        Gradual("2:4", begin=5, end=5, every=1)
+    sparsifier = Sparsifier(model, Gradual("2:4", end=9, every=3))
+    with pytest.raises(ArgumentError, match=r"the optimizer does not have 2\.weight; make it from the parameters"):
+        sparsifier.attach(torch.optim.SGD(model[0].parameters(), lr=0.1))
+    sparsifier.attach(optimizer := sgd(model))
+    with pytest.raises(ArgumentError, match="attached to an optimizer already"):
+        sparsifier.attach(optimizer)
+    loop(model, optimizer, 3)
+    with pytest.raises(CheckFailed, match="training stopped after 3 steps, and Gradual reaches its pattern after 9"):
+        sparsifier.finish()

@@ -1,0 +1,198 @@
+"""train_: any loss, every method, dense models too; resumed runs end with the same bits."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from tilewright.errors import ArgumentError, CheckFailed, TargetError
+from tilewright.pruning import masks_of, sparsify_
+from tilewright.training import (
+    SRSTE,
+    Batches,
+    Checkpoint,
+    FixedMask,
+    Gradual,
+    Sparsifier,
+    TrainOptions,
+    train_,
+)
+
+from .tiny import STEPS, Tiny, tokens
+
+
+def loss_of(model: nn.Module, ids: torch.Tensor) -> torch.Tensor:
+    """Tell from the pooled vector how often each of the first 16 tokens occurs."""
+    counts = torch.nn.functional.one_hot(ids, 50)[..., :16].sum(dim=1).float()
+    return (model(ids) - counts).square().mean()
+
+
+def settings(steps: int = STEPS, **changes: object) -> TrainOptions:
+    return TrainOptions(**({"steps": steps, "learning_rate": 1e-3, "seed": 11, "weight_decay": 0.05} | changes))
+
+
+def fresh(pattern: str | None = None) -> Tiny:
+    torch.manual_seed(7)
+    model = Tiny()
+    if pattern:
+        sparsify_(model, pattern)
+    return model
+
+
+METHODS = {
+    "dense": None,
+    "fixed": FixedMask(),
+    "gradual": Gradual("1:4", begin=2, end=20, every=5),
+    "taylor": Gradual("tw8@50%", end=20, every=7, score="taylor", budget="global", scoring_steps=4),
+    "regrow": Gradual("any@70%", end=20, every=5, regrow=True),
+    "srste": SRSTE("2:4"),
+}
+
+
+def start(name: str) -> Tiny:
+    return fresh("2:4" if name == "fixed" else None)
+
+
+class _StopError(Exception):
+    pass
+
+
+def stop_at(step: int):
+    def progress(done, steps, loss, extras):
+        if done == step:
+            raise _StopError
+
+    return progress
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_resumed_run_ends_with_the_same_bits(name: str, tmp_path: Path) -> None:
+    whole = start(name)
+    done = train_(whole, tokens(), loss_of, options=settings(), method=METHODS[name])
+    assert sum(done.losses[-6:]) < sum(done.losses[:6])
+    path = tmp_path / "state"
+    for step in (4, 13):
+        with pytest.raises(_StopError):
+            train_(
+                start(name),
+                tokens(),
+                loss_of,
+                options=settings(),
+                method=METHODS[name],
+                checkpoint=Checkpoint(path, every=3),
+                progress=stop_at(step),
+            )
+    torch.manual_seed(99)
+    again = start(name)
+    result = train_(again, tokens(), loss_of, options=settings(), method=METHODS[name], checkpoint=path)
+    assert result.resumed_from == 12
+    assert (result.losses, result.mask_changes) == (done.losses, done.mask_changes)
+    assert again.state_dict().keys() == whole.state_dict().keys()
+    for key, tensor in whole.state_dict().items():
+        assert torch.equal(again.state_dict()[key], tensor), key
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"optimizer": "sgd", "learning_rate": 0.05}, {"precision": "bfloat16"}, {"accumulate": 2}, {"cycles": 3}],
+)
+def test_every_option_resumes(changes: dict, tmp_path: Path) -> None:
+    whole, again = fresh(), fresh()
+    options, path = settings(12, **changes), tmp_path / "state"
+    done = train_(whole, tokens(), loss_of, options=options, method=SRSTE("1:4"))
+    with pytest.raises(_StopError):
+        train_(
+            again,
+            tokens(),
+            loss_of,
+            options=options,
+            method=SRSTE("1:4"),
+            checkpoint=Checkpoint(path, every=2),
+            progress=stop_at(7),
+        )
+    again = fresh()
+    assert train_(again, tokens(), loss_of, options=options, method=SRSTE("1:4"), checkpoint=path).losses == done.losses
+    assert all(torch.equal(again.state_dict()[key], tensor) for key, tensor in whole.state_dict().items())
+
+
+def test_accumulated_batches_are_one_large_batch() -> None:
+    small = Batches(list(torch.randint(0, 50, (64, 6), generator=torch.Generator().manual_seed(3))), 4, seed=5)
+    large = [torch.cat([small[2 * i], small[2 * i + 1]]) for i in range(8)]
+    one, two = fresh(), fresh()
+    train_(
+        one,
+        small,
+        loss_of,
+        options=settings(8, accumulate=2, mode="eval", optimizer="sgd", learning_rate=0.05),
+        method=SRSTE("2:4"),
+    )
+    train_(
+        two, large, loss_of, options=settings(8, mode="eval", optimizer="sgd", learning_rate=0.05), method=SRSTE("2:4")
+    )
+    for (name, a), b in zip(one.named_parameters(), two.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_recomputed_activations_change_no_bit() -> None:
+    plain, lean = fresh(), fresh()
+    train_(plain, tokens(), loss_of, options=settings(6), method=SRSTE("2:4"))
+    train_(lean, tokens(), loss_of, options=settings(6, recompute=("blocks.?",)), method=SRSTE("2:4"))
+    assert all(torch.equal(lean.state_dict()[key], tensor) for key, tensor in plain.state_dict().items())
+    assert not any("forward" in vars(module) for module in lean.modules())
+
+
+def test_masks_are_held_without_a_method_and_a_sparsifier_chooses_targets() -> None:
+    model = fresh("2:4")
+    train_(model, tokens(), loss_of, options=settings(4))
+    assert all(not dict(model.named_parameters())[name][~mask].any() for name, mask in masks_of(model).items())
+    model = fresh()
+    method = Sparsifier(model, SRSTE("2:4"), targets={"blocks.*.linear?": "1:4"}, ignore=["head"])
+    extras = []
+    train_(model, tokens(), loss_of, options=settings(4), method=method, progress=lambda *line: extras.append(line[3]))
+    assert sorted(masks_of(model)) == sorted(f"blocks.{i}.linear{j}.weight" for i in (0, 1) for j in (1, 2))
+    assert extras[0].keys() == {"learning_rate", "gradient_norm", "mask_changes"}
+    assert method.report().summary["sparsity of the pruned"] == 0.75
+
+
+def test_cycles_repeat_the_schedule() -> None:
+    options = TrainOptions(steps=20, learning_rate=1.0, warmup=0.2, cycles=2)
+    assert [options.rate(step) for step in range(10)] == [options.rate(step + 10) for step in range(10)]
+    uneven = TrainOptions(steps=10, learning_rate=1.0, warmup=0, cycles=3, schedule="linear")
+    assert [step for step in range(10) if uneven.rate(step) == 1.0] == [0, 4, 7]
+
+
+def test_the_weights_a_failed_step_leaves_are_those_of_the_step_before() -> None:
+    model, states = fresh(), []
+
+    def poisoned(inner: nn.Module, ids: torch.Tensor) -> torch.Tensor:
+        return loss_of(inner, ids) * (float("nan") if len(states) == 3 else 1.0)
+
+    with pytest.raises(CheckFailed, match="the loss is nan at step 4 of 8; training stopped before it touched"):
+        train_(
+            model,
+            tokens(),
+            poisoned,
+            options=settings(8),
+            method=SRSTE("2:4"),
+            progress=lambda *line: states.append(copy.deepcopy(model.state_dict())),
+        )
+    assert all(torch.equal(value, states[-1][name]) for name, value in model.state_dict().items())
+
+
+def test_what_cannot_work_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match="8 steps of 4 batches need 32, and there are 3; Batches goes round"):
+        train_(fresh(), [tokens()[0]] * 3, loss_of, options=settings(8, accumulate=4))
+    with pytest.raises(
+        ArgumentError, match=r"the loss must be a scalar tensor .*; at step 1 it is a tensor of shape \[8, 16\]"
+    ):
+        train_(fresh(), tokens(), lambda model, ids: model(ids), options=settings(2))
+    with pytest.raises(TargetError, match=r"recompute 'layers\.\*' matches no module of Tiny"):
+        train_(fresh(), tokens(), loss_of, options=settings(2, recompute=("layers.*",)))
+    with pytest.raises(ArgumentError, match="Gradual changes masks until step 20, and the training has 10 steps"):
+        train_(fresh(), tokens(), loss_of, options=settings(10), method=METHODS["gradual"])
+    path = tmp_path / "state"
+    train_(fresh(), tokens(), loss_of, options=settings(2), method=SRSTE("2:4"), checkpoint=path)
+    with pytest.raises(ArgumentError, match="belongs to a run with other method; give it what it began with"):
+        train_(fresh(), tokens(), loss_of, options=settings(2), method=SRSTE("1:4"), checkpoint=path)
