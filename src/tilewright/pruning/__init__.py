@@ -7,7 +7,10 @@
 
 from .choices import Choice, Targets, choose, refuse
 from .masks import apply_masks_, load_masked_, masks_of, patterns_of, remove_masks_, set_mask_
+from .planned import Limit
+from .plans import Candidate, Plan, candidates, plan
 from .scores import Calibration, Scorer
+from .sensitivity import sensitivity_scan
 from .solve import solve
 from .sparsify import sparsify_
 from .tensors import gathered, local, own_part, plain, spread_like, whole
@@ -15,11 +18,15 @@ from .weights import Weight, prunable
 
 __all__ = [
     "Calibration",
+    "Candidate",
     "Choice",
+    "Limit",
+    "Plan",
     "Scorer",
     "Targets",
     "Weight",
     "apply_masks_",
+    "candidates",
     "choose",
     "gathered",
     "load_masked_",
@@ -28,9 +35,11 @@ __all__ = [
     "own_part",
     "patterns_of",
     "plain",
+    "plan",
     "prunable",
     "refuse",
     "remove_masks_",
+    "sensitivity_scan",
     "set_mask_",
     "solve",
     "sparsify_",

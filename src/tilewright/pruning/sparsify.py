@@ -1,6 +1,7 @@
 """`sparsify_`: choose, score, solve, and only then change the model."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from ..report import Report
 from .budgets import BUDGETS
 from .choices import Choice, Targets, choose, refuse
 from .masks import masks_of, patterns_of, set_mask_
+from .planned import PLANNED, Limit, decide
 from .scores import SCORES, Calibration
 from .solve import solve
 from .tensors import whole
@@ -31,6 +33,7 @@ def sparsify_(
     ignore: Iterable[str] = (),
     data: Calibration | None = None,
     strict: bool = False,
+    limit: Limit | None = None,
 ) -> Report:
     """Prune a model in place: zero the weights a pattern drops, and keep them zero through training.
 
@@ -46,7 +49,8 @@ def sparsify_(
         ``"magnitude"``, or ``"taylor"``, which needs `data`.
     budget
         ``"uniform"`` gives each layer the pattern's sparsity; ``"global"`` ranks all layers together. Patterns of fixed
-        density do not notice.
+        density do not notice. ``"sensitivity"`` scans how much each layer's pruning costs and gives each the sparsity, or
+        the n of n:m, that together cost least at the density of the pattern; ``"constrained"`` does so within `limit`.
     targets
         Expressions, the first that matches a weight wins; a mapping gives each its own pattern. An expression is an exact module
         or weight name, a glob (``encoder.*``), ``re:`` and a regular expression for the whole name, or a class name
@@ -54,10 +58,12 @@ def sparsify_(
     ignore
         Expressions for what stays dense, whatever `targets` says.
     data
-        Batches and a loss for the scores that take gradients.
+        Batches and a loss for the scores that take gradients, and for the budgets that scan.
     strict
         Refuse, before anything is changed, if a targeted weight cannot take its pattern. Otherwise it is skipped and the
         report says why.
+    limit
+        Size or latency that the ``"constrained"`` budget holds to.
 
     Returns
     -------
@@ -81,16 +87,20 @@ def sparsify_(
     0.5
     """
     _one_of("score", score, SCORES)
-    _one_of("budget", budget, BUDGETS)
+    _one_of("budget", budget, {**BUDGETS, **PLANNED})
     if isinstance(ignore, str):
         raise TargetError(f"ignore must be a list of expressions, and it is {ignore!r}; write [{ignore!r}]")
     choices = choose(model, pattern, targets, list(ignore))
     if strict:
         refuse([choice for choice in choices if choice.refused])
+    _require_finite([choice.weight for choice in choices if choice.pattern is not None])
+    if budget in PLANNED and data is not None:
+        data = replace(data, batches=list(data.batches))  # walked through by the scan, and then by the score
+    choices = decide(model, choices, budget, score, data, limit)
     taken = [choice for choice in choices if choice.pattern is not None]
-    _require_finite([choice.weight for choice in taken])
-    scorer = SCORES[score](model, [choice.weight for choice in taken], data)
-    masks = solve(taken, scorer, budget)
+    scored = None if budget in PLANNED and score == "magnitude" else data
+    scorer = SCORES[score](model, [choice.weight for choice in taken], scored)
+    masks = solve(taken, scorer, budget if budget in BUDGETS else "uniform")
     for choice in taken:
         assert choice.pattern is not None
         set_mask_(choice.weight, masks[choice.weight.name], choice.pattern)
