@@ -217,3 +217,51 @@ def test_wrong_use_is_refused() -> None:
     loop(model, optimizer, 3)
     with pytest.raises(CheckFailed, match="training stopped after 3 steps, and Gradual reaches its pattern after 9"):
         sparsifier.finish()
+
+
+def test_masks_that_change_at_different_steps_keep_their_hidden_values() -> None:
+    """The pattern of one weight has a step of its n between cuts, so that only some masks are computed anew."""
+
+    class Late(SRSTE):
+        def at(self, step: int, final):
+            return final if final.n == 2 or step % 3 == 0 else None
+
+    model = network()
+    sparsifier = Sparsifier(model, Late("2:4"), targets={"0": "2:4", "2": "1:4"}).attach(optimizer := sgd(model))
+    loop(model, optimizer, 4)
+    for name, dense in sparsifier.state_dict()["dense"].items():
+        assert bool((dense != 0).all()), name
+        assert torch.equal(dict(model.named_parameters())[name].detach(), dense * masks_of(model)[name])
+
+
+def test_a_closure_sees_masked_weights_however_often_it_is_called() -> None:
+    model, twin = network(), network()
+    Sparsifier(model, SRSTE("2:4")).attach(optimizer := sgd(model))
+    Sparsifier(twin, SRSTE("2:4")).attach(plain := sgd(twin))
+    loop(twin, plain)
+    for step in range(STEPS):
+
+        def closure(step: int = step) -> torch.Tensor:
+            optimizer.zero_grad()
+            assert int(model[0].weight.count_nonzero()) == model[0].weight.numel() // 2
+            loss = loss_of(model, data(step))
+            loss.backward()
+            return loss
+
+        optimizer.step(closure)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), twin.parameters(), strict=True))
+    model = network()
+    sparsifier = Sparsifier(model, SRSTE("2:4"))
+    sparsifier.attach(many := torch.optim.LBFGS(model.parameters(), lr=0.1, max_iter=4))
+    calls = []
+
+    def counted() -> torch.Tensor:
+        calls.append(int(model[0].weight.count_nonzero()))
+        many.zero_grad()
+        loss = loss_of(model, data(0))
+        loss.backward()
+        return loss
+
+    many.step(counted)
+    assert len(calls) > 1
+    assert set(calls) == {model[0].weight.numel() // 2}

@@ -6,7 +6,7 @@
 """
 
 from .choices import Choice, Targets, choose, refuse
-from .masks import apply_masks_, load_masked_, masks_of, patterns_of, remove_masks_, set_mask_
+from .masks import apply_masks_, load_masked_, masks_of, patterns_of, remove_masks_, set_mask_, zero_
 from .planned import Limit
 from .plans import Candidate, Plan, candidates, plan
 from .scores import Calibration, Scorer
@@ -45,4 +45,5 @@ __all__ = [
     "sparsify_",
     "spread_like",
     "whole",
+    "zero_",
 ]

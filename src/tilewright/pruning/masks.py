@@ -19,7 +19,7 @@ from ..patterns import Pattern, as_matrix, parse, verify_mask
 from .tensors import local, own_part
 from .weights import Weight, prunable
 
-__all__ = ["apply_masks_", "load_masked_", "masked", "masks_of", "patterns_of", "remove_masks_", "set_mask_"]
+__all__ = ["apply_masks_", "load_masked_", "masked", "masks_of", "patterns_of", "remove_masks_", "set_mask_", "zero_"]
 
 _ATTRIBUTE = "tilewright_patterns"
 _BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -60,7 +60,7 @@ def _after_step(optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, A
     for module in list(_followed):
         for _, parameter, mask in _pairs(module):
             if id(parameter) in own:
-                _zero(parameter, mask)
+                zero_(parameter, mask)
 
 
 def _pairs(module: nn.Module) -> Iterator[tuple[str, Tensor, Tensor]]:
@@ -71,7 +71,8 @@ def _pairs(module: nn.Module) -> Iterator[tuple[str, Tensor, Tensor]]:
 
 
 @torch.no_grad()
-def _zero(parameter: Tensor, mask: Tensor) -> None:
+def zero_(parameter: Tensor, mask: Tensor) -> None:
+    """Set the pruned elements of a parameter to zero; of a sharded one, this process's part."""
     # Multiplying the values would turn an infinite element into NaN and a negative one into minus zero, and filling by mask takes
     # torch's CPU kernels 15 times as long as NumPy takes to multiply the bits.
     own, kept = local(parameter), own_part(mask, parameter)
@@ -98,7 +99,7 @@ def set_mask_(weight: Weight, mask: Tensor, pattern: Pattern, *, in_place: bool 
     else:
         module.register_buffer(f"{weight.parameter_name}_mask", placed)
     patterns[weight.parameter_name] = str(pattern)
-    _zero(weight.tensor, placed)
+    zero_(weight.tensor, placed)
 
 
 def masked(model: nn.Module) -> Iterator[tuple[str, Tensor, Tensor]]:
@@ -130,7 +131,7 @@ def apply_masks_(model: nn.Module) -> None:
     `load_state_dict` of a dense model.
     """
     for _, parameter, mask in masked(model):
-        _zero(parameter, mask)
+        zero_(parameter, mask)
 
 
 def remove_masks_(model: nn.Module) -> None:

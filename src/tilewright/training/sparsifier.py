@@ -6,7 +6,6 @@ of it the dense values, so that any optimizer updates them. Gradients taken at t
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,16 +13,14 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ..errors import ArgumentError, CheckFailed, FormatError, TargetError
-from ..patterns import Pattern, Unstructured, parse
+from ..patterns import Pattern, parse
 from ..pruning import (
     Choice,
     Targets,
     Weight,
     choose,
-    gathered,
     local,
     masks_of,
-    own_part,
     patterns_of,
     prunable,
     set_mask_,
@@ -31,12 +28,10 @@ from ..pruning import (
 from ..report import Report
 from .distributed import bare
 from .guards import check_masks
+from .held import Held
 from .methods import Method, at_sparsity
 
 __all__ = ["Sparsifier"]
-
-_TINY = 1e-150
-"""Score of a kept element that scores nothing: below every other, and still above what is pruned."""
 
 
 class Sparsifier:
@@ -94,13 +89,10 @@ class Sparsifier:
                 f"{type(method).__name__} changes masks until step {method.last}, and the training has {steps} steps; "
                 "train longer or end the schedule earlier"
             )
-        self._finals = {choice.weight.name: choice for choice in self._chosen(targets, ignore)}
-        self._dense: dict[str, Tensor] = {}
-        self._sums: dict[str, Tensor] = {}
+        self._held = Held(self._chosen(targets, ignore), method.dynamic)
         self._optimizer: Optimizer | None = None
         self._handles: list[Any] = []
         self._prepared = False
-        self._revealed = False
         if method.final is not None:
             self._begin()
 
@@ -118,11 +110,10 @@ class Sparsifier:
         if self._handles:
             raise ArgumentError("this sparsifier is attached to an optimizer already; finish it, or make another one")
         own = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-        for name in self._finals:
-            parameter = self._weight(name).tensor
-            if parameter.requires_grad and id(parameter) not in own:
+        for weight in self._held.weights():
+            if weight.tensor.requires_grad and id(weight.tensor) not in own:
                 raise ArgumentError(
-                    f"the optimizer does not have {name}; make it from the parameters of the model as it is now, after "
+                    f"the optimizer does not have {weight.name}; make it from the parameters of the model as it is now, after "
                     "it was moved, cast or sharded"
                 )
         self._optimizer = optimizer
@@ -146,18 +137,16 @@ class Sparsifier:
         """
         scale = getattr(self._optimizer, "grad_scale", None)  # set while a GradScaler leaves unscaling to the optimizer
         factor = 1.0 if scale is None else float(scale)
-        for name in self._finals:
-            weight = self._weight(name)
+        for weight in self._held.weights():
             if weight.tensor.grad is None:
                 continue
-            gradient, kept = local(weight.tensor.grad), self._own_mask(weight)
-            values = self._values(weight)
+            gradient, kept = local(weight.tensor.grad), self._held.own_mask(weight)
             if self.method.scoring(self.step + 1):
-                self._count(name, values, gradient, factor)
+                self._held.count(weight, gradient, factor)
             if not self.method.dynamic:
                 gradient.mul_(kept)
             elif self.method.hidden_decay:
-                gradient.add_(values * ~kept, alpha=self.method.hidden_decay * factor)
+                gradient.add_(self._held.values(weight) * ~kept, alpha=self.method.hidden_decay * factor)
         self._prepared = True
 
     def finish(self) -> Report:
@@ -179,25 +168,20 @@ class Sparsifier:
                 f"training stopped after {self.step} steps, and {type(self.method).__name__} reaches its pattern after "
                 f"{self.method.last}; train on, or shorten the schedule"
             )
-        self._dense, self._sums = {}, {}
+        self._held.dense, self._held.sums = {}, {}
         check_masks(self.model)
         return self.report()
 
     def report(self) -> Report:
         """Return what is pruned now: one row a weight, counted from the masks."""
-        masks, patterns = masks_of(self.model), patterns_of(self.model)
-        kept = {name: int(masks[name].sum()) for name in self._finals}
-        rows = [
-            {
-                "name": name,
-                "pattern": str(patterns[name]),
-                "density": kept[name] / masks[name].numel(),
-                "sparsity": 1 - kept[name] / masks[name].numel(),
-            }
-            for name in self._finals
-        ]
-        total = sum(masks[name].numel() for name in self._finals)
-        sparsity = 1 - sum(kept.values()) / total if total else 0.0
+        patterns, rows, kept, total = patterns_of(self.model), [], 0, 0
+        for name in self._held.names:
+            mask = self._held.mask(name)
+            count = int(mask.sum())
+            density = count / mask.numel()
+            rows.append({"name": name, "pattern": str(patterns[name]), "density": density, "sparsity": 1 - density})
+            kept, total = kept + count, total + mask.numel()
+        sparsity = 1 - kept / total if total else 0.0
         summary = {"steps": self.step, "mask changes": self.changes, "sparsity of the pruned": sparsity}
         return Report("sparsifier", tuple(rows), summary)
 
@@ -207,14 +191,8 @@ class Sparsifier:
         With sharded weights every process must call, and each gets full tensors.
         """
         patterns = patterns_of(self.model)
-        dense = {name: self._values(self._weight(name)) for name in self._finals} if self.method.dynamic else {}
-        return {
-            "step": self.step,
-            "changes": self.changes,
-            "patterns": {name: str(patterns[name]) for name in self._finals},
-            "dense": {name: gathered(part, self._weight(name).tensor).clone() for name, part in dense.items()},
-            "sums": {name: gathered(part, self._weight(name).tensor).clone() for name, part in self._sums.items()},
-        }
+        texts = {name: str(patterns[name]) for name in self._held.names}
+        return {"step": self.step, "changes": self.changes, "patterns": texts, **self._held.state()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a `state_dict`, after the model has loaded its own.
@@ -224,15 +202,14 @@ class Sparsifier:
         FormatError
             If the state is of a sparsifier with other weights or another kind of method.
         """
-        if set(state["patterns"]) != set(self._finals) or bool(state["dense"]) != self.method.dynamic:
+        if set(state["patterns"]) != set(self._held.names) or bool(state["dense"]) != self.method.dynamic:
             raise FormatError(
                 "the state is of a sparsifier with other weights or another method; build this one as that one was built"
             )
         self.step, self.changes = int(state["step"]), int(state["changes"])
         for name, text in state["patterns"].items():
-            set_mask_(self._weight(name), self._mask(name), parse(text), in_place=True)
-        self._dense = {name: self._placed(name, value) for name, value in state["dense"].items()}
-        self._sums = {name: self._placed(name, value, wide=True) for name, value in state["sums"].items()}
+            set_mask_(self._held.weight(name), self._held.mask(name), parse(text), in_place=True)
+        self._held.load(state)
 
     def _chosen(self, targets: Targets | None, ignore: Iterable[str]) -> list[Choice]:
         final = self.method.final
@@ -261,15 +238,14 @@ class Sparsifier:
     def _begin(self) -> None:
         """Give every weight the mask that it has before the first step."""
         there = masks_of(self.model)
-        for name, choice in self._finals.items():
-            weight = self._weight(name)
-            if self.method.dynamic:
-                self._dense[name] = local(weight.tensor).clone()
-            if name not in there:
+        self._held.keep()
+        for weight in self._held.weights():
+            if weight.name not in there:
                 every = torch.ones(weight.tensor.shape, dtype=torch.bool)
-                set_mask_(weight, every, at_sparsity(choice.pattern or Unstructured(0.0), 0.0))
-        firsts = {name: self.method.first(self._final(name)) for name in self._finals}
+                set_mask_(weight, every, at_sparsity(self._held.final(weight.name), 0.0))
+        firsts = {name: self.method.first(self._held.final(name)) for name in self._held.names}
         self._cut({name: pattern for name, pattern in firsts.items() if pattern.density < 1})
+        self._held.hide()
         self.changes = 0
 
     def _before(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -277,7 +253,7 @@ class Sparsifier:
         if closure is None:
             if not self._prepared:
                 self.prepare()
-            self._reveal()
+            self._held.reveal()
             return None
         return (args[0], self._wrapped(closure)), {key: value for key, value in kwargs.items() if key != "closure"}
 
@@ -285,126 +261,43 @@ class Sparsifier:
         """Return a closure that sees masked weights, however often the optimizer calls it from within its step."""
 
         def inside() -> Any:
-            if self._revealed:
-                self._hide()
+            if self._held.revealed:
+                self._held.keep()
+                self._held.hide()
             result = closure()
             self.prepare()
-            self._reveal()
+            self._held.reveal()
             return result
 
         return inside
 
     @torch.no_grad()
-    def _reveal(self) -> None:
-        """Put the dense values where the optimizer will update them."""
-        if self.method.dynamic:
-            for name in self._finals:
-                weight = self._weight(name)
-                local(weight.tensor).copy_(self._values(weight))
-            self._revealed = True
-
-    @torch.no_grad()
-    def _hide(self) -> None:
-        """Take the dense values away again and leave the masked ones."""
-        if self.method.dynamic:
-            for name in self._finals:
-                weight = self._weight(name)
-                self._values(weight).copy_(local(weight.tensor))
-                local(weight.tensor).masked_fill_(~self._own_mask(weight), 0)
-            self._revealed = False
-
-    @torch.no_grad()
     def _after(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.step += 1
         self._prepared = False
-        wanted = {name: self.method.at(self.step, self._final(name)) for name in self._finals}
+        wanted = {name: self.method.at(self.step, self._held.final(name)) for name in self._held.names}
         due = {name: pattern for name, pattern in wanted.items() if pattern is not None}
-        if due and self.method.dynamic:
-            # The mask is chosen on the new dense values, and the elements that come back are already in place.
-            for name in self._finals:
-                weight = self._weight(name)
-                self._values(weight).copy_(local(weight.tensor))
+        self._held.keep()
+        if due:  # while elements that come back have their values in place
             self._cut(due)
-            self._revealed = False
-        else:
-            self._hide()
-            self._cut(due)
-        if due:
-            self._sums = {}
+            self._held.sums = {}
+        self._held.hide()
 
     def _cut(self, patterns: Mapping[str, Pattern]) -> None:
         """Compute masks anew and apply them."""
         now = patterns_of(self.model)
         choices = []
         for name, pattern in patterns.items():
-            weight = self._weight(name)
+            weight = self._held.weight(name)
             same = pattern.fixed and pattern == now[name] and not self.method.dynamic
             if not same and pattern.density < 1 and pattern.refusal(weight.matrix_shape) is None:
                 choices.append(Choice(weight, pattern))
         masks = self.method.solve(choices, self._score) if choices else {}
         for choice in choices:
             assert choice.pattern is not None
-            mask, before = masks[choice.weight.name], self._mask(choice.weight.name)
+            mask, before = masks[choice.weight.name], self._held.mask(choice.weight.name)
             self.changes += int((mask.to(before.device) != before).sum())
             set_mask_(choice.weight, mask, choice.pattern, in_place=True)
 
     def _score(self, weight: Weight) -> Tensor:
-        """Return the full scores of a weight; of a static method so that pruned elements come after all others."""
-        if self.method.by[0] == "taylor":
-            sums = self._sums.get(weight.name)
-            scores = torch.zeros(()) if sums is None else gathered(sums, weight.tensor).sqrt()
-            if not bool(scores.any()):
-                raise CheckFailed(
-                    f"{weight.name} got no gradient in the scoring steps before step {self.step}, so a Taylor score cannot rank "
-                    "it; leave it out of the targets, or use score='magnitude'"
-                )
-        else:
-            scores = gathered(self._values(weight), weight.tensor).abs()
-        if self.method.dynamic:
-            return scores
-        kept = self._mask(weight.name)
-        return scores.double().clamp(min=_TINY) * kept
-
-    def _count(self, name: str, values: Tensor, gradient: Tensor, factor: float) -> None:
-        wide = torch.promote_types(values.dtype, torch.float32)
-        square = (values.to(wide) * gradient.to(wide) / factor).square()
-        if bool(torch.isfinite(square).all()):  # a step that overflowed will be skipped, and must not spoil the sum
-            held = self._sums.get(name)
-            self._sums[name] = square if held is None else held.add_(square)
-
-    def _final(self, name: str) -> Pattern:
-        pattern = self._finals[name].pattern
-        assert pattern is not None
-        return pattern
-
-    def _weight(self, name: str) -> Weight:
-        """Return a weight with the parameter its module has now, which sharding and casting replace."""
-        weight = self._finals[name].weight
-        parameter = weight.module._parameters[weight.parameter_name]
-        assert parameter is not None
-        return replace(weight, tensor=parameter)
-
-    def _mask(self, name: str) -> Tensor:
-        weight = self._finals[name].weight
-        mask = weight.module._buffers[f"{weight.parameter_name}_mask"]
-        assert mask is not None
-        return mask
-
-    def _own_mask(self, weight: Weight) -> Tensor:
-        return own_part(self._mask(weight.name), weight.tensor)
-
-    def _values(self, weight: Weight) -> Tensor:
-        """Return this process's part of the values that are scored and trained: hidden ones for dynamic methods."""
-        own = local(weight.tensor)
-        if not self.method.dynamic:
-            return own
-        held = self._dense[weight.name]
-        if held.shape != own.shape or held.device != own.device or held.dtype != own.dtype:
-            held = self._dense[weight.name] = self._placed(weight.name, held)
-        return held
-
-    def _placed(self, name: str, value: Tensor, wide: bool = False) -> Tensor:
-        """Return a copy of this process's part of a full tensor, where and as the parameter is."""
-        parameter = self._weight(name).tensor
-        dtype = torch.promote_types(parameter.dtype, torch.float32) if wide else parameter.dtype
-        return own_part(value.to(parameter.device, dtype), parameter).clone()
+        return self._held.score(weight, self.method.by[0])
