@@ -200,26 +200,27 @@ def _pruned(weight: Weight, mask: Tensor) -> Iterator[None]:
 def _mean_loss(model: nn.Module, data: Calibration, what: str) -> float:
     if data.loss is None:
         raise ArgumentError("a sensitivity scan needs data=Calibration(batches, loss): it measures that loss")
-    losses = []
-    for index, batch in enumerate(data.batches):
-        with torch.no_grad():
-            loss = data.loss(model, batch)
-        value = float(loss) if isinstance(loss, float) or (isinstance(loss, Tensor) and loss.numel() == 1) else None
-        if value is None or not np.isfinite(value):
-            given = (
-                value
-                if value is not None
-                else f"a tensor of shape {list(loss.shape)}"
-                if isinstance(loss, Tensor)
-                else type(loss).__name__
-            )
-            raise ArgumentError(
-                f"the loss must be a finite scalar, and with {what} it is {given} at calibration batch {index}; "
-                "take a bounded loss, or ignore that layer"
-            )
-        losses.append(value)
+    losses = [
+        _scalar(model, data, batch, f"with {what} it is {{}} at calibration batch {i}")
+        for i, batch in enumerate(data.batches)
+    ]
     if not losses:
         raise ArgumentError(
             "a sensitivity scan got no batch at all; data.batches is empty, or an iterator already used up"
         )
     return float(np.mean(losses))
+
+
+def _scalar(model: nn.Module, data: Calibration, batch: Any, what: str) -> float:
+    assert data.loss is not None
+    with torch.no_grad():
+        loss: Any = data.loss(model, batch)
+    given = type(loss).__name__
+    if isinstance(loss, Tensor):
+        loss, given = (float(loss), "") if loss.numel() == 1 else (None, f"a tensor of shape {list(loss.shape)}")
+    if isinstance(loss, float | int) and np.isfinite(loss):
+        return float(loss)
+    given = str(loss) if isinstance(loss, float | int) else given
+    raise ArgumentError(
+        f"the loss must be a finite scalar, and {what.format(given)}; take a bounded loss, or ignore that layer"
+    )
