@@ -2,7 +2,7 @@
 
 `train_` trains with any loss, `recover_` against a teacher; both go on to the same bits after a kill. `TrainOptions` and `RecoverOptions`
 are their choices, `Batches` a source of batches that can start anywhere, `Checkpoint` says where and how often to save. Methods
-(`FixedMask`, `Gradual`, `SRSTE`) are frozen values; `Sparsifier` carries one out in a loop of your own. `check_masks` and
+(`FixedMask`, `Gradual`, `MultiStage`, `SRSTE`) are frozen values; `Sparsifier` carries one out in a loop of your own. `check_masks` and
 `check_patterns` guard the result.
 """
 
@@ -11,7 +11,7 @@ from .checkpoint import Checkpoint
 from .guards import check_masks, check_patterns
 from .loop import Progress, Training
 from .losses import mean_pooled
-from .methods import SRSTE, FixedMask, Gradual, Method, at_sparsity
+from .methods import SRSTE, Apriori, FixedMask, Gradual, Method, MultiStage, at_sparsity
 from .options import RecoverOptions, TrainOptions
 from .recover import Recovery, recover_
 from .sparsifier import Sparsifier
@@ -19,11 +19,13 @@ from .train import train_
 
 __all__ = [
     "SRSTE",
+    "Apriori",
     "Batches",
     "Checkpoint",
     "FixedMask",
     "Gradual",
     "Method",
+    "MultiStage",
     "Progress",
     "RecoverOptions",
     "Recovery",
