@@ -5,6 +5,7 @@ built; `explain` says what runs sparse and why, `verify` whether every pattern h
 """
 
 from .choice import Choice, choose, kernel_in_use
+from .costs import measured_costs
 from .inspect import explain, verify
 from .install import densified, sparse_layers
 from .loading import load, load_
@@ -20,6 +21,7 @@ __all__ = [
     "kernel_in_use",
     "load",
     "load_",
+    "measured_costs",
     "save",
     "sparse_layers",
     "verify",

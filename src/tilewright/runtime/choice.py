@@ -21,7 +21,7 @@ from ..kernels import implementations
 from .install import Note, dense_twin, pin, set_submodule, sparse_layers
 from .modules import SparseLinear
 
-__all__ = ["Choice", "check_tokens", "choose", "kernel_in_use", "settle_"]
+__all__ = ["Choice", "check_tokens", "choose", "kernel_in_use", "settle_", "times"]
 
 _TOKENS: dict[bool, tuple[int, ...]] = {True: (1, 128), False: (16, 128)}
 """Where a layer must win when the caller does not say how many tokens a call carries, by whether the model generates text:
@@ -116,7 +116,19 @@ def _measure(layer: SparseLinear, counts: tuple[int, ...]) -> Choice:
 
 
 def _ratio(dense: nn.Module, sparse: nn.Module, x: torch.Tensor) -> float:
-    """Return dense time over sparse time, both the best of alternating rounds: noise only ever adds time."""
+    """Return dense time over sparse time."""
+    seconds = times(dense, sparse, x)
+    return seconds[0] / seconds[1]
+
+
+def times(dense: nn.Module, sparse: nn.Module, x: torch.Tensor) -> tuple[float, float]:
+    """Return the seconds of both forms of a layer, each the best of alternating rounds: noise only ever adds time.
+
+    Raises
+    ------
+    CheckFailed
+        If the two forms do not give the same.
+    """
     one, other = dense(x), sparse(x)
     limit = 1e-3 if x.dtype == torch.float32 else 0.05
     if not torch.allclose(one, other, atol=limit * float(one.abs().max()), rtol=limit):
@@ -125,13 +137,13 @@ def _ratio(dense: nn.Module, sparse: nn.Module, x: torch.Tensor) -> float:
             "not measured. Run the tests of the kernels here, and load with TILEWRIGHT_KERNEL=generic until they pass"
         )
     loops = max(1, int(2e-4 / max(_seconds(sparse, x, 1), 1e-7)))
-    best = [float("inf"), float("inf")]
+    best = (float("inf"), float("inf"))
     start = time.perf_counter()
     for turn in range(_ROUNDS):
-        best = [min(b, _seconds(module, x, loops)) for b, module in zip(best, (dense, sparse), strict=True)]
+        best = min(best[0], _seconds(dense, x, loops)), min(best[1], _seconds(sparse, x, loops))
         if turn >= 1 and time.perf_counter() - start > _BUDGET:
             break
-    return best[0] / best[1]
+    return best
 
 
 def _seconds(module: nn.Module, x: torch.Tensor, loops: int) -> float:
