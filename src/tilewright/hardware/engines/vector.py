@@ -12,16 +12,20 @@ Costs it reads from a machine:
     Cycles from the first element to the first result.
 ``vector.<function>``
     Passes over the elements: ``vector.softmax``, ``vector.layer_norm``, ``vector.gelu``, ``vector.add``, ... A function that is not
-    listed takes ``vector.default``, or one pass.
+    listed takes ``vector.default``, or one pass. At 0 passes it is part of how results leave the lanes and takes no time.
 ``overlap.<function>``, ``overlap.default``
     The share of the function, from 0 to 1, that runs while the lanes work on the product beside it: the vector unit takes the
-    elements as the array gives them. What then remains visible is in `exposed`.
+    elements as the array gives them. What then remains visible says `visible`.
+``overlap.carry``
+    0: a function hides behind the product before it and the one after it; 1: behind any, as several samples are under way at once.
 
 An overlapped function causes no traffic of its own. Others go through DRAM when what they read and write does not fit the memory
 ``activations``, or when the machine has none.
 """
 
+import bisect
 import math
+from collections.abc import Sequence
 
 from ...errors import ArgumentError
 from ..quantity import Quantity
@@ -29,7 +33,7 @@ from ..result import Fidelity, OperationResult
 from ..spec import BYTES, AcceleratorSpec
 from ..workload import Operation
 
-__all__ = ["elements", "exposed", "overlap", "run"]
+__all__ = ["dram_bandwidth", "elements", "launch_cycles", "overlap", "run", "visible"]
 
 _READERS = ("softmax", "norm", "pool")
 """Kinds that take a cycle for each element they read; the others for each they write."""
@@ -61,11 +65,13 @@ def run(spec: AcceleratorSpec, operation: Operation, dtype: str, fidelity: Fidel
     passes = next((float(spec.costs[key]) for key in (f"vector.{name}", "vector.default") if key in spec.costs), 1.0)
     work = math.ceil(passes * count / lanes)
     size = BYTES[dtype]
-    moved = 0 if _on_chip(spec, operation, size) else math.ceil((operation.reads + operation.writes) * size)
+    moved = (
+        0 if passes == 0 or _on_chip(spec, operation, size) else math.ceil((operation.reads + operation.writes) * size)
+    )
     transfer = math.ceil(moved * clock / dram_bandwidth(spec))
     latency = int(spec.costs["vector.latency"]) if "vector.latency" in spec.costs else 0
-    launch = launch_cycles(spec)
-    busy = work + latency if count else 0
+    launch = launch_cycles(spec) if passes else 0
+    busy = work + latency if count and passes else 0
     waiting = max(0, transfer - work) if count else 0
     cycles = launch + busy + waiting
     joules = {
@@ -82,8 +88,7 @@ def run(spec: AcceleratorSpec, operation: Operation, dtype: str, fidelity: Fidel
         bytes={"dram": moved} if moved else {},
         joules={part: value for part, value in joules.items() if value},
         peak=0,
-        note=f"{passes:g} passes"
-        + (f", {overlap(spec, operation):.0%} beside the lanes" if overlap(spec, operation) else ""),
+        note=_note(passes, overlap(spec, operation)),
     )
 
 
@@ -103,24 +108,45 @@ def overlap(spec: AcceleratorSpec, operation: Operation) -> float:
     return 0.0
 
 
-def exposed(spec: AcceleratorSpec, operation: Operation, cycles: int, product: int) -> int:
-    """Return the cycles of a vector operation that stay visible beside a product.
+def visible(spec: AcceleratorSpec, operations: Sequence[Operation], cycles: Sequence[int]) -> list[int]:
+    """Return the cycles of each operation that a run of all of them shows, when vector work hides behind products.
 
     Parameters
     ----------
-    spec, operation
-        Machine and vector operation.
+    spec
+        The machine.
+    operations
+        In the order they run.
     cycles
-        Of the operation alone.
-    product
-        Cycles of the lanes that it may hide behind and that no other operation has used.
+        Of each alone.
 
     Returns
     -------
-    int
-        ``cycles - min(overlap x cycles, product)``.
+    list of int
+        Products keep theirs. A vector operation keeps ``cycles - hidden``, hidden being at most its share `overlap` and at most what
+        the products it may hide behind have left: no cycle of a product hides two of the vector unit.
     """
-    return cycles - min(int(overlap(spec, operation) * cycles), product)
+    left = [count if operation.is_product else 0 for operation, count in zip(operations, cycles, strict=True)]
+    products = [index for index, operation in enumerate(operations) if operation.is_product]
+    carry = "overlap.carry" in spec.costs and float(spec.costs["overlap.carry"]) > 0
+    shown = list(cycles)
+    pool = sum(left)
+    for index, operation in enumerate(operations):
+        wish = int(overlap(spec, operation) * cycles[index])
+        if not wish:
+            continue
+        if carry:
+            hidden = min(wish, pool)
+            pool -= hidden
+            shown[index] -= hidden
+            continue
+        place = bisect.bisect(products, index)
+        for product in products[max(0, place - 1) : place + 1]:
+            hidden = min(wish, left[product])
+            wish -= hidden
+            left[product] -= hidden
+            shown[index] -= hidden
+    return shown
 
 
 def dram_bandwidth(spec: AcceleratorSpec) -> float:
@@ -139,6 +165,12 @@ def _on_chip(spec: AcceleratorSpec, operation: Operation, size: float) -> bool:
         return True
     room = sum(float(memory.size) * memory.instances for memory in spec.memories if memory.name == "activations")
     return (operation.reads + operation.writes) * size <= room
+
+
+def _note(passes: float, share: float) -> str:
+    if not passes:
+        return "as results leave the lanes"
+    return f"{passes:g} pass{'es' if passes != 1 else ''}" + (f", {share:.0%} beside the lanes" if share else "")
 
 
 def _cost(spec: AcceleratorSpec, name: str) -> Quantity:

@@ -49,9 +49,9 @@ def preset(name: str) -> AcceleratorSpec:
     """
     base = name.removesuffix(TWIN)
     if name not in PRESETS:
-        near = difflib.get_close_matches(str(name).lower(), PRESETS, n=3, cutoff=0.5)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"the presets are {', '.join(_HOMES)}"
-        raise ArgumentError(f"there is no accelerator preset {name!r}; {hint} Each also comes as <name>{TWIN}")
+        near = difflib.get_close_matches(str(name).lower(), _HOMES, n=3, cutoff=0.4)
+        nearest = f"the nearest are {' and '.join(near)}" if near else f"there are {', '.join(_HOMES)}"
+        raise ArgumentError(f"there is no accelerator preset {name!r}; {nearest}, each also as <name>{TWIN}")
     home = importlib.import_module(f".{_HOMES[base]}", __name__)
     specs = getattr(home, "SPECS", None)
     spec: AcceleratorSpec = home.SPEC if specs is None else specs[base]

@@ -1,0 +1,76 @@
+"""From cycles and work to an `OperationResult`: causes that add up, energy by part. Shared by the STA-like array and S4."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ..result import OperationResult
+from ..schedule import Timing
+from ..spec import AcceleratorSpec
+from ..workload import Operation
+from .vector import launch_cycles
+
+__all__ = ["Work", "account"]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What the lanes did.
+
+    Parameters
+    ----------
+    issued
+        Multiply-accumulates executed, padding included.
+    lost
+        Cycles of the busiest core by cause, fractions allowed, other than useful work and padding.
+    onchip
+        Bytes by on-chip memory.
+    note
+        How it was run.
+    """
+
+    issued: int
+    lost: Mapping[str, float]
+    onchip: Mapping[str, float] = field(default_factory=dict)
+    note: str = ""
+
+
+def account(
+    spec: AcceleratorSpec, operation: Operation, dtype: str, timing: Timing, work: Work, moved: int
+) -> OperationResult:
+    """Return the result of a product.
+
+    Cycles of causes are rounded down, useful ones first; padding is what the lanes issued beyond useful work. The few cycles that
+    rounding leaves go to the largest loss. Waiting for DRAM, its last stores included, is bandwidth.
+    """
+    launch = launch_cycles(spec)
+    cycles = launch + timing.total
+    rate = float(spec.rate(dtype)) * float(spec.cores)
+    causes = {"useful": int(operation.useful / rate)}
+    left = timing.busy - causes["useful"]
+    losses = {**work.lost, "padding": (work.issued - operation.useful) / rate}
+    for cause, lost in losses.items():
+        causes[cause] = min(left, int(lost))
+        left -= causes[cause]
+    causes[max(losses, key=lambda cause: losses[cause])] += left
+    causes["bandwidth"] = timing.starved + timing.blocked + timing.tail
+    causes["launch"] = launch
+    seconds = cycles / float(spec.clock)
+    joules = {"mac": work.issued * _energy(spec, f"mac.{dtype}"), "dram": moved * _energy(spec, "byte.dram")}
+    joules.update({level: count * _energy(spec, f"byte.{level}") for level, count in work.onchip.items()})
+    joules["static"] = seconds * _energy(spec, "static")
+    return OperationResult(
+        operation.name,
+        operation.kind,
+        cycles,
+        {cause: value for cause, value in causes.items() if value},
+        useful=operation.useful,
+        issued=work.issued,
+        peak=int(rate * cycles),
+        bytes={level: round(count) for level, count in {"dram": moved, **work.onchip}.items() if count},
+        joules={part: value for part, value in joules.items() if value},
+        note=work.note,
+    )
+
+
+def _energy(spec: AcceleratorSpec, name: str) -> float:
+    return float(spec.energy[name]) if name in spec.energy else 0.0
