@@ -1,0 +1,1 @@
+"""Studies: each paper's claim tried on real data with small real models. Run one as ``python -m studies.NAME``."""

@@ -1,0 +1,95 @@
+"""What every study shares: its records, which make it resumable, confidence intervals, and where figures go."""
+
+import argparse
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.stats import t as student
+
+from tilewright.reports import Record, read_records, write_record
+
+ROOT = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Mean of several seeds and its 95 % confidence interval (Student's t); the interval is the mean itself for one seed."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+    @classmethod
+    def of(cls, values: Iterable[float]) -> "Summary":
+        """Summarise values that differ in their seed only."""
+        array = np.asarray(list(values), dtype=float)
+        mean, n = float(array.mean()), len(array)
+        half = float(student.ppf(0.975, n - 1) * array.std(ddof=1) / n**0.5) if n > 1 else 0.0
+        return cls(mean, mean - half, mean + half, n)
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3f} ± {self.mean - self.low:.3f}"
+
+
+class Book:
+    """The points of a study, one record each. A point that is there is not computed again, so a killed study goes on where it was."""
+
+    def __init__(self, name: str, small: bool) -> None:
+        self.name, self.small = name, small
+        folder = ROOT / "runs" / "studies" if small else ROOT / "studies" / "records"
+        folder.mkdir(parents=True, exist_ok=True)
+        self.path = folder / f"{name}.jsonl"
+        self.records = read_records(self.path) if self.path.exists() else []
+
+    @property
+    def figure(self) -> Path:
+        """Where its figure goes."""
+        return self.path.with_suffix(".svg") if self.small else ROOT / "docs" / "studies" / f"{self.name}.svg"
+
+    @property
+    def scratch(self) -> Path:
+        """A folder for models and checkpoints, kept between runs and never committed."""
+        folder = ROOT / "runs" / "studies" / f"{self.name}{'-small' if self.small else ''}"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def find(self, inputs: Mapping[str, Any], seed: int | None) -> Record | None:
+        """Return the record of a point, None if it is still to be computed."""
+        wanted = dict(inputs)
+        return next((r for r in self.records if r.seed == seed and dict(r.inputs) == wanted), None)
+
+    def add(
+        self, name: str, value: float, inputs: Mapping[str, Any], seed: int | None, unit: str = "1", **extra: Any
+    ) -> Record:
+        """Write the record of a point and say so on stderr."""
+        record = Record.measure("study", name, value, unit, inputs=inputs, seed=seed, extra=extra)
+        write_record(self.path, record)
+        self.records.append(record)
+        print(
+            f"{self.name}: {name} {value:.4g} {' '.join(map(str, inputs.values()))} seed {seed}",
+            file=sys.stderr,
+            flush=True,
+        )
+        return record
+
+    def values(self, name: str, **inputs: Any) -> list[float]:
+        """Return the values of every record of that name whose inputs include these, seed after seed."""
+        found = [r for r in self.records if r.name == name and all(r.inputs.get(k) == v for k, v in inputs.items())]
+        return [r.median for r in sorted(found, key=lambda r: -1 if r.seed is None else r.seed)]
+
+
+def begin(name: str, doc: str | None) -> Book:
+    """Read the command line of a study, ``--small`` and ``--threads``, and open its book."""
+    import torch
+
+    parser = argparse.ArgumentParser(prog=f"python -m studies.{name}", description=(doc or "").splitlines()[0])
+    parser.add_argument("--small", action="store_true", help="a few points in a minute, written beside the runs")
+    parser.add_argument("--threads", type=int, default=1)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    return Book(name, arguments.small)

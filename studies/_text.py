@@ -1,0 +1,59 @@
+"""Text that every Python carries, as numbers: characters of the documentation, for language models and sequence-to-sequence."""
+
+from functools import cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tilewright.jobs.corpus import python_docs
+
+VOCABULARY = 96
+"""Printable ASCII, and 0 for padding, for what is masked and for what else there is."""
+
+
+@cache
+def characters() -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return (training, held-out) text as one stream of codes each; passages are shuffled once and never cut between the two."""
+    passages = list(python_docs().passages)
+    np.random.default_rng(0).shuffle(passages)
+    cut = len(passages) * 9 // 10
+    return encode("\n".join(passages[:cut])), encode("\n".join(passages[cut:]))
+
+
+def encode(text: str) -> NDArray[np.int64]:
+    """Return codes 1 to 95 for printable characters, 1 (a space) for a line end, 0 for the rest."""
+    raw = np.frombuffer(text.replace("\n", " ").encode("utf-32-le"), np.uint32).astype(np.int64)
+    return np.where((raw >= 32) & (raw < 127), raw - 31, 0)
+
+
+class Windows:
+    """Windows of a stream: item i begins at character ``i * stride``."""
+
+    def __init__(self, stream: NDArray[np.int64], length: int, stride: int) -> None:
+        self.stream, self.length, self.stride = stream, length, stride
+
+    def __len__(self) -> int:
+        return (len(self.stream) - self.length) // self.stride
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        start = index * self.stride
+        return torch.from_numpy(self.stream[start : start + self.length].copy())
+
+
+def bare(window: torch.Tensor) -> torch.Tensor:
+    """Return a window in lower case with every sign but letters, digits and spaces dropped, padded at its end."""
+    upper = (window >= 34) & (window <= 59)
+    lowered = torch.where(upper, window + 32, window)
+    keep = (lowered == 1) | ((lowered >= 17) & (lowered <= 26)) | ((lowered >= 66) & (lowered <= 91))
+    kept = lowered[keep]
+    return torch.nn.functional.pad(kept, (0, len(window) - len(kept)))
+
+
+VOWELS = torch.tensor([ord(letter) - 31 for letter in "aeiou"])
+
+
+def without_vowels(windows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return windows ``[batch, length]`` with every small vowel replaced by 0, and where they stood."""
+    hidden = torch.isin(windows, VOWELS)
+    return windows.masked_fill(hidden, 0), hidden
