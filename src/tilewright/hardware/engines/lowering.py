@@ -158,9 +158,8 @@ def lower(
 def timed(spec: AcceleratorSpec, chunks: Chunks, fidelity: Fidelity) -> Timing:
     """Return when the chunks are done.
 
-    ``"tiles"`` follows chunk by chunk with two buffers. ``"analytical"`` lets DRAM run ahead without limit: the latest, over all chunks
-    k, of everything loaded up to k and everything computed from k on. Results go out over the same DRAM as operands come in: those of
-    chunk i - 2 go before the operands of chunk i.
+    ``"tiles"`` follows chunk by chunk. ``"analytical"`` takes the longest of a family of ways through loads and computations, a lower
+    bound that needs no loop. Results go out over the same DRAM as operands come in: those of chunk i - 2 before the operands of chunk i.
     """
     if fidelity not in ("tiles", "analytical"):
         raise ArgumentError(f"an engine runs at fidelity 'analytical' or 'tiles', and {fidelity!r} was given")
@@ -176,11 +175,23 @@ def timed(spec: AcceleratorSpec, chunks: Chunks, fidelity: Fidelity) -> Timing:
     if fidelity == "tiles":
         return events(load, compute, store, chunks.buffers)
     busy = int(compute.sum())
-    if chunks.buffers == 1:
-        ready = int(load.sum()) + busy
-    else:
-        ready = int((np.cumsum(load) + busy - np.cumsum(compute) + compute).max())
+    ready = int(load.sum()) + busy if chunks.buffers == 1 else _latest(load, compute)
     return Timing(ready + int(store[-1]), busy, ready - busy, 0, int(store[-1]))
+
+
+def _latest(load: NDArray[np.int64], compute: NDArray[np.int64], rounds: int = 3) -> int:
+    """Return the longest way through loads and computations of a stream with two buffers, of those that switch few times.
+
+    Computation k ends no sooner than the load of any chunk up to k and all computations from there to k; the load of chunk k no sooner
+    than the computation of any chunk j + 2 <= k, and all loads from j + 2 to k. Each round lets ways switch to DRAM once more.
+    """
+    loaded, computed = np.cumsum(load), np.cumsum(compute)
+    wait = np.zeros_like(loaded)  # of loads, beyond the sum of all before
+    done = computed
+    for _ in range(rounds):
+        done = computed + np.maximum.accumulate(wait + loaded - computed + compute)
+        wait[2:] = np.maximum(0, np.maximum.accumulate(done[:-2] - loaded[1:-1]))
+    return int(done[-1])
 
 
 def _loads(
@@ -196,11 +207,10 @@ def _loads(
     passes = blocks if reload else 1
     wanted = np.zeros(blocks * units)
     wanted[: passes * units] = np.tile(unit, passes)
-    ahead = float(wanted[0])
     if groups == 1:
-        load[1:, 0] = wanted[1:]
-    else:
-        load[:-1] += wanted[1:, None] / groups  # while the unit before it runs
+        load[1:, 0], ahead = wanted[1:], float(wanted[0])
+    else:  # while the unit before runs
+        load, ahead = load + np.roll(wanted, -1)[:, None] / groups, 0.0
     load = load.reshape(compute.shape)
     if not inputs:
         return load, ahead
