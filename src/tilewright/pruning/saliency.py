@@ -1,0 +1,41 @@
+"""Scores of one weight from the second moments of its inputs, as matrices; the scores of models and the update use the same."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .activations import Moments
+
+__all__ = ["DAMPING", "damped", "inverse", "second_order_rows", "wanda_rows"]
+
+DAMPING = 0.01
+"""Added to the diagonal of a Gram matrix, as a fraction of its mean: SparseGPT's default, and the best of those tried here."""
+
+
+def damped(gram: Tensor, damping: float = DAMPING) -> Tensor:
+    """Return the Gram matrix in float64 with `damping` times its mean diagonal on the diagonal: positive definite."""
+    wide = gram.double()
+    return wide + damping * wide.diagonal().mean() * torch.eye(len(wide), dtype=wide.dtype, device=wide.device)
+
+
+def inverse(gram: Tensor) -> Tensor:
+    """Return the inverse of a positive definite matrix, through its Cholesky factor."""
+    return torch.cholesky_inverse(torch.linalg.cholesky(gram))
+
+
+def wanda_rows(weights: Tensor, sums: Sequence[Moments]) -> Tensor:
+    """Return ``|W| * ||X||_2`` for ``[N, K]``."""
+    scores = weights.abs().to(sums[0].gram.dtype)
+    for moments in sums:
+        scores[moments.outputs] *= moments.squares.sqrt()
+    return scores
+
+
+def second_order_rows(weights: Tensor, sums: Sequence[Moments], damping: float = DAMPING) -> Tensor:
+    """Return ``|W| / sqrt([H^-1]_kk)`` for ``[N, K]``."""
+    scores = weights.abs().to(sums[0].gram.dtype)
+    for moments in sums:
+        root = inverse(damped(moments.gram, damping)).diagonal().sqrt()
+        scores[moments.outputs] /= root.to(scores.dtype)
+    return scores
