@@ -7,6 +7,7 @@
 
 from .choices import Choice, Targets, choose, refuse
 from .masks import apply_masks_, load_masked_, masks_of, patterns_of, remove_masks_, set_mask_, zero_
+from .permutation import efficacy, kept_score, permute_columns, permute_rows
 from .planned import Limit
 from .plans import Candidate, Plan, candidates, plan
 from .scores import Calibration, Scorer
@@ -28,12 +29,16 @@ __all__ = [
     "apply_masks_",
     "candidates",
     "choose",
+    "efficacy",
     "gathered",
+    "kept_score",
     "load_masked_",
     "local",
     "masks_of",
     "own_part",
     "patterns_of",
+    "permute_columns",
+    "permute_rows",
     "plain",
     "plan",
     "prunable",
