@@ -1,5 +1,6 @@
 """The DRAM model: closed forms to the clock, every timing held between all pairs of commands, streams equal to their events."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -105,6 +106,20 @@ def test_turning_the_bus():
     assert Dram(of).time(Requests.of(apart, [True, False])).cycles == 11 + (9 + 4 + 3) + 13 + 4
 
 
+def test_a_row_closes_only_when_its_last_write_allows():
+    of = spec(tWR=50)
+    run = Dram(of).time(Requests.of([address(of), address(of, column=1), address(of, row=1)], [True, False, False]))
+    assert run.cycles == 11 + (9 + 4 + 50) + 12 + 11 + 13 + 4
+
+
+def test_a_column_on_the_due_clock_waits_for_the_refresh():
+    of = spec(tREFI=1013)  # = 11 + 167 * 6
+    before, after = (Dram(of).time([address(of, column=i % 8) for i in range(n)]) for n in (167, 168))
+    assert (before.stats.refreshes, after.stats.refreshes) == (0, 1)
+    assert before.cycles == 11 + 166 * 6 + 17
+    assert after.cycles == 11 + 166 * 6 + 7 + 12 + 120 + 11 + 17
+
+
 def test_idle_time_is_refreshed_too():
     of = spec(tREFI=1000)
     run = Dram(of).time(Requests.of([0, 64], arrivals=[0, 5500]))
@@ -153,7 +168,7 @@ def test_a_stream_is_its_events(times, shape, bursts, kind):
 @pytest.mark.parametrize("name", DRAMS)
 @pytest.mark.parametrize("kind", ["read", "write"])
 def test_a_stream_is_its_events_on_every_preset(name, kind):
-    of = preset(name)
+    of = replace(preset(name), channels=assumed(1, "", "one channel, to see many refreshes"))
     size = 60_000 * of.burst_bytes + 1
     assert Dram(of).stream(size, kind) == Dram(of).time(Requests.sequential(of, size, kind))
 
@@ -262,8 +277,8 @@ def test_peaks_are_those_of_the_cards(name, peak):
 def test_the_measured_stream_of_an_s4_is_near():
     """61.4 GB/s read and 61.6 GB/s written in transfers of 100 MB (papers.md, 1.2); nothing was fitted to them."""
     memory = Dram(preset("lpddr4x"))
-    assert 100e6 / memory.stream(100_000_000).seconds == pytest.approx(61.4e9, rel=0.04)
-    assert 100e6 / memory.stream(100_000_000, "write").seconds == pytest.approx(61.6e9, rel=0.04)
+    assert 100e6 / memory.stream(100_000_000).seconds == pytest.approx(61.4e9, rel=0.03)
+    assert 100e6 / memory.stream(100_000_000, "write").seconds == pytest.approx(61.6e9, rel=0.03)
 
 
 def test_refusals_are_sentences():

@@ -7,7 +7,6 @@ The command bus is never the limit.
 
 from collections import deque
 from dataclasses import dataclass, fields
-from itertools import pairwise
 
 from .spec import Cycles
 
@@ -165,19 +164,11 @@ class Channel:
         self.due += t.tREFI
         self.counts["refreshes"] += 1
 
-    def regular(self, write: bool) -> bool:
-        """Return True if the last round of bursts over the bank groups came at the full rate, so that hits will keep it."""
-        t, groups = self.t, self.groups
-        newest = list(self.recent)[-groups:]
-        full_rate = all(b - a == t.tCCD_S for a, b in pairwise(newest))
-        fresh = min(self.last_group[write]) >= newest[0] and len(newest) == groups
-        return full_rate and fresh and t.tCCD_L <= groups * t.tCCD_S
-
     def hits(self, banks: list[int], count: int, write: bool) -> int:
         """Serve as many of `count` hits as come before the next refresh, one bank after the other, and return how many.
 
-        The same as that many calls of `access`, in one step. Needs `regular`, the open row in all of `banks`, one in each group in
-        order, and the last burst in the last of them.
+        The same as that many calls of `access`, in one step. Needs the row open in all of `banks`, one in each group in order; the last
+        round of bursts in them, in that order; and ``tCCD_L <= groups * tCCD_S``, so that tCCD_S alone sets the pace from here on.
         """
         step, first = self.t.tCCD_S, self.last[write] + self.t.tCCD_S
         done = max(0, min(count, -(-(self.due - first) // step)))

@@ -196,10 +196,12 @@ class Dram:
 def _stream(channel: Channel, spec: DramSpec, bursts: int, write: bool) -> tuple[int, DramStats]:
     """Return the end and the counts of neighbouring bursts on one channel.
 
-    Bursts of rows that are open and flow at the full rate are taken in one step. A refresh resets a channel but for the place in the
-    stream and the time since it was due, so the same place and time again mean that everything since repeats, as often as it fits.
+    Bursts of rows that are all open are taken in one step. A refresh resets a channel but for the place in the
+    round of rows and the time since it was due (which bank is next is all the same to closed banks), so the same place and time again mean
+    that everything since repeats, as often as it fits.
     """
     groups, sweep = spec.bank_groups, spec.bank_groups * spec.columns
+    paced = channel.t.tCCD_L <= groups * channel.t.tCCD_S
     seen: dict[tuple[int, int], tuple[int, int, DramStats]] = {}
     done = skipped_time = refreshes = 0
     skipped = DramStats()
@@ -212,11 +214,11 @@ def _stream(channel: Channel, spec: DramSpec, bursts: int, write: bool) -> tuple
         left = min(sweep - done % sweep, bursts - done) if done % sweep else 0
         # After a refresh in the middle of a row only some banks are open: a round of events opens the rest.
         same_row = all(row == turn // spec.banks for row in channel.row[bank : bank + groups])
-        if done % groups == 0 and left and same_row and channel.regular(write):
+        if done % groups == 0 and left and paced and same_row:
             done += channel.hits(list(range(bank, bank + groups)), left // groups * groups, write)
         if channel.counts["refreshes"] != refreshes and not skipped_time:
             refreshes = channel.counts["refreshes"]
-            key = (first % (sweep * spec.banks), channel.restarted - channel.due)
+            key = (first % sweep, channel.restarted - channel.due)
             if key in seen:
                 before, time, stats = seen[key]
                 times = (bursts - done) // (done - before)
