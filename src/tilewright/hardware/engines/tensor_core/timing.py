@@ -1,0 +1,66 @@
+"""Time of a plan's tiles on all cores: in closed form, or tile by tile in one queue a core."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...schedule import events
+from .tiling import Plan
+
+__all__ = ["Elapsed", "analytical", "by_events"]
+
+
+@dataclass(frozen=True)
+class Elapsed:
+    """When all tiles are done, and for how long the lanes of the last core to finish computed."""
+
+    total: int
+    busy: int
+
+
+def analytical(plan: Plan, cores: int) -> Elapsed:
+    """Bound the fullest core by its busiest unit; cores take tiles as they come free.
+
+    With one tile a core at a time, ``load + computations + (n - 1) max(load, store) + store``; with two, the largest of the sums of
+    loads, computations and stores, each with the first and last of the other two. n is the fullest core's number of tiles.
+    """
+    compute = plan.compute
+    if len(compute) == 1 or bool((compute == compute[0]).all()):
+        tiles = -(-plan.count // cores)
+        busy, longest = tiles * int(compute[0]), int(compute[0])
+    else:
+        shares = _shares(plan, cores)
+        work = shares @ compute
+        fullest = int(work.argmax())
+        tiles, busy, longest = int(shares[fullest].sum()), int(work[fullest]), int(compute.max())
+    load, store = plan.load, plan.store
+    if plan.buffers == 1:
+        return Elapsed(load + busy + (tiles - 1) * max(load, store) + store, busy)
+    sides = max(tiles * load + longest + store, load + longest + tiles * store)
+    return Elapsed(max(load + busy + store, sides), busy)
+
+
+def by_events(plan: Plan, cores: int) -> Elapsed:
+    """Follow every tile through loading, computing and storing on its core."""
+    compute = plan.compute
+    last = Elapsed(0, 0)
+    for queue in np.unique(_shares(plan, cores), axis=0):
+        if queue.any():
+            timing = events(plan.load, np.repeat(compute, queue), plan.store, plan.buffers)
+            last = max(last, Elapsed(timing.total, timing.busy), key=lambda e: e.total)
+    return last
+
+
+def _shares(plan: Plan, cores: int) -> NDArray[np.int64]:
+    """Return how many tiles of each group every core takes, ``[cores, groups]``: the next tile goes to the core that is free first."""
+    free = np.zeros(cores, np.int64)
+    shares = np.zeros((cores, len(plan.tiles)), np.int64)
+    for group, (tiles, cycles) in enumerate(zip(plan.tiles.tolist(), plan.compute.tolist(), strict=True)):
+        behind = int(free.max() - free.min()) // max(1, cycles)
+        turns = np.arange(-(-tiles // cores) + behind + 1, dtype=np.int64)
+        starts = (free[:, None] + cycles * turns).ravel()
+        taken = np.argsort(starts, kind="stable")[:tiles] // len(turns)
+        shares[:, group] = np.bincount(taken, minlength=cores)
+        free += shares[:, group] * cycles
+    return shares
