@@ -1,0 +1,161 @@
+"""Networks of the published results as operations, from their known shapes, and their time on an array engine."""
+
+from dataclasses import dataclass
+
+from tilewright.hardware import AcceleratorSpec, Operation, OperationResult, WeightView
+from tilewright.hardware.engines import ENGINES
+from tilewright.hardware.engines.vector import visible
+from tilewright.patterns import NM
+
+
+@dataclass(frozen=True)
+class Run:
+    """A network on one chip, one sub-batch."""
+
+    seconds: float
+    products: int
+    vector: int
+    joules: float
+    macs: int
+    useful: int
+    results: tuple[OperationResult, ...]
+
+
+def weight(outputs: int, inputs: int, pattern: NM | None) -> WeightView:
+    """Return the view of a weight: dense without a pattern."""
+    return WeightView.dense(outputs, inputs) if pattern is None else WeightView.expected(pattern, outputs, inputs)
+
+
+def encoder(
+    batch: int, tokens: int, layers: int, hidden: int, heads: int, inner: int, pattern: NM | None
+) -> list[Operation]:
+    """Return the encoder layers of a BERT: all six weights of a layer follow the pattern, attention products have none."""
+    M, copies = batch * tokens, batch * heads
+    found: list[Operation] = []
+
+    def linear(name: str, outputs: int, inputs: int) -> None:
+        view = weight(outputs, inputs, pattern)
+        found.append(
+            Operation(name, "linear", M=M, N=outputs, K=inputs, weight=view, reads=M * inputs, writes=M * outputs)
+        )
+
+    def element(name: str, function: str, kind: str, reads: int, writes: int, row: int = 0) -> None:
+        found.append(Operation(name, kind, function=function, reads=reads, writes=writes, row=row))  # type: ignore[arg-type]
+
+    def add_norm(name: str) -> None:
+        element(f"{name}.add", "add", "elementwise", 2 * M * hidden, M * hidden)
+        element(f"{name}.norm", "layer_norm", "norm", M * hidden, M * hidden, hidden)
+
+    scores, head = copies * tokens * tokens, hidden // heads
+    for layer in range(layers):
+        for part in ("query", "key", "value"):
+            linear(f"{layer}.{part}", hidden, hidden)
+        found.append(
+            Operation(
+                f"{layer}.scores",
+                "matmul",
+                M=tokens,
+                N=tokens,
+                K=head,
+                copies=copies,
+                reads=2 * M * hidden,
+                writes=scores,
+            )
+        )
+        element(f"{layer}.softmax", "softmax", "softmax", scores, scores, tokens)
+        found.append(
+            Operation(
+                f"{layer}.context",
+                "matmul",
+                M=tokens,
+                N=head,
+                K=tokens,
+                copies=copies,
+                reads=scores + M * hidden,
+                writes=M * hidden,
+            )
+        )
+        linear(f"{layer}.out", hidden, hidden)
+        add_norm(f"{layer}.attention")
+        linear(f"{layer}.up", inner, hidden)
+        element(f"{layer}.gelu", "gelu", "elementwise", M * inner, M * inner)
+        linear(f"{layer}.down", hidden, inner)
+        add_norm(f"{layer}.feed")
+    return found
+
+
+def resnet50(batch: int, pattern: NM | None) -> list[Operation]:
+    """Return ResNet-50 v1.5 at 224 x 224, batch norms folded: first convolution and classifier stay dense."""
+    found: list[Operation] = []
+
+    def conv(
+        name: str, inputs: int, outputs: int, kernel: int, side: int, stride: int = 1, *, first: bool = False
+    ) -> int:
+        out = side // stride
+        M, K = batch * out * out, inputs * kernel * kernel
+        view = weight(outputs, K, None if first else pattern)
+        found.append(
+            Operation(
+                name, "conv", M=M, N=outputs, K=K, weight=view, reads=batch * inputs * side * side, writes=M * outputs
+            )
+        )
+        return out
+
+    def element(name: str, function: str, count: int, reads: int = 1) -> None:
+        found.append(Operation(name, "elementwise", function=function, reads=reads * count, writes=count))
+
+    def pool(name: str, function: str, reads: int, writes: int) -> None:
+        found.append(Operation(name, "pool", function=function, reads=reads, writes=writes))
+
+    conv("conv1", 3, 64, 7, 224, 2, first=True)
+    element("conv1.relu", "relu", batch * 64 * 112 * 112)
+    pool("pool", "max_pool", batch * 64 * 112 * 112, batch * 64 * 56 * 56)
+    side, channels = 56, 64
+    for stage, (blocks, width) in enumerate(((3, 64), (4, 128), (6, 256), (3, 512)), 1):
+        for block in range(blocks):
+            name, stride = f"{stage}.{block}", 2 if block == 0 and stage > 1 else 1
+            conv(f"{name}.a", channels, width, 1, side)
+            element(f"{name}.a.relu", "relu", batch * width * side * side)
+            out = conv(f"{name}.b", width, width, 3, side, stride)
+            element(f"{name}.b.relu", "relu", batch * width * out * out)
+            if block == 0:
+                conv(f"{name}.short", channels, 4 * width, 1, side, stride)
+            conv(f"{name}.c", width, 4 * width, 1, out)
+            element(f"{name}.add", "add", batch * 4 * width * out * out, 2)
+            element(f"{name}.c.relu", "relu", batch * 4 * width * out * out)
+            side, channels = out, 4 * width
+    pool("mean", "avg_pool", batch * 2048 * 49, batch * 2048)
+    found.append(
+        Operation(
+            "classifier",
+            "linear",
+            M=batch,
+            N=1000,
+            K=2048,
+            weight=weight(1000, 2048, None),
+            reads=batch * 2048,
+            writes=batch * 1000,
+        )
+    )
+    return found
+
+
+def run(spec: AcceleratorSpec, operations: list[Operation], dtype: str, fidelity: str = "tiles") -> Run:
+    """Return the time of a list of operations on one chip, vector work hidden where the engine says so."""
+    engine = ENGINES[spec.engine]
+    known: dict[object, OperationResult] = {}
+    results = []
+    for o in operations:
+        view = o.weight
+        key = (o.kind, o.function, o.M, o.N, o.K, o.copies, o.reads, o.writes, view and (view.pattern, view.kept))
+        if key not in known:
+            known[key] = engine(spec, o, dtype, fidelity)  # type: ignore[arg-type]
+        results.append(known[key])
+    shown = visible(spec, operations, [r.cycles for r in results])
+    products = sum(count for count, o in zip(shown, operations, strict=True) if o.is_product)
+    cycles = sum(shown)
+    static = float(spec.energy["static"])
+    joules = sum(sum(v for part, v in r.joules.items() if part != "static") for r in results)
+    seconds = cycles / float(spec.clock)
+    macs, useful = (sum(getattr(o, name) for o in operations) for name in ("macs", "useful"))
+    return Run(seconds, products, cycles - products, joules + static * seconds, macs, useful, tuple(results))
