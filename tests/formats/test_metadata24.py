@@ -185,3 +185,19 @@ def test_refusals_say_what_the_hardware_needs():
         decode_metadata(words, "int8")
     with pytest.raises(FormatError, match="do not fit 5 outputs"):
         deinterleave_metadata(np.zeros(32, dtype=np.uint16), 5)
+
+
+@pytest.mark.parametrize("kind", ["float16", "bfloat16", "int8", "tf32"])
+def test_memory_is_what_torch_hands_to_its_sparse_tensor_core_kernels(kind):
+    torch = pytest.importorskip("torch")
+    outside = pytest.importorskip("torch.sparse._semi_structured_conversions")
+    of = METADATA_KINDS[kind]
+    mask = random_mask(kind, 96, 6, 1)
+    drawn = np.random.default_rng(2).integers(1, 100, mask.shape)
+    weight = torch.from_numpy(np.where(mask, drawn, 0)).to(torch.float32 if kind == "tf32" else getattr(torch, kind))
+    values, memory = outside.sparse_semi_structured_from_dense_cutlass(weight)
+    stored = weight.view(torch.uint16).numpy() if kind == "bfloat16" else weight.numpy()
+    held = compress24(stored, kind)
+    assert held.memory().tolist() == memory.numpy().reshape(-1).view(of.words).tolist()
+    theirs = values.view(torch.uint16) if kind == "bfloat16" else values
+    np.testing.assert_array_equal(held.values, theirs.numpy())
