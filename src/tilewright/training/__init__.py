@@ -2,13 +2,16 @@
 
 `train_` trains with any loss, `recover_` against a teacher; both go on to the same bits after a kill. `TrainOptions` and `RecoverOptions`
 are their choices, `Batches` a source of batches that can start anywhere, `Checkpoint` says where and how often to save. Methods
-(`FixedMask`, `Gradual`, `MultiStage`, `SRSTE`) are frozen values; `Sparsifier` carries one out in a loop of your own. `check_masks` and
+(`FixedMask`, `Gradual`, `MultiStage`, `SRSTE`) are frozen values; `Sparsifier` carries one out in a loop of your own. `inherit_` trains a whole `Family` of n:m
+models. `check_masks` and
 `check_patterns` guard the result.
 """
 
 from .batches import Batches
 from .checkpoint import Checkpoint
+from .family import Family, Member
 from .guards import check_masks, check_patterns
+from .inherit import inherit_
 from .loop import Progress, Training
 from .losses import mean_pooled
 from .methods import SRSTE, Apriori, FixedMask, Gradual, Method, MultiStage, at_sparsity
@@ -22,8 +25,10 @@ __all__ = [
     "Apriori",
     "Batches",
     "Checkpoint",
+    "Family",
     "FixedMask",
     "Gradual",
+    "Member",
     "Method",
     "MultiStage",
     "Progress",
@@ -35,6 +40,7 @@ __all__ = [
     "at_sparsity",
     "check_masks",
     "check_patterns",
+    "inherit_",
     "mean_pooled",
     "recover_",
     "train_",
