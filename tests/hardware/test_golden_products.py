@@ -104,6 +104,22 @@ def test_beyond_the_limit_is_refused_in_a_sentence():
         golden.IntegerWeight.of(pruned("tw4@50%", (8, 16), 0))
 
 
+@pytest.mark.parametrize(
+    ("values", "positions", "message"),
+    [
+        ([[1, 2], [3, 0]], [[0, 4], [0, 0]], "points outside its group of 4, or beyond input 5"),
+        ([[1, 2], [3, 1]], [[0, 3], [0, 2]], "points outside its group of 4, or beyond input 5"),
+        ([[1, 0], [3, 0]], [[0, 9], [0, 0]], "points outside its group of 4"),
+        ([[1, 2], [3, 0]], [[1, 1], [0, 0]], "must rise: each slot selects an input of its own"),
+        ([[1, 2], [3, 0]], [[2, 1], [0, 0]], "must rise"),
+        ([[1, 2]], [[0, 1]], r"must be \[N, 2, 2\], and are int8 \[1, 1, 2\]"),
+    ],
+)
+def test_weights_that_no_selector_could_follow_are_refused(values, positions, message):
+    with pytest.raises(ArgumentError, match=message):
+        golden.IntegerWeight(2, 4, 6, np.array([values], np.int8), np.array([positions], np.uint16), np.ones(1))
+
+
 def exactly(accumulator, multiplier, shift, bits=8):
     """Rational arithmetic: the nearest integer, halves away from zero, saturated."""
     ratio = Fraction(accumulator * multiplier, 1 << shift)

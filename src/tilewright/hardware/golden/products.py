@@ -62,9 +62,13 @@ class IntegerWeight:
                 f"values and positions of a {self.n}:{self.m} weight of {self.inputs} inputs must be [N, {groups}, {self.n}], and are "
                 f"{self.values.dtype} {list(self.values.shape)} and {list(self.positions.shape)}"
             )
+        used = self.values != 0
         inside = np.minimum(self.m, self.inputs - np.arange(groups) * self.m)[None, :, None]
-        if self.positions.size and ((self.positions >= inside) & (self.values != 0)).any():
+        if (self.positions >= np.where(used, inside, self.m)).any():
             raise ArgumentError(f"a position points outside its group of {self.m}, or beyond input {self.inputs - 1}")
+        where = np.where(used, self.positions.astype(np.int32), -1)
+        if (used[..., 1:] & (where[..., 1:] <= np.maximum.accumulate(where, axis=2)[..., :-1])).any():
+            raise ArgumentError("the positions of a group must rise: each slot selects an input of its own")
         if self.scale.shape != (len(self.values),):
             raise ArgumentError(f"a weight of {len(self.values)} outputs has that many scales, and {self.scale.shape}")
 
