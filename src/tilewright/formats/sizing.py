@@ -14,7 +14,7 @@ def disk_bytes(packed: Packed) -> int:
     >>> import numpy as np
     >>> from tilewright import NM
     >>> from tilewright.formats import disk_bytes, pack
-    >>> disk_bytes(pack(np.tile(np.float32([0, 1, 2, 0]), (16, 16)), NM(2, 4)))  # 512 values and 82 bytes that say where
-    2130
+    >>> disk_bytes(pack(np.tile(np.float32([0, 1, 2, 0]), (16, 16)), NM(2, 4)))  # 512 values of 4 bytes, and 96 bytes that say where
+    2144
     """
     return sum(len(tensor.data) for tensor in encode_weight("weight", StoredWeight(packed))[1].values())

@@ -14,9 +14,10 @@ from ..errors import ArgumentError, TargetError
 from ..formats import ValueType, disk_bytes, pack
 from ..patterns import Pattern, as_matrix, parse
 from ..report import Report
+from .calibration import Calibration, resting
 from .choices import Choice, choose
 from .scanlog import ScanLog, fingerprint
-from .scores import SCORES, Calibration, Scorer
+from .scores import SCORES, Scorer
 from .solve import solve
 from .tensors import local, own_part
 from .weights import Weight
@@ -92,7 +93,7 @@ def sensitivity_scan(
     columns = [choose(model, pattern, targets, list(ignore)) for pattern in tried]
     rows_of = [row for row in zip(*columns, strict=True) if any(c.pattern is not None or c.refused for c in row)]
     rows_of = [row for row in rows_of if not row[0].weight.reason]
-    with _evaluated(model):
+    with resting(model):
         dense = _mean_loss(model, data, "the model as it is")
         weights = [row[0].weight for row in rows_of]
         key = {"model": fingerprint(model), "score": score, "batches": len(list(data.batches)), "dense loss": dense}
@@ -172,17 +173,6 @@ def _row(weight: Weight, pattern: str, found: dict[str, Any], dense: float, reas
         "bytes": found.get("bytes"),
         "reason": reason,
     }
-
-
-@contextmanager
-def _evaluated(model: nn.Module) -> Iterator[None]:
-    modes = [(module, module.training) for module in model.modules()]
-    try:
-        model.eval()
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 @contextmanager
