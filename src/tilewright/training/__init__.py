@@ -7,6 +7,7 @@ models. `check_masks` and
 `check_patterns` guard the result.
 """
 
+from .average import MaskedAverage, copy_masks_
 from .batches import Batches
 from .checkpoint import Checkpoint
 from .family import Family, Member
@@ -28,6 +29,7 @@ __all__ = [
     "Family",
     "FixedMask",
     "Gradual",
+    "MaskedAverage",
     "Member",
     "Method",
     "MultiStage",
@@ -40,6 +42,7 @@ __all__ = [
     "at_sparsity",
     "check_masks",
     "check_patterns",
+    "copy_masks_",
     "inherit_",
     "mean_pooled",
     "recover_",

@@ -124,12 +124,13 @@ class Held:
         """
         if kind == "taylor":
             sums = self.sums.get(weight.name)
-            scores = torch.zeros(()) if sums is None else gathered(sums, weight.tensor).sqrt()
-            if not bool(scores.any()):
+            if sums is None:
                 raise CheckFailed(
                     f"{weight.name} got no gradient in the scoring steps before this cut, so a Taylor score cannot rank it; "
                     "leave it out of the targets, or use score='magnitude'"
                 )
+            # Gradients that are all zero are an answer: an earlier cut took everything this weight feeds.
+            scores = gathered(sums, weight.tensor).sqrt()
         else:
             scores = gathered(self.values(weight), weight.tensor).abs()
         return scores if self.dynamic else scores.double().clamp(min=_TINY) * self.mask(weight.name)

@@ -5,6 +5,7 @@ optimizer the parameter holds the masked values, so that any layer, and anything
 of it the dense values, so that any optimizer updates them. Gradients taken at the masked values are the straight-through ones.
 """
 
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -92,7 +93,7 @@ class Sparsifier:
         self._held = Held(self._chosen(targets, ignore), method.dynamic)
         self._optimizer: Optimizer | None = None
         self._handles: list[Any] = []
-        self._prepared = False
+        self._prepared: dict[str, weakref.ref[Tensor]] = {}
         if method.final is not None:
             self._begin()
 
@@ -137,9 +138,11 @@ class Sparsifier:
         """
         scale = getattr(self._optimizer, "grad_scale", None)  # set while a GradScaler leaves unscaling to the optimizer
         factor = 1.0 if scale is None else float(scale)
+        prepared = {}
         for weight in self._held.weights():
             if weight.tensor.grad is None:
                 continue
+            prepared[weight.name] = weakref.ref(weight.tensor.grad)
             gradient, kept = local(weight.tensor.grad), self._held.own_mask(weight)
             if self.method.scoring(self.step + 1):
                 self._held.count(weight, gradient, factor)
@@ -147,7 +150,7 @@ class Sparsifier:
                 gradient.mul_(kept)
             elif self.method.hidden_decay:
                 gradient.add_(self._held.values(weight) * ~kept, alpha=self.method.hidden_decay * factor)
-        self._prepared = True
+        self._prepared = prepared
 
     def finish(self) -> Report:
         """Take the hooks off and leave the model with fixed masks.
@@ -251,11 +254,18 @@ class Sparsifier:
     def _before(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         closure = args[1] if len(args) > 1 else kwargs.get("closure")
         if closure is None:
-            if not self._prepared:
+            if not self._is_prepared():
                 self.prepare()
             self._held.reveal()
             return None
         return (args[0], self._wrapped(closure)), {key: value for key, value in kwargs.items() if key != "closure"}
+
+    def _is_prepared(self) -> bool:
+        """Say whether `prepare` was called for these very gradients; those of a step that was skipped are others."""
+        if not self._prepared:
+            return False
+        gradients = {weight.name: weight.tensor.grad for weight in self._held.weights()}
+        return all(ref() is gradients[name] for name, ref in self._prepared.items())
 
     def _wrapped(self, closure: Callable[[], Any]) -> Callable[[], Any]:
         """Return a closure that sees masked weights, however often the optimizer calls it from within its step."""
@@ -274,7 +284,7 @@ class Sparsifier:
     @torch.no_grad()
     def _after(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.step += 1
-        self._prepared = False
+        self._prepared = {}
         wanted = {name: self.method.at(self.step, self._held.final(name)) for name in self._held.names}
         due = {name: pattern for name, pattern in wanted.items() if pattern is not None}
         self._held.keep()
