@@ -1,0 +1,154 @@
+"""Inherited dynamic pruning against its rivals for n:m, every method with the same number of training steps.
+
+The claim of Fang et al. (arXiv 2208.06118): going down from n = m - 1, each level from the best of the one above with a dynamic mask,
+beats other ways to an n:m Transformer (by 6.7 % on average), and yields the whole family on the way. Run as
+``python -m studies.inherited [--small]``.
+"""
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from tilewright import sparsify_
+from tilewright.reports.figures import bar_figure, save_figure
+from tilewright.training import SRSTE, Family, Gradual, inherit_, train_
+
+from ._common import Book, Summary, begin
+from ._families import FAMILIES
+from ._families import Family as Task
+
+TARGETS = ((2, 4), (1, 4), (2, 8), (1, 8), (1, 16))
+METHODS = ("inherited", "one-shot", "gradual", "SR-STE, from dense", "SR-STE, from scratch")
+MEMBER = {"BERT": 160, "ViT": 300}
+"""Steps that training one member takes; a family takes `COST` times as many."""
+COST = 2.5
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much a study trains: steps of the dense model and of one member."""
+
+    task: Task
+    dense: int
+    member: int
+
+
+def dense_model(plan: Plan, seed: int) -> nn.Module:
+    """Train the dense model that every method but one starts from."""
+    torch.manual_seed(seed)
+    model = plan.task.build()
+    options = plan.task.training(seed, steps=plan.dense)
+    train_(model, plan.task.batches(seed), plan.task.loss, options=options)
+    return model
+
+
+def inherited(book: Book, plan: Plan, dense: nn.Module, m: int, seed: int) -> Family:
+    """Train or reload the family of one m; the members are written as they come."""
+    folder = book.scratch / f"{plan.task.name}-{m}-{seed}"
+    return inherit_(
+        copy.deepcopy(dense),
+        m,
+        plan.task.batches(seed + 1000),
+        plan.task.loss,
+        options=plan.task.training(seed, steps=plan.member),
+        cost=COST,
+        evaluate=plan.task.evaluate,
+        checks=2,
+        ignore=plan.task.ignore,
+        folder=folder,
+    )
+
+
+def rival(plan: Plan, method: str, dense: nn.Module, pattern: str, steps: int, seed: int) -> nn.Module:
+    """Train a model to a pattern by another method, in the given number of steps."""
+    task = plan.task
+    model = copy.deepcopy(dense)
+    options = task.training(seed, steps=steps)
+    how = None
+    match method:
+        case "one-shot":
+            sparsify_(model, pattern, ignore=task.ignore)
+        case "gradual":
+            how = Gradual(pattern, end=steps // 2, every=max(1, steps // 20))
+        case "SR-STE, from dense":
+            how = SRSTE(pattern)
+        case "SR-STE, from scratch":  # its share of the dense model's training is added to the budget
+            torch.manual_seed(seed)
+            model = task.build()
+            options = task.training(seed, steps=steps + plan.dense)
+            how = SRSTE(pattern)
+    targeted = how if how is None else _targeted(model, how, task)
+    train_(model, task.batches(seed + 1000), task.loss, options=options, method=targeted)
+    return model
+
+
+def _targeted(model: nn.Module, how: Gradual | SRSTE, task: Task) -> object:
+    from tilewright.training import Sparsifier
+
+    return Sparsifier(model, how, ignore=task.ignore)
+
+
+def run(book: Book, plan: Plan, seed: int) -> None:
+    """Compute every point of a task and a seed that is not there yet."""
+    targets = TARGETS[:2] if book.small else TARGETS
+    points = [{"task": plan.task.name, "pattern": f"{n}:{m}", "method": how} for n, m in targets for how in METHODS]
+    if all(book.find(point, seed) for point in points):
+        return
+    score = plan.task.score
+    dense = dense_model(plan, seed)
+    if not book.find({"task": plan.task.name, "pattern": "dense", "method": "dense"}, seed):
+        book.add(
+            score, plan.task.evaluate(dense), {"task": plan.task.name, "pattern": "dense", "method": "dense"}, seed
+        )
+    for n, m in targets:
+        family = inherited(book, plan, dense, m, seed)
+        member = next(member for member in family.members if member.n == n)
+        budget = sum(other.steps for other in family.members if other.n >= n)
+        for method in METHODS:
+            point = {"task": plan.task.name, "pattern": f"{n}:{m}", "method": method}
+            if book.find(point, seed):
+                continue
+            if method == "inherited":
+                assert member.metric is not None
+                total = sum(other.steps for other in family.members)
+                value, notes = member.metric, {"steps": budget, "family_steps": total, "members": m - 1}
+            else:
+                model = rival(plan, method, dense, f"{n}:{m}", budget, seed)
+                value, notes = plan.task.evaluate(model), {"steps": budget}
+            book.add(score, value, point, seed, **notes)
+
+
+def draw(book: Book) -> None:
+    """Write the figure: share of the dense score by pattern and method, both tasks averaged seed by seed."""
+    groups: dict[str, dict[str, float]] = {}
+    intervals: dict[str, dict[str, tuple[float, float]]] = {}
+    for task in dict.fromkeys(str(r.inputs["task"]) for r in book.records):
+        score = next(r.name for r in book.records if r.inputs["task"] == task)
+        dense = book.values(score, task=task, method="dense")
+        for pattern in dict.fromkeys(str(r.inputs["pattern"]) for r in book.records if r.inputs["pattern"] != "dense"):
+            for method in METHODS:
+                values = book.values(score, task=task, pattern=pattern, method=method)
+                shares = Summary.of(v / d for v, d in zip(values, dense, strict=False))
+                group = f"{task} {pattern}"
+                groups.setdefault(group, {})[method] = shares.mean
+                intervals.setdefault(group, {})[method] = (shares.low, shares.high)
+                print(f"{group:<12}{method:<24}{Summary.of(values)}   {shares.mean:7.1%} of dense")
+    save_figure(
+        bar_figure(groups, "score, share of dense", intervals=intervals, references={"dense": 1.0}), book.figure
+    )
+
+
+def main() -> None:
+    """Run every task and seed, then draw."""
+    book = begin("inherited", __doc__)
+    for seed in range(1 if book.small else 3):
+        for name, member in ({"ViT": 20} if book.small else MEMBER).items():
+            task = FAMILIES[name]
+            run(book, Plan(task, 40 if book.small else task.options["steps"], member), seed)
+    draw(book)
+
+
+if __name__ == "__main__":
+    main()
