@@ -1,10 +1,11 @@
-"""Networks of the published results as operations, from their known shapes, and their time on an array engine."""
+"""Networks of the published results with pruned weights, and their time on an array engine."""
 
 from dataclasses import dataclass
 
 from tilewright.hardware import AcceleratorSpec, Operation, OperationResult, WeightView
 from tilewright.hardware.engines import ENGINES
 from tilewright.hardware.engines.vector import visible
+from tilewright.hardware.networks import workload
 from tilewright.patterns import NM
 
 
@@ -84,60 +85,15 @@ def encoder(
     return found
 
 
-def resnet50(batch: int, pattern: NM | None) -> list[Operation]:
-    """Return ResNet-50 v1.5 at 224 x 224, batch norms folded: first convolution and classifier stay dense."""
-    found: list[Operation] = []
-
-    def conv(
-        name: str, inputs: int, outputs: int, kernel: int, side: int, stride: int = 1, *, first: bool = False
-    ) -> int:
-        out = side // stride
-        M, K = batch * out * out, inputs * kernel * kernel
-        view = weight(outputs, K, None if first else pattern)
-        found.append(
-            Operation(
-                name, "conv", M=M, N=outputs, K=K, weight=view, reads=batch * inputs * side * side, writes=M * outputs
-            )
-        )
-        return out
-
-    def element(name: str, function: str, count: int, reads: int = 1) -> None:
-        found.append(Operation(name, "elementwise", function=function, reads=reads * count, writes=count))
-
-    def pool(name: str, function: str, reads: int, writes: int) -> None:
-        found.append(Operation(name, "pool", function=function, reads=reads, writes=writes))
-
-    conv("conv1", 3, 64, 7, 224, 2, first=True)
-    element("conv1.relu", "relu", batch * 64 * 112 * 112)
-    pool("pool", "max_pool", batch * 64 * 112 * 112, batch * 64 * 56 * 56)
-    side, channels = 56, 64
-    for stage, (blocks, width) in enumerate(((3, 64), (4, 128), (6, 256), (3, 512)), 1):
-        for block in range(blocks):
-            name, stride = f"{stage}.{block}", 2 if block == 0 and stage > 1 else 1
-            conv(f"{name}.a", channels, width, 1, side)
-            element(f"{name}.a.relu", "relu", batch * width * side * side)
-            out = conv(f"{name}.b", width, width, 3, side, stride)
-            element(f"{name}.b.relu", "relu", batch * width * out * out)
-            if block == 0:
-                conv(f"{name}.short", channels, 4 * width, 1, side, stride)
-            conv(f"{name}.c", width, 4 * width, 1, out)
-            element(f"{name}.add", "add", batch * 4 * width * out * out, 2)
-            element(f"{name}.c.relu", "relu", batch * 4 * width * out * out)
-            side, channels = out, 4 * width
-    pool("mean", "avg_pool", batch * 2048 * 49, batch * 2048)
-    found.append(
-        Operation(
-            "classifier",
-            "linear",
-            M=batch,
-            N=1000,
-            K=2048,
-            weight=weight(1000, 2048, None),
-            reads=batch * 2048,
-            writes=batch * 1000,
-        )
-    )
-    return found
+def known(name: str, batch: int, pattern: NM | None, sequence: int | None = None) -> list[Operation]:
+    """Return a network of `tilewright.hardware.networks` whose weights follow a pattern, but for convolutions of pictures and classifiers."""
+    network = workload(name, batch, sequence)
+    return [
+        o
+        if o.weight is None or (o.kind == "conv" and not o.inputs) or o.name.startswith("classifier")
+        else o.with_weight(weight(o.N, o.K, pattern))
+        for o in network
+    ]
 
 
 def run(spec: AcceleratorSpec, operations: list[Operation], dtype: str, fidelity: str = "tiles") -> Run:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from _shapes import encoder, resnet50, run, weight
+from _shapes import known, run, weight
 
 from tilewright.hardware import Operation
 from tilewright.hardware.engines import s4
@@ -19,8 +19,10 @@ from tilewright.hardware.presets import preset
 from tilewright.hardware.presets.s4 import SPECS
 from tilewright.patterns import Banked
 from tilewright.reports import Record, write_record
+from tilewright.reports.figures import Series, save_figure, scatter_figure
 
 RECORDS = Path(__file__).parents[1] / "records" / "validation-s4.jsonl"
+FIGURE = Path(__file__).parents[2] / "docs" / "explanation" / "s4-validation.svg"
 SIDE = 1024
 RATIOS = (1, 2, 4, 8, 16, 32)
 QUALIFY = "Moffett mx-qual manual, one S30, first card"
@@ -108,11 +110,8 @@ def fit(dtype: str = "int8") -> tuple[float, float]:
 
 
 def network(model: str, ratio: int, batch: int = SUB_BATCH) -> list[Operation]:
-    """Return a network at one ratio on everything that can be pruned."""
-    pattern = Banked(ratio)
-    if model == "resnet50":
-        return resnet50(batch, pattern)
-    return encoder(batch, 384, 24, 1024, 16, 4096, pattern)
+    """Return a network at one ratio on all weights but those of ResNet-50's first convolution and classifier."""
+    return known(model, batch, Banked(ratio), 384 if model == "bert-large" else None)
 
 
 def least_step(model: str) -> int:
@@ -170,7 +169,8 @@ def main() -> None:
     print(
         "fit on INT8: bubble {:.5f}, fill {:.1f}; on BF16 it would be {:.5f}, {:.1f}".format(*fit(), *fit("bfloat16"))
     )
-    for point in points():
+    found = points()
+    for point in found:
         shown = "" if point.tolerance is None else f"within {point.tolerance:.1%}"
         print(
             f"{point.name:<34}{point.published:>12.2f}{point.modelled:>12.2f} {point.unit:<10}{point.error:>+8.2%}  {shown}"
@@ -191,6 +191,29 @@ def main() -> None:
             },
         )
         write_record(RECORDS, record)
+    draw(found)
+
+
+def draw(found: list[Point]) -> None:
+    """Draw the measured rates and the networks at their setting against ours."""
+    shown = [p for p in found if p.tolerance is not None and "target" not in p.name and p.unit != "W"]
+
+    def series(label: str, chosen: list[Point]) -> Series:
+        return Series(label, [p.published for p in chosen], [p.modelled for p in chosen], style="points")
+
+    tops = [p for p in shown if p.unit == "TOPS"]
+    rest = [p for p in shown if p.unit != "TOPS"]
+    panels = {
+        "Rates of an S30, TOPS": [
+            series("fitted", [p for p in tops if not p.held]),
+            series("held out", [p for p in tops if p.held]),
+        ],
+        "Samples a second": [
+            series("ResNet-50", [p for p in rest if p.name.startswith("resnet")]),
+            series("BERT-large", [p for p in rest if p.name.startswith("bert")]),
+        ],
+    }
+    save_figure(scatter_figure(panels, "published", "modelled", tolerance=0.2), FIGURE)
 
 
 if __name__ == "__main__":

@@ -18,8 +18,10 @@ from tilewright.hardware import AcceleratorSpec, Operation
 from tilewright.hardware.presets import preset
 from tilewright.patterns import NM
 from tilewright.reports import Record, write_record
+from tilewright.reports.figures import Series, line_figure, save_figure
 
 RECORDS = Path(__file__).parents[1] / "records" / "validation-sta.jsonl"
+FIGURE = Path(__file__).parents[2] / "docs" / "explanation" / "sta-validation.svg"
 ABSTRACT = "Fang et al., arXiv 2208.06118, abstract"
 PUBLISHED = {"i9-9900X": 14.47, "RTX 2080 Ti": 11.33}
 LATER = {"i9-9900X": 27.13, "RTX 2080 Ti": 21.24, "FPGA, most": 36.51}
@@ -63,6 +65,7 @@ NETWORKS = {
     "Transformer-base encoder, 64 tokens": {"tokens": 64, "layers": 6, "hidden": 512, "heads": 8, "inner": 2048},
     "TinyBERT-4, 128 tokens": {"tokens": 128, "layers": 4, "hidden": 312, "heads": 12, "inner": 1200},
 }
+NM_KEPT = {"dense": 8, "4:8": 4, "2:8": 2, "1:8": 1}
 PATTERNS = (None, NM(4, 8), NM(2, 8), NM(1, 8))
 UNCERTAIN = ("clock", "memories.dram.bandwidth", "memories.dram.efficiency", "costs.launch", "costs.vector.lanes")
 
@@ -163,6 +166,29 @@ def main() -> None:
             extra={"published": found.published, "source": ABSTRACT, "possible": found.contains},
         )
         write_record(RECORDS, record)
+    draw()
+
+
+def draw() -> None:
+    """Draw the intervals against the published ratios."""
+    panels = {}
+    for rival in PUBLISHED:
+        mine = [i for i in intervals() if i.rival == rival]
+        panels[f"{rival}: published {PUBLISHED[rival]:g}"] = [
+            Series(
+                network,
+                [NM_KEPT[i.pattern] for i in chosen],
+                [i.middle for i in chosen],
+                [i.low for i in chosen],
+                [i.high for i in chosen],
+            )
+            for network in NETWORKS
+            for chosen in [[i for i in mine if i.network == network]]
+        ] + [Series("published", list(NM_KEPT.values()), [PUBLISHED[rival]] * len(NM_KEPT), style="dashed")]
+    save_figure(
+        line_figure(panels, "weights kept of 8", "ratio to dense float32 on the other machine", log_x=True, log_y=True),
+        FIGURE,
+    )
 
 
 if __name__ == "__main__":

@@ -145,7 +145,7 @@ def test_both_levels_agree_on_every_layer_of_two_networks(machine):
     )
     for pattern in patterns:
         for batch in (1, 8):
-            network = [*shapes.encoder(batch, 384, 1, 768, 12, 3072, pattern), *shapes.resnet50(batch, pattern)]
+            network = [*shapes.known("bert-base", batch, pattern, 384), *shapes.known("resnet50", batch, pattern)]
             for operation in (o for o in network if o.is_product):
                 tiles, closed = run(machine, operation), run(machine, operation, "analytical")
                 bound = "memory" if tiles.causes.get("bandwidth", 0) > 0.05 * tiles.cycles else "compute"
