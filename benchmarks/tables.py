@@ -14,7 +14,12 @@ from pathlib import Path
 from tilewright.reports import Record, read_records
 
 HERE = Path(__file__).parent
-PAGES = [HERE.parent / "README.md", *sorted((HERE.parent / "docs" / "explanation").glob("*.md"))]
+DOCS = HERE.parent / "docs"
+PAGES = [
+    HERE.parent / "README.md",
+    *sorted((DOCS / "explanation").glob("*.md")),
+    *sorted((DOCS / "how-to").glob("*.md")),
+]
 MODELS = {
     "minilm": "`bank64@4x`, density 1/4, `make demo`",
     "minilm-long": "the same, longer recovery",
@@ -199,6 +204,27 @@ def masks() -> str:
     )
 
 
+def transposable() -> str:
+    """Gap to the best transposable mask, and seconds for one weight."""
+    found, rows = records("transposable"), []
+    for gap in (r for r in found if r.kind == "mask gap"):
+        time = one(found, "mask", gap.name, scores=gap.inputs["scores"])
+        gaps = [gap.extra["mean"], gap.max, gap.extra["greedy_mean"], gap.extra["greedy_max"]]
+        cells = ["0" if abs(value) < 5e-15 else f"{value:.2%}" for value in gaps]
+        rows.append([f"`{gap.name}`", gap.inputs["scores"], *cells, f"{time.median:.2f}"])
+    return table(["pattern", "scores", "mean gap", "worst gap", "greedy: mean", "greedy: worst", "seconds"], rows)
+
+
+def budgets() -> str:
+    """Loss and MRR of MiniLM pruned once under each budget."""
+    rows = []
+    for r in records("budgets"):
+        budget, pattern = r.inputs["budget"], f"`{r.inputs['pattern']}`"
+        numbers = (f"{value:.3f}" for value in (r.extra["density"], r.median, r.extra["mrr"]))
+        rows.append([r.name, "a plan" if budget == "constrained" else pattern, budget, *numbers])
+    return table(["same", "pattern", "budget", "density", "loss", "MRR"], rows)
+
+
 def loading() -> str:
     """Loading against from_pretrained."""
     found = records("loading")
@@ -235,6 +261,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "goals": goals,
     "matvec": matvec,
     "masks": masks,
+    "transposable": transposable,
+    "budgets": budgets,
     "loading": loading,
     "machine": machine,
 }

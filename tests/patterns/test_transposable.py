@@ -44,11 +44,14 @@ def is_full(found, n, m):
     draw=st.sampled_from(sorted(DRAWS)),
     seed=st.integers(0, 999),
     dtype=st.sampled_from([np.float32, np.float64]),
+    planned=st.booleans(),
 )
-def test_masks_are_as_good_as_an_exact_solver_finds(m, data, draw, seed, dtype):
+def test_masks_are_as_good_as_an_exact_solver_finds(m, data, draw, seed, dtype, planned):
     n = data.draw(st.integers(1, m - 1))
     scores = scores_of(draw, 2, m, seed, dtype)
-    found = mask(NM(n, m, transposable=True), scores)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(transposable, "_PLANNED_FROM", 5 if planned else 99)
+        found = mask(NM(n, m, transposable=True), scores)
     assert is_full(found, n, m)
     for block, kept in zip(blocks_of(scores.astype(np.float64), m), blocks_of(found, m), strict=True):
         assert block[kept].sum() == pytest.approx(best_sum(block, n), rel=1e-6, abs=1e-12)

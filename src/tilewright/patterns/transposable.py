@@ -1,7 +1,7 @@
 """Masks that are n:m along both sides and keep the most that such masks can.
 
-Blocks up to 4 x 4 are enumerated. Larger ones go the way of TSENOR (Meng, Makni and Mazumder, 2025): a soft plan by optimal transport,
-rounded greedily, then exchanges. Here the exchanges go on until none gains, so that the mask is the best one, not only near it.
+Blocks up to 4 x 4 are enumerated. Large ones go the way of TSENOR (Meng, Makni and Mazumder, 2025): a soft plan by optimal transport,
+rounded greedily, then exchanges; those between start from the greedy choice itself. Here the exchanges go on until none gains, so that the mask is the best one, not only near it.
 """
 
 from functools import cache
@@ -22,7 +22,10 @@ _EXACT = 4
 _CHUNK = 1 << 20
 """Elements handled at once: counters and masks of a chunk stay in the cache."""
 
-_PLANNED = 1 << 16
+_PLANNED_FROM = 32
+"""Smallest m whose blocks are planned first. The plan saves rounds of exchange, and below it takes longer than they do (measured)."""
+
+_CACHED = 1 << 16
 """Elements planned at once: the plan is walked through thirty times."""
 
 
@@ -65,19 +68,28 @@ def _exact(blocks: NDArray[Any], n: int, m: int) -> NDArray[np.bool_]:
 
 
 def _transported(blocks: NDArray[Any], n: int, m: int) -> NDArray[np.bool_]:
-    """Round the soft plan of each block, then improve it until it is optimal."""
+    """Take a good mask for each block, and improve it until it is optimal."""
     top = np.maximum(blocks.max(axis=1, keepdims=True), np.finfo(blocks.dtype).tiny)
-    scaled = (blocks / top).reshape(-1, m, m)
-    rows, worth = np.empty(scaled.shape[:2], scaled.dtype), np.empty_like(scaled)
-    step = max(1, _PLANNED // (m * m))
-    for start in range(0, len(scaled), step):
-        part = slice(start, start + step)
-        rows[part], columns = soft_duals(scaled[part], n)
-        worth[part] = scaled[part] + rows[part][:, :, None] + columns[:, None, :]
-    worth -= worth.min(axis=(1, 2), keepdims=True)
-    keep = _greedy(worth.reshape(-1, m * m), n, m)
-    improve_(scaled, keep.reshape(-1, m, m), rows)
+    scaled = blocks / top
+    prices, worth = (
+        _planned(scaled.reshape(-1, m, m), n) if m >= _PLANNED_FROM else (np.zeros((len(blocks), m)), scaled)
+    )
+    keep = _greedy(worth, n, m)
+    improve_(scaled.reshape(-1, m, m), keep.reshape(-1, m, m), prices)
     return keep
+
+
+def _planned(blocks: NDArray[Any], n: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the prices of the rows in the soft plan, and what each entry is worth by it, not negative."""
+    m = blocks.shape[1]
+    rows, worth = np.empty(blocks.shape[:2], blocks.dtype), np.empty_like(blocks)
+    step = max(1, _CACHED // (m * m))
+    for start in range(0, len(blocks), step):
+        part = slice(start, start + step)
+        rows[part], columns = soft_duals(blocks[part], n)
+        worth[part] = blocks[part] + rows[part][:, :, None] + columns[:, None, :]
+    worth -= worth.min(axis=(1, 2), keepdims=True)
+    return rows, worth.reshape(-1, m * m)
 
 
 def _greedy(blocks: NDArray[Any], n: int, m: int) -> NDArray[np.bool_]:
