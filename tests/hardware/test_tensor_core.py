@@ -84,13 +84,23 @@ def test_more_work_never_takes_less_time(machine, M, N, K, side, more, sparse):
     assert times[0] <= times[1]
 
 
-@settings(max_examples=40)
-@given(st.sampled_from(TYPES), SIDES, st.integers(1, 900), st.integers(1, 900), st.sampled_from([None, NM(2, 4)]))
-def test_closed_form_and_events_agree(machine, M, N, K, pattern):
+@settings(max_examples=60)
+@given(st.sampled_from(TYPES), SIDES, SIDES, SIDES, st.integers(1, 40), st.sampled_from([None, NM(2, 4)]))
+def test_closed_form_and_events_agree(machine, M, N, K, copies, pattern):
     spec, dtype = preset(machine[0]), machine[1]
-    operation = product(M, N, max(K, 4), pattern)
+    operation = product(M, N, max(K, 4), pattern, copies=copies)
     analytical, tiles = (run(spec, operation, dtype, fidelity).cycles for fidelity in ("analytical", "tiles"))
     assert abs(analytical - tiles) <= 0.01 * tiles + 2
+
+
+@given(st.sampled_from(TYPES), SIDES, SIDES, SIDES, st.sampled_from([None, NM(2, 4), TileWise(32, 0.7)]))
+def test_the_causes_are_those_of_the_launch_and_the_tiles(machine, M, N, K, pattern):
+    spec, dtype = preset(machine[0]), machine[1]
+    operation = product(M, N, max(K, 4), pattern)
+    lowered, _, elapsed = choose(spec, operation, dtype)
+    launches = float(spec.costs["launch"]) + (lowered.launches - 1) * float(spec.costs["stream launch"])
+    cycles = run(spec, operation, dtype, "analytical").cycles
+    assert abs(cycles - elapsed.total - launches * float(spec.clock)) <= 2 + 1e-6 * cycles
 
 
 @pytest.mark.parametrize("gpu", GPUS)

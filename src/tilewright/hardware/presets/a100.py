@@ -39,9 +39,9 @@ SPEC = AcceleratorSpec(
             164 << 10,
             sourced(40 << 20, "byte", _PAPER),
             derived(
-                4000,
+                3850,
                 "byte/cycle",
-                f"78% of the 5,120 of the white paper: what explains the 2:4 time of the {_QUICKSTART}",
+                f"75% of the 5,120 of the white paper: what explains the 2:4 time of the {_QUICKSTART}",
                 low=2560,
                 high=5120,
             ),
@@ -60,7 +60,7 @@ SPEC = AcceleratorSpec(
         **common_costs(),
         "capability": sourced(8.0, "", "compute capability"),
         "step": derived(
-            105,
+            109,
             "cycle",
             f"barrier and waiting of one step over K: from the dense time of the {_QUICKSTART}",
             low=20,
