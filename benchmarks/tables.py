@@ -11,6 +11,8 @@ import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import _array_tables
+
 from tilewright.reports import Record, read_records
 
 HERE = Path(__file__).parent
@@ -265,6 +267,10 @@ TABLES: dict[str, Callable[[], str]] = {
     "budgets": budgets,
     "loading": loading,
     "machine": machine,
+    "banked-rates": lambda: table(*_array_tables.rates(records("validation-s4"))),
+    "banked-networks": lambda: table(*_array_tables.networks(records("validation-s4"))),
+    "banked-watts": lambda: table(*_array_tables.watts(records("validation-s4"))),
+    "sta-ratios": lambda: table(*_array_tables.ratios(records("validation-sta"))),
 }
 
 
