@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from ..errors import ArgumentError
 from ..report import Report
+from .interval import Effect
 from .spec import AcceleratorSpec
+from .workload import Operation
 
 __all__ = ["CAUSES", "Fidelity", "OperationResult", "Simulation"]
 
@@ -52,6 +54,8 @@ class OperationResult:
         By part: ``"mac"``, ``"dram"``, ``"vector"``, ``"static"``, ...
     note
         How it was run: tile shape, the executed n:m, or why it ran dense.
+    hidden
+        Cycles that it worked beside other operations before its start; no part of `cycles`.
     """
 
     name: str
@@ -65,6 +69,7 @@ class OperationResult:
     bytes: Mapping[str, int] = field(default_factory=dict)
     joules: Mapping[str, float] = field(default_factory=dict)
     note: str = ""
+    hidden: int = 0
 
     def __post_init__(self) -> None:
         unknown = set(self.causes) - set(CAUSES)
@@ -89,11 +94,17 @@ class Simulation:
     spec, workload, batch, dtype, fidelity
         What was run on what, and how closely.
     operations
-        In the order they ran.
+        In the order they ran: cycles, work and bytes of one chip, joules of the whole card.
     cycles
         Of the whole, one chip's share of the batch.
     interval
         Lowest and highest seconds over the intervals of the machine's numbers.
+    steps
+        What was run, operation by operation.
+    effects
+        The uncertain numbers that move the time, the strongest first.
+    unmodelled
+        Steps of the model that are not in the time, by name, with how often each occurs.
     """
 
     spec: AcceleratorSpec
@@ -104,6 +115,9 @@ class Simulation:
     operations: tuple[OperationResult, ...]
     cycles: int
     interval: tuple[float, float] | None = None
+    steps: tuple[Operation, ...] = ()
+    effects: tuple[Effect, ...] = ()
+    unmodelled: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def seconds(self) -> float:
@@ -165,6 +179,30 @@ class Simulation:
         )
         return Report("simulate", rows, self.summary())
 
+    def waterfall(self, dense: "Simulation") -> Report:
+        """Return where the speed-up over a dense run went, in whole cycles that add up to the difference; see `explain.waterfall`."""
+        from .explain import waterfall
+
+        return waterfall(self, dense)
+
+    def assumptions(self) -> Report:
+        """Return the uncertain numbers that the time rests on, with their sources and what each does to it."""
+        from .explain import assumptions
+
+        return assumptions(self)
+
+    def timeline(self) -> dict[str, Any]:
+        """Return the run as a trace for Perfetto or Chrome: write it with `json.dump`."""
+        from .explain import timeline
+
+        return timeline(self)
+
+    def roofline(self) -> Report:
+        """Return operations a second by operations a byte, and the machine's roofs."""
+        from .roofline import report
+
+        return report(self)
+
     def summary(self) -> dict[str, object]:
         """Return the figures of the whole run, as a report shows them."""
         low, high = self.interval or (self.seconds, self.seconds)
@@ -183,6 +221,8 @@ class Simulation:
             "watts": self.watts,
             **{f"{name}/peak": share for name, share in self.utilisation.items()},
             **{f"cycles, {cause}": cycles for cause, cycles in self.causes.items()},
+            **({"watts/limit": self.watts / float(self.spec.limits["power"])} if "power" in self.spec.limits else {}),
+            **{f"not modelled, {name}": count for name, count in self.unmodelled.items()},
         }
 
 

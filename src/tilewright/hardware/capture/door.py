@@ -70,7 +70,7 @@ def capture(
     --------
     >>> model = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 8))
     >>> [(o.name, o.kind, o.M, o.N, o.K) for o in capture(model, torch.zeros(5, 64))]
-    [('0', 'linear', 5, 32, 64), ('1.relu', 'elementwise', 0, 0, 0), ('2', 'linear', 5, 8, 32)]
+    [('0', 'linear', 5, 32, 64), ('1', 'elementwise', 0, 0, 0), ('2', 'linear', 5, 8, 32)]
     """
     args, kwargs = _arguments(_default(model, sequence) if example is None else example)
     own = _samples((args, kwargs))
