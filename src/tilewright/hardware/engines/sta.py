@@ -98,8 +98,8 @@ def mode(spec: AcceleratorSpec, array: Array, operation: Operation, dtype: str) 
     if not isinstance(pattern, NM) or (pattern.n, pattern.m) not in spec.selectors.get(dtype, ()):
         return dense, f"dense: the selectors do not take {pattern}"
     word = sparse_word(array, pattern.n, pattern.m)
-    if word.activations * 1 <= word.beats * dense.activations:
-        return dense, f"dense: {pattern} would take as many beats"
+    if word.activations <= max(word.beats, word.decode) * dense.activations:
+        return dense, f"dense: {pattern} would take as many cycles"
     return word, f"{pattern}: {word.activations} inputs in {word.beats} beat{'s' if word.beats > 1 else ''}"
 
 

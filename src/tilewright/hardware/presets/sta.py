@@ -60,7 +60,7 @@ SPEC = AcceleratorSpec(
         ),
     ),
     costs={
-        "lanes": assumed(2, "", "multipliers of an element: 1:8 at full rate with a window of 16", low=1, high=4),
+        "lanes": assumed(2, "", "multipliers of an element: 1:8 at full rate with a window of 16", low=1, high=2),
         "window": assumed(_WINDOW, "", "inputs of a selector, and activations of a row and beat"),
         "index": assumed(
             16,
