@@ -8,6 +8,7 @@
 from .choices import Choice, Targets, choose, refuse
 from .masks import apply_masks_, load_masked_, masks_of, patterns_of, remove_masks_, set_mask_, zero_
 from .permutation import efficacy, kept_score, permute_columns, permute_rows
+from .permute import permute_
 from .planned import Limit
 from .plans import Candidate, Plan, candidates, plan
 from .scores import Calibration, Scorer
@@ -37,6 +38,7 @@ __all__ = [
     "masks_of",
     "own_part",
     "patterns_of",
+    "permute_",
     "permute_columns",
     "permute_rows",
     "plain",

@@ -1,0 +1,186 @@
+"""Groups of channels that are to be pruned along: which weights each concerns, and the search for a better order of one."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..patterns import NM, Pattern, as_matrix
+from .coupling import Coupling
+from .folding import Group, Place, fold_, grid, group_of, unfold_
+from .permutation import best_of_rows, kept_score, permute_columns, permute_rows
+from .weights import Weight
+
+__all__ = ["Bounds", "Channels", "Chosen", "Scores", "Use", "best", "find", "improve", "kept"]
+
+Bounds = tuple[float | None, int | None, int]
+"""Seconds, steps and seed of a search."""
+
+Scores = dict[int, Tensor]
+"""By the identity of weights, as these are stored: names are not unique."""
+
+Chosen = Sequence[tuple[Weight, Pattern]]
+"""Weights that are to be pruned, and to what."""
+
+
+@dataclass(frozen=True)
+class Use:
+    """A weight that will be pruned along the channels, its pattern, and where it has them."""
+
+    weight: Weight
+    pattern: Pattern
+    place: Place
+
+
+@dataclass(frozen=True)
+class Channels:
+    """Channels whose order matters to the patterns of some weights.
+
+    Parameters
+    ----------
+    uses
+        Where their order matters.
+    size
+        How many there are.
+    group
+        Everything that has them; None if they must stay where they are.
+    reason
+        Why they must.
+    touched
+        All weights to be pruned that have them on any axis.
+    """
+
+    uses: tuple[Use, ...]
+    size: int
+    group: Group | None = None
+    reason: str = ""
+    touched: Chosen = ()
+
+    @property
+    def chosen(self) -> Chosen:
+        """The weights of the uses, each once."""
+        return tuple({use.weight.name: (use.weight, use.pattern) for use in self.uses}.values())
+
+    @property
+    def work(self) -> int:
+        """Elements of the weights, by which time is shared out."""
+        return sum(use.weight.tensor.numel() for use in self.uses)
+
+
+def find(coupling: Coupling, chosen: Chosen) -> list[Channels]:
+    """Return all channels along which the chosen weights are pruned, in the order of the weights."""
+    uses: dict[int, list[Use]] = {}
+    absent: list[Channels] = []
+    names = {id(tensor): name for name, tensor in coupling.tensors.items()}
+    for weight, pattern in chosen:
+        name = names.get(id(weight.tensor))
+        side = _side(weight, pattern)
+        if name is None:
+            use = Use(weight, pattern, Place(weight.name, side, 0, ()))
+            absent.append(Channels((use,), weight.tensor.shape[side], reason="the example never reaches it"))
+            continue
+        offset = 0
+        for term in coupling.axes[name][side]:
+            if term:  # the innermost atom decides which channels are neighbours
+                uses.setdefault(term[-1], []).append(Use(weight, pattern, Place(name, side, offset, term)))
+            offset += coupling.atoms.size((term,))
+    return [_channels(coupling, atom, tuple(own), chosen) for atom, own in uses.items()] + absent
+
+
+def _channels(coupling: Coupling, atom: int, uses: tuple[Use, ...], chosen: Chosen) -> Channels:
+    size, reason = coupling.atoms.length(atom), coupling.atoms.reason(atom)
+    group = None if reason else group_of(coupling, atom)
+    if group is not None and any(place.term.count(atom) > 1 for place in group.places):
+        reason = "one tensor has the channels twice on one axis"
+    if reason or group is None:
+        return Channels(uses, size, reason=reason)
+    held = {id(coupling.tensors[place.name]) for place in group.places}
+    return Channels(uses, size, group, touched=[pair for pair in chosen if id(pair[0].tensor) in held])
+
+
+def _side(weight: Weight, pattern: Pattern) -> int:
+    """Return the axis that a pattern groups: inputs for n:m, outputs for tiles; as the weight is stored."""
+    inputs = isinstance(pattern, NM)
+    return int(inputs) if weight.layout != "transposed" else int(not inputs)
+
+
+def improve(coupling: Coupling, channels: Channels, scores: Scores, bounds: Bounds) -> NDArray[np.int64] | None:
+    """Search an order for every head of a group and fold it in; None, and nothing changed, if the patterns keep no more.
+
+    What counts in the end is what the patterns keep of the whole weights: where m does not divide the width of a head, say, the search
+    prices groups that the pattern will cut elsewhere.
+    """
+    assert channels.group is not None
+    seconds, steps, seed = bounds
+    begin = time.perf_counter()
+    parts = _parts(coupling, channels, scores)
+    orders = []
+    for head, part in enumerate(parts):
+        left = None if seconds is None else max(seconds - (time.perf_counter() - begin), 1e-3) / (len(parts) - head)
+        orders.append(_search(part, channels.uses[0].pattern, left, steps, seed + head))
+    found = np.stack(orders)
+    if (found == np.arange(channels.size)).all():
+        return None
+    before = kept(channels.touched, scores)
+    fold_(coupling, channels.group, found, scores)
+    if kept(channels.touched, scores) > before:
+        return found
+    unfold_(coupling, channels.group, found, scores)
+    return None
+
+
+def _search(
+    part: NDArray[Any], pattern: Pattern, seconds: float | None, steps: int | None, seed: int
+) -> NDArray[np.int64]:
+    if isinstance(pattern, NM):
+        inner = NM(pattern.n, pattern.m)
+        if inner.refusal(part.shape):
+            return np.arange(part.shape[1])
+        return permute_columns(part, inner, seconds=seconds, steps=steps, seed=seed)
+    return permute_rows(part.T, pattern, seconds=seconds, steps=steps, seed=seed)
+
+
+def _parts(coupling: Coupling, channels: Channels, scores: Scores) -> list[NDArray[Any]]:
+    """Return, for each head, the scores ``[rows, channels]`` of all weights that share the first one's pattern."""
+    assert channels.group is not None
+    pattern = channels.uses[0].pattern
+    heads: list[list[NDArray[Any]]] = []
+    for use in channels.uses:
+        if use.pattern == pattern:
+            seen = _seen(use, scores[id(use.weight.tensor)])
+            positions = grid(coupling, channels.group, use.place)
+            heads.append([seen[:, mine].reshape(-1, channels.size) for mine in positions])
+    return [np.concatenate(parts) for parts in zip(*heads, strict=True)]
+
+
+def _seen(use: Use, score: Tensor) -> NDArray[Any]:
+    """Return the scores with the grouped axis last and all others in one; squares summed over the tiles that share positions."""
+    array = score.cpu().numpy()
+    if isinstance(use.pattern, NM) and use.pattern.tile > 1:
+        outputs = 1 if use.weight.layout == "transposed" else 0
+        starts = np.arange(0, array.shape[outputs], use.pattern.tile)
+        array = np.add.reduceat(np.square(array), starts, axis=outputs)
+    return np.moveaxis(array, use.place.axis, -1).reshape(-1, array.shape[use.place.axis])
+
+
+def kept(chosen: Chosen, scores: Scores) -> float:
+    """Return what the patterns keep of all the weights."""
+    return sum(kept_score(_matrix(weight, scores), pattern) for weight, pattern in chosen)
+
+
+def best(chosen: Chosen, scores: Scores) -> float | None:
+    """Return what n:m patterns would keep of the weights if every row chose its inputs anywhere; None if one is no n:m."""
+    total = 0.0
+    for weight, pattern in chosen:
+        if not isinstance(pattern, NM):
+            return None
+        total += best_of_rows(_matrix(weight, scores), pattern)
+    return total
+
+
+def _matrix(weight: Weight, scores: Scores) -> NDArray[Any]:
+    return as_matrix(scores[id(weight.tensor)].cpu().numpy(), weight.layout)
