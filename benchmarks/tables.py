@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import _array_tables
+import _gpu_tables
 
 from tilewright.reports import Record, read_records
 
@@ -270,6 +271,10 @@ TABLES: dict[str, Callable[[], str]] = {
     "banked-rates": lambda: table(*_array_tables.rates(records("validation-s4"))),
     "banked-networks": lambda: table(*_array_tables.networks(records("validation-s4"))),
     "banked-watts": lambda: table(*_array_tables.watts(records("validation-s4"))),
+    "gpu-groups": lambda: table(*_gpu_tables.groups(records("validation-tensor-core"))),
+    "gpu-ratios": lambda: table(*_gpu_tables.ratios(records("validation-tensor-core"))),
+    "gpu-limit": lambda: table(*_gpu_tables.limit(records("validation-tensor-core"))),
+    "gpu-products": lambda: table(*_gpu_tables.products(records("validation-tensor-core"))),
     "sta-ratios": lambda: table(*_array_tables.ratios(records("validation-sta"))),
 }
 

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
-from _gpu_published import BERT_SHAPES, BY_INPUTS, QUICKSTART, TILE_WISE
-from _shapes import weight
+from _gpu_published import BERT_SHAPES, BY_INPUTS, QUICKSTART, SQUAD_TOKENS, T4_RATES, TILE_WISE
+from _shapes import known, run, weight
 
 from tilewright.hardware import AcceleratorSpec, Operation, WeightView
 from tilewright.hardware.engines import tensor_core
@@ -68,7 +68,7 @@ def sparse_tile_error(area: int) -> float:
 def root(function: Callable[[float], float], low: float, high: float) -> float:
     """Return where a monotone function crosses zero, by bisection."""
     rising = function(high) > function(low)
-    for _ in range(40):
+    for _ in range(30):
         middle = (low + high) / 2
         if (function(middle) > 0) == rising:
             high = middle
@@ -103,6 +103,26 @@ def v100_step() -> float:
     return (slow - fast) * 1e-6 * float(spec.clock) / waves / steps - 128 * 128 * 32 / float(spec.rate("float16"))
 
 
+def t4_rate(spec: AcceleratorSpec, model: str) -> float:
+    """Return the samples a second of an MLPerf network in INT8, in batches of 128 pictures or 64 sequences that are not padded."""
+    batch, tokens = (64, SQUAD_TOKENS) if model == "bert-large" else (128, None)
+    return batch / run(spec, known(model, batch, None, tokens), "int8").seconds
+
+
+def t4_clock() -> float:
+    """Return the clock that makes the rate of BERT-large right; on-chip memories run by it."""
+    spec = preset("t4")
+
+    def excess(clock: float) -> float:
+        l2 = float(spec.memory("l2").bandwidth) / float(spec.clock) * clock
+        shared = float(spec.memory("shared").bandwidth) / float(spec.clock) * clock
+        machine = spec.with_quantity("clock", clock).with_quantity("memories.l2.bandwidth", l2)
+        machine = machine.with_quantity("memories.shared.bandwidth", shared)
+        return t4_rate(machine, "bert-large") - T4_RATES["bert-large"]
+
+    return root(excess, 0.5e9, 1.6e9)
+
+
 def constants() -> dict[str, tuple[float, float]]:
     """Return each fitted constant as computed here and as its preset has it."""
     rtx3090, a100, v100 = (preset(name) for name in ("rtx3090", "a100", "v100"))
@@ -117,4 +137,5 @@ def constants() -> dict[str, tuple[float, float]]:
         "A100 cycles of a step's barrier": (step, float(a100.costs["step"])),
         "A100 bytes a cycle from L2": (rate, float(a100.memory("l2").bandwidth) / float(a100.clock)),
         "V100 cycles of a step's barrier": (v100_step(), float(v100.costs["step"])),
+        "T4 clock, Hz": (t4_clock(), float(preset("t4").clock)),
     }

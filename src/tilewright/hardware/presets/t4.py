@@ -9,9 +9,9 @@ __all__ = ["SPEC"]
 _PAPER = "NVIDIA Turing GPU architecture white paper"
 _CORES = 40
 _CLOCK = derived(
-    0.82e9,
+    0.71e9,
     "Hz",
-    "held down by the 70 W limit: the one number fitted to the two MLPerf rates in INT8. Base and boost clock are the interval; a user "
+    "held down by the 70 W limit: fitted to the MLPerf rate of BERT-large in INT8. Base and boost clock are the interval; a user "
     "saw 24 of 65 TFLOPS in float16, which is the base clock (NVIDIA developer forum 264462)",
     low=0.585e9,
     high=1.59e9,
