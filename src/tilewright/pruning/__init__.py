@@ -16,6 +16,7 @@ from .sensitivity import sensitivity_scan
 from .solve import solve
 from .sparsify import sparsify_
 from .tensors import gathered, local, own_part, plain, spread_like, whole
+from .update import Obs
 from .weights import Weight, prunable
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "Candidate",
     "Choice",
     "Limit",
+    "Obs",
     "Plan",
     "Scorer",
     "Targets",

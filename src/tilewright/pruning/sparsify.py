@@ -15,9 +15,11 @@ from .budgets import BUDGETS
 from .choices import Choice, Targets, choose, refuse
 from .masks import masks_of, patterns_of, set_mask_
 from .planned import PLANNED, Limit, decide
+from .reconstruct import prune_and_update_
 from .scores import SCORES, Calibration
 from .solve import solve
 from .tensors import whole
+from .update import Obs
 from .weights import Weight
 
 __all__ = ["sparsify_"]
@@ -34,6 +36,7 @@ def sparsify_(
     data: Calibration | None = None,
     strict: bool = False,
     limit: Limit | None = None,
+    update: str | Obs = "none",
 ) -> Report:
     """Prune a model in place: zero the weights a pattern drops, and keep them zero through training.
 
@@ -46,7 +49,7 @@ def sparsify_(
     pattern
         For every target without a pattern of its own: a value, or text such as ``"2:4"`` or ``"tw16@75%"``.
     score
-        ``"magnitude"``, or ``"taylor"``, which needs `data`.
+        ``"magnitude"``; or ``"taylor"``, ``"wanda"`` or ``"second-order"``, which need `data`.
     budget
         ``"uniform"`` gives each layer the pattern's sparsity; ``"global"`` ranks all layers together. Patterns of fixed
         density do not notice. ``"sensitivity"`` scans how much each layer's pruning costs and gives each the sparsity, or
@@ -58,18 +61,24 @@ def sparsify_(
     ignore
         Expressions for what stays dense, whatever `targets` says.
     data
-        Batches and a loss for the scores that take gradients, and for the budgets that scan.
+        Batches: for scores that look at the inputs of layers, for updates, and, with a loss, for the score that takes gradients and
+        the budgets that scan.
     strict
         Refuse, before anything is changed, if a targeted weight cannot take its pattern. Otherwise it is skipped and the
         report says why.
     limit
         Size or latency that the ``"constrained"`` budget holds to.
+    update
+        ``"none"`` leaves kept weights as they are. ``"obs"``, or an `Obs` with options, moves them so that the outputs of the
+        layers change least on `data`; with ``score="second-order"`` n:m masks are chosen along the way, on weights that carry the
+        corrections so far.
 
     Returns
     -------
     Report
         One row for every weight that could be pruned: name, shape, pattern, density, sparsity, and the reason if it is
-        dense. ``ok`` is False if no weight was pruned at all.
+        dense. ``ok`` is False if no weight was pruned at all. With an update also the squared error of the layer's output
+        relative to its power, with the dense weights under the mask and with the updated ones.
 
     Raises
     ------
@@ -88,6 +97,8 @@ def sparsify_(
     """
     _one_of("score", score, SCORES)
     _one_of("budget", budget, {**BUDGETS, **PLANNED})
+    if not isinstance(update, Obs):
+        _one_of("update", update, {"none": None, "obs": None})
     if isinstance(ignore, str):
         raise TargetError(f"ignore must be a list of expressions, and it is {ignore!r}; write [{ignore!r}]")
     choices = choose(model, pattern, targets, list(ignore))
@@ -98,13 +109,18 @@ def sparsify_(
         data = replace(data, batches=list(data.batches))  # walked through by the scan, and then by the score
     choices = decide(model, choices, budget, score, data, limit)
     taken = [choice for choice in choices if choice.pattern is not None]
-    scored = None if budget in PLANNED and score == "magnitude" else data
-    scorer = SCORES[score](model, [choice.weight for choice in taken], scored)
-    masks = solve(taken, scorer, budget if budget in BUDGETS else "uniform")
+    ranked = budget if budget in BUDGETS else "uniform"
+    errors = None
+    if update == "none":
+        scored = None if budget in PLANNED and score == "magnitude" else data
+        masks = solve(taken, SCORES[score](model, [choice.weight for choice in taken], scored), ranked)
+    else:
+        options = update if isinstance(update, Obs) else Obs()
+        masks, errors = prune_and_update_(model, taken, score, ranked, data, options)
     for choice in taken:
         assert choice.pattern is not None
         set_mask_(choice.weight, masks[choice.weight.name], choice.pattern)
-    return _report(model, choices, score, budget)
+    return _report(model, choices, score, budget, errors)
 
 
 def _one_of(what: str, given: str, table: Mapping[str, Any]) -> None:
@@ -124,7 +140,13 @@ def _require_finite(weights: Iterable[Weight]) -> None:
             )
 
 
-def _report(model: nn.Module, choices: Sequence[Choice], score: str, budget: str) -> Report:
+def _report(
+    model: nn.Module,
+    choices: Sequence[Choice],
+    score: str,
+    budget: str,
+    errors: Mapping[str, tuple[float, float]] | None,
+) -> Report:
     masks, patterns = masks_of(model), patterns_of(model)
     kept = {name: int(np.count_nonzero(mask.cpu().numpy())) for name, mask in masks.items()}
     rows = []
@@ -140,6 +162,7 @@ def _report(model: nn.Module, choices: Sequence[Choice], score: str, budget: str
                 "pattern": str(patterns[name]) if name in masks else "",
                 "density": density,
                 "sparsity": 1 - density,
+                **_error_columns(name, errors),
                 "reason": reason,
             }
         )
@@ -153,5 +176,13 @@ def _report(model: nn.Module, choices: Sequence[Choice], score: str, budget: str
         "sparsity of the pruned": 1 - left / total if total else 0.0,
         "score": score,
         "budget": budget,
+        **({} if errors is None else {"update": "obs"}),
     }
     return Report("sparsify", tuple(rows), summary, ok=bool(pruned))
+
+
+def _error_columns(name: str, errors: Mapping[str, tuple[float, float]] | None) -> dict[str, float | None]:
+    if errors is None:
+        return {}
+    masked, updated = errors.get(name, (None, None))
+    return {"error masked": masked, "error updated": updated}
