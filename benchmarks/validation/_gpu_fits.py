@@ -21,11 +21,12 @@ def milliseconds(spec: AcceleratorSpec, tokens: int, outputs: int, inputs: int, 
 
 
 def pair(M: int, N: int, K: int, kept_n: int, kept_k: int) -> tuple[Operation, Operation]:
-    """Return the dense product and the one with tiles of 128 of the kept outputs."""
+    """Return the dense product and the one with tiles of 128 of the kept outputs, which are all that the artifact writes."""
     dense = Operation("gemm", "linear", M=M, N=N, K=K, weight=WeightView.dense(N, K))
     tiles, pattern = kept_n // 128, TileWise(128, 1 - kept_n * kept_k / (N * K))
     counts, widths = np.full(tiles, kept_k, np.int64), np.full(tiles, 128, np.int64)
-    return dense, dense.with_weight(WeightView((N, K), pattern, 128, counts, widths, kept_n))
+    view = WeightView((N, K), pattern, 128, counts, widths, kept_n)
+    return dense, replace(dense, weight=view, writes=M * kept_n)
 
 
 def artifact() -> AcceleratorSpec:

@@ -260,3 +260,19 @@ def test_a100_peaks_are_the_published_ones(dtype, dense):
 
 def test_engines_finds_it_by_name():
     assert ENGINES["tensor-core"] is run
+
+
+@given(
+    st.sampled_from(TYPES),
+    SIDES,
+    SIDES,
+    SIDES,
+    st.sampled_from([None, NM(2, 4), TileWise(32, 0.7), TileWise(128, 0.9)]),
+)
+def test_no_product_is_faster_than_its_bytes_through_dram(machine, M, N, K, pattern):
+    spec, dtype = preset(machine[0]), machine[1]
+    operation = product(M, N, max(K, 4), pattern, reads=M * max(K, 4), writes=M * N)
+    moved = BYTES[dtype] * (operation.reads + operation.writes + operation.weight.kept)
+    result = run(spec, operation, dtype, "analytical")
+    assert result.cycles >= moved / float(spec.dram.bandwidth) * float(spec.clock)
+    assert result.bytes["dram"] >= int(moved)

@@ -140,7 +140,7 @@ def plan(spec: AcceleratorSpec, operation: Operation, lowered: Lowered, dtype: s
     read = (warps[1] * rows + warps[0] * columns * lowered.executed) * depth * size + warps[0] * positions
     every = float((tiles * steps).sum())
     turns = -(-int(tiles.sum()) // int(spec.cores)) * every / float(tiles.sum())  # steps of the fullest core
-    reads, writes = _traffic(spec, operation, lowered, size, shape, tiles)
+    reads, writes = _traffic(spec, operation, lowered, size, shape)
     overlapped = reads + (writes if resident > 1 else 0)
     ideal = rows * columns * depth * lowered.executed / float(spec.rate(dtype))
     issue = max(ideal, issue_cycles(spec, dtype, (rows, columns), depth, warps, resident, sparse))
@@ -187,12 +187,13 @@ def _l2(spec: AcceleratorSpec, rates: Rates, amount: float, active: int) -> floa
 
 
 def _traffic(
-    spec: AcceleratorSpec, operation: Operation, lowered: Lowered, size: float, shape: Tile, tiles: NDArray[np.int64]
+    spec: AcceleratorSpec, operation: Operation, lowered: Lowered, size: float, shape: Tile
 ) -> tuple[float, float]:
     """Return the bytes read from and written to DRAM.
 
     Tiles in flight form a rectangle; an operand is read once for each rectangle across the other, once at all where half of L2 holds it.
-    The library's rasterisation is taken as the best rectangle of a power of two.
+    The library's rasterisation is taken as the best rectangle of a power of two. Inputs that one tile-wise tile drops another keeps, and
+    outputs that were pruned are written all the same: both count in full.
     """
     half = float(spec.memory("l2").size) / 2
     tokens = (
@@ -200,8 +201,7 @@ def _traffic(
         if operation.reads and operation.weight is not None
         else operation.M * operation.K * operation.copies
     )
-    share = float(lowered.depths.max(initial=0)) / operation.K
-    left = tokens * size * (1.0 if operation.weight is None else min(1.0, share))
+    left = tokens * size
     right = (lowered.weight_bytes + lowered.index_bytes) * (1 if operation.weight is not None else operation.copies)
     down, across = -(-operation.M // shape[0]), int((-(-lowered.widths // shape[1])).sum())
     flight = int(spec.cores)
@@ -213,6 +213,5 @@ def _traffic(
         again_right = 1 if right / operation.copies <= half else -(-down // height)
         options.append(left * again_left + right * again_right)
         height *= 2
-    kept = float(lowered.widths.sum()) / operation.N
     outputs = operation.writes or operation.M * operation.N * operation.copies
-    return min(options), outputs * kept * size
+    return min(options), outputs * size
