@@ -47,7 +47,7 @@ def test_rates_are_positive_and_bounded_for_any_length(warmup: float, steps: int
         ({"hidden": 0, "output": 0}, r"hidden and output must be not both 0: no loss is left; it is \(0, 0\)"),
         ({"layers": "blocks.*"}, r"layers must be a tuple of names or globs; it is 'blocks\.\*'"),
         ({"freeze": [1]}, "freeze must be a tuple of names or globs"),
-        ({"output_loss": "kl"}, "output_loss must be one of cosine, mse; it is 'kl'"),
+        ({"output_loss": "kl"}, "output_loss must be one of cosine, cross-entropy, mse; it is 'kl'"),
         ({"precision": "float16"}, "precision must be one of float32, bfloat16; it is 'float16'"),
         ({"mode": "test"}, "mode must be one of eval, train; it is 'test'"),
         ({"seed": -1}, r"seed must be a whole number from 0 to 2\*\*32 - 1; it is -1"),

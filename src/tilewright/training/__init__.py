@@ -2,7 +2,8 @@
 
 `train_` trains with any loss, `recover_` against a teacher; both go on to the same bits after a kill. `TrainOptions` and `RecoverOptions`
 are their choices, `Batches` a source of batches that can start anywhere, `Checkpoint` says where and how often to save. Methods
-(`FixedMask`, `Gradual`, `MultiStage`, `SRSTE`) are frozen values; `Sparsifier` carries one out in a loop of your own. `inherit_` trains a whole `Family` of n:m
+(`FixedMask`, `Gradual`, `MultiStage`, `SRSTE`) are frozen values; `Sparsifier` carries one out in a loop of your own. `distill_progressively_` lets a student's blocks
+take their teacher's places one by one; `inherit_` trains a whole `Family` of n:m
 models. `check_masks` and
 `check_patterns` guard the result.
 """
@@ -16,7 +17,8 @@ from .inherit import inherit_
 from .loop import Progress, Training
 from .losses import mean_pooled
 from .methods import SRSTE, Apriori, FixedMask, Gradual, Method, MultiStage, at_sparsity
-from .options import RecoverOptions, TrainOptions
+from .options import ProgressiveOptions, RecoverOptions, TrainOptions
+from .progressive import distill_progressively_
 from .recover import Recovery, recover_
 from .sparsifier import Sparsifier
 from .train import train_
@@ -34,6 +36,7 @@ __all__ = [
     "Method",
     "MultiStage",
     "Progress",
+    "ProgressiveOptions",
     "RecoverOptions",
     "Recovery",
     "Sparsifier",
@@ -43,6 +46,7 @@ __all__ = [
     "check_masks",
     "check_patterns",
     "copy_masks_",
+    "distill_progressively_",
     "inherit_",
     "mean_pooled",
     "recover_",

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ..errors import ArgumentError, TargetError
 from .distributed import bare
 
-__all__ = ["Output", "Probe", "hidden_loss", "mean_pooled", "output_loss", "padding_mask"]
+__all__ = ["Output", "Probe", "called", "hidden_loss", "mean_pooled", "named_modules", "output_loss", "padding_mask"]
 
 Output = Callable[[Any, Any], Tensor]
 """From what a model returned, and its batch, to the tensor that is compared."""
@@ -37,7 +37,7 @@ class Probe:
         self._extra: dict[str, Any] = {}
         inner = bare(model)
         if wanted and layers:
-            self.names = _named(inner, layers)
+            self.names = named_modules(inner, layers)
             modules = dict(inner.named_modules())
             self._handles = [modules[name].register_forward_hook(self._keeper(name)) for name in self.names]
         elif wanted:
@@ -51,13 +51,7 @@ class Probe:
     def __call__(self, batch: Any) -> tuple[Any, list[Tensor]]:
         """Return the model's output and its hidden states, first layer first."""
         self._found.clear()
-        match batch:
-            case Mapping():
-                result = self.model(**batch, **self._extra)
-            case tuple() | list():
-                result = self.model(*batch, **self._extra)
-            case _:
-                result = self.model(batch, **self._extra)
+        result = called(self.model, batch, **self._extra)
         if self._extra:
             return result, list(result.hidden_states[1:])  # the first is the embedding, no layer's work
         silent = [name for name in getattr(self, "names", ()) if name not in self._found]
@@ -84,12 +78,30 @@ class Probe:
         return keep
 
 
-def _named(model: nn.Module, layers: Sequence[str]) -> list[str]:
+def called(model: nn.Module, batch: Any, **extra: Any) -> Any:
+    """Call a model: with keywords for a mapping, positions for a tuple or list, one argument otherwise."""
+    match batch:
+        case Mapping():
+            return model(**batch, **extra)
+        case tuple() | list():
+            return model(*batch, **extra)
+        case _:
+            return model(batch, **extra)
+
+
+def named_modules(model: nn.Module, layers: Sequence[str], role: str = "layers") -> list[str]:
+    """Return the names of modules that names or globs mean, in the order of the model.
+
+    Raises
+    ------
+    TargetError
+        If one of them means none.
+    """
     names = [name for name, _ in model.named_modules() if name]
     for layer in layers:
         if not any(fnmatchcase(name, layer) for name in names):
             raise TargetError(
-                f"layers {layer!r} matches no module of {type(model).__name__}; it begins with {', '.join(names[:4])}"
+                f"{role} {layer!r} matches no module of {type(model).__name__}; it begins with {', '.join(names[:4])}"
             )
     return [name for name in names if any(fnmatchcase(name, layer) for layer in layers)]
 
@@ -110,10 +122,13 @@ def hidden_loss(student: Sequence[Tensor], teacher: Sequence[Tensor], mask: Tens
 
 
 def output_loss(kind: str, student: Tensor, teacher: Tensor, mask: Tensor | None) -> Tensor:
-    """Return one minus the cosine (``"cosine"``), or the relative squared error (``"mse"``)."""
+    """Return one minus the cosine (``"cosine"``), the relative squared error (``"mse"``), or the ``"cross-entropy"`` of two logits."""
     if kind == "mse":
         return _relative(student, teacher, mask)
     _same_shape(student, teacher)
+    if kind == "cross-entropy":
+        mine, theirs = (torch.nn.functional.log_softmax(logits.float(), dim=-1) for logits in (student, teacher))
+        return _mean((theirs.exp() * (theirs - mine)).sum(-1), mask)
     cosine = torch.nn.functional.cosine_similarity(student.float(), teacher.float(), dim=-1)
     return 1 - _mean(cosine, mask)
 

@@ -1,4 +1,4 @@
-"""`TrainOptions` and `RecoverOptions`: every choice of a training run, checked when it is made."""
+"""`TrainOptions`, `RecoverOptions` and `ProgressiveOptions`: every choice of a training run, checked when it is made."""
 
 import math
 from dataclasses import dataclass
@@ -6,10 +6,10 @@ from typing import Any, Literal, get_args
 
 from ..errors import ArgumentError
 
-__all__ = ["RecoverOptions", "TrainOptions"]
+__all__ = ["ProgressiveOptions", "RecoverOptions", "TrainOptions"]
 
 Schedule = Literal["cosine", "linear", "constant"]
-OutputLoss = Literal["cosine", "mse"]
+OutputLoss = Literal["cosine", "cross-entropy", "mse"]
 Precision = Literal["float32", "bfloat16"]
 Mode = Literal["eval", "train"]
 Rule = Literal["adamw", "sgd"]
@@ -131,7 +131,8 @@ class RecoverOptions(TrainOptions):
         Weights of the two terms of the loss: hidden states layer by layer, as mean squared error over the teacher's mean
         square, padding left out; and the final output.
     output_loss
-        ``"cosine"`` (one minus the cosine) or ``"mse"`` (as for hidden states).
+        ``"cosine"`` (one minus the cosine), ``"mse"`` (as for hidden states), or for logits ``"cross-entropy"`` with the teacher's
+        probabilities as soft labels, less their entropy, so that 0 is the best there is.
     layers
         Names or globs of the modules whose outputs are the hidden states. Empty: those a Hugging Face model reports itself.
 
@@ -159,6 +160,49 @@ class RecoverOptions(TrainOptions):
         )
         self._need_names("layers")
         self._need_choice("output_loss", OutputLoss)
+
+
+@dataclass(frozen=True)
+class ProgressiveOptions(RecoverOptions):
+    """How to distil module by module: `RecoverOptions`, how soon the student's blocks take their places, and the attention term.
+
+    Parameters
+    ----------
+    start
+        Probability, at the first step, that a block is the student's.
+    rise
+        Fraction of the steps over which that probability rises, along a line, to 1. 0: the student is whole from the beginning.
+    attention
+        Weight of the attention term.
+    attentions
+        Names or globs of attention modules. What is compared is their probabilities ``[B, H, T, T]`` where they return them second,
+        as Hugging Face modules with eager attention do, and their output otherwise. None named: no such term.
+    layers
+        Modules whose outputs are the hidden states, as in `RecoverOptions`. Empty: the blocks that are replaced.
+
+    Raises
+    ------
+    ArgumentError
+        If a value is out of range.
+    """
+
+    start: float = 0.5
+    rise: float = 0.5
+    attention: float = 1.0
+    attentions: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, expected in (("start", "a probability, 0 to 1"), ("rise", "a fraction of the steps, 0 to 1")):
+            value = getattr(self, name)
+            _need(_number(value) and 0 <= value <= 1, name, value, expected)
+        _need(_number(self.attention) and self.attention >= 0, "attention", self.attention, "0 or more")
+        self._need_names("attentions")
+
+    def replacing(self, step: int) -> float:
+        """Return the probability of a step, counted from 0, that a block is the student's."""
+        rising = self.rise * self.steps
+        return 1.0 if step >= rising else self.start + (1 - self.start) * step / rising
 
 
 def _need(fine: bool, name: str, value: object, expected: str) -> None:

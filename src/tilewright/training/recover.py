@@ -21,7 +21,7 @@ from .options import RecoverOptions
 from .sparsifier import Sparsifier
 from .train import sample
 
-__all__ = ["Recovery", "recover_"]
+__all__ = ["Recovery", "recover_", "refuse_shared"]
 
 Recovery = Training
 """What `recover_` did."""
@@ -136,6 +136,11 @@ def _check(student: nn.Module, teacher: nn.Module) -> None:
     """Refuse what cannot work."""
     if not masks_of(student):
         raise ArgumentError("the student has no masks, so there is nothing to hold at zero; call sparsify_ on it first")
+    refuse_shared(student, teacher)
+
+
+def refuse_shared(student: nn.Module, teacher: nn.Module) -> None:
+    """Raise `ArgumentError` if training the student would change the teacher."""
     shared = {id(parameter) for parameter in teacher.parameters()}
     mine = [name for name, parameter in student.named_parameters() if id(parameter) in shared]
     if mine:
