@@ -5,6 +5,7 @@
 `choose`, `solve` and `set_mask_` are the steps of `sparsify_` one by one, and `whole`, `local` and `own_part` deal with sharded weights.
 """
 
+from .blocks import next_batch, sparsify_blocks
 from .choices import Choice, Targets, choose, refuse
 from .masks import apply_masks_, load_masked_, masks_of, patterns_of, remove_masks_, set_mask_, zero_
 from .permutation import efficacy, kept_score, permute_columns, permute_rows
@@ -38,6 +39,7 @@ __all__ = [
     "load_masked_",
     "local",
     "masks_of",
+    "next_batch",
     "own_part",
     "patterns_of",
     "permute_",
@@ -52,6 +54,7 @@ __all__ = [
     "set_mask_",
     "solve",
     "sparsify_",
+    "sparsify_blocks",
     "spread_like",
     "whole",
     "zero_",
