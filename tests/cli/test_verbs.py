@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-VERBS = ("run", "prune", "verify", "bench", "explain", "doctor")
+VERBS = ("run", "prune", "verify", "bench", "explain", "simulate", "doctor")
 
 
 @pytest.fixture(scope="session")

@@ -1,13 +1,18 @@
 """Accelerators as models: one specification for sparse tensor cores, STA and S4, fed with the weights of real pruned networks."""
 
+from .compare import Comparison, compare
+from .networks import NETWORKS
 from .quantity import Provenance, Quantity, assumed, derived, sourced
 from .result import CAUSES, Fidelity, OperationResult, Simulation
+from .simulate import simulate
 from .spec import AcceleratorSpec, DataType, Engine, Memory
 from .workload import Operation, WeightView, Workload
 
 __all__ = [
     "CAUSES",
+    "NETWORKS",
     "AcceleratorSpec",
+    "Comparison",
     "DataType",
     "Engine",
     "Fidelity",
@@ -20,6 +25,8 @@ __all__ = [
     "WeightView",
     "Workload",
     "assumed",
+    "compare",
     "derived",
+    "simulate",
     "sourced",
 ]

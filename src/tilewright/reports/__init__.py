@@ -3,6 +3,7 @@
 from .checks import Check
 from .doctor import doctor
 from .environment import machine, revision, versions
+from .files import write_whole
 from .html import render_report, write_report
 from .progress import Progress, SilentProgress
 from .records import Record, TornRecordWarning, read_records, write_record
@@ -26,4 +27,5 @@ __all__ = [
     "waterfall_svg",
     "write_record",
     "write_report",
+    "write_whole",
 ]

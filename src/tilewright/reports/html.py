@@ -9,9 +9,7 @@ import base64
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -20,6 +18,7 @@ from numpy.typing import NDArray
 
 from . import listings, sections
 from .checks import Check
+from .files import write_whole
 from .headline import figures, headline
 from .measured import unchecked
 from .pictures import MaskPicture, picture_of
@@ -141,27 +140,7 @@ def write_report(
         When the file cannot be written; an earlier file of that name is then left as it was.
     """
     page = render_report(records, title=title, masks=masks, recipe=recipe, summary=summary, checks=checks)
-    target = Path(path)
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(page)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(0o666 & ~_umask())
-        Path(name).replace(target)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            Path(name).unlink()
-        raise
-
-
-@cache
-def _umask() -> int:
-    """Return the permissions new files lack; mkstemp gives none to others, a report is meant to be shared."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    write_whole(path, page)
 
 
 @cache

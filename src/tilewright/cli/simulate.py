@@ -1,0 +1,92 @@
+"""`tilewright simulate`: a model on accelerators that are models themselves."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+
+import typer
+
+from .options import Json, checked_pattern, whole_numbers
+from .output import emit, emit_text, stdout_kept_clean
+
+if TYPE_CHECKING:
+    from ..hardware import Comparison
+
+__all__ = ["command"]
+
+
+def command(
+    path: Annotated[Path | None, typer.Argument(help="Folder of a checkpoint, packed or dense.")] = None,
+    arch: Annotated[
+        str, typer.Option(help="Accelerators, with commas; NAME-dense for one without selectors.")
+    ] = "a100,s4,sta",
+    batch: Annotated[str, typer.Option(help="Sizes of the batches, with commas.")] = "1",
+    network: Annotated[str | None, typer.Option(help="A full-size network by name instead of a folder.")] = None,
+    pattern: Annotated[str | None, typer.Option(help="As if every weight that can were pruned to this.")] = None,
+    sequence: Annotated[int | None, typer.Option(min=1, help="Tokens of a sample.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="Such as int8 or float16; each machine's first otherwise.")] = None,
+    fidelity: Annotated[str, typer.Option(help="roofline, analytical or tiles.")] = "tiles",
+    layers: Annotated[
+        bool, typer.Option("--layers", help="Also a table for each accelerator, operation by operation.")
+    ] = False,
+    timeline: Annotated[Path | None, typer.Option(help="Write what ran when, for Perfetto or Chrome.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a page with pictures and assumptions.")] = None,
+    as_json: Json = False,
+) -> int:
+    """Say how long a model takes on accelerators, where the cycles go, and what that rests on."""
+    batches = whole_numbers(batch, "--batch")
+    archs = [name.strip() for name in arch.split(",") if name.strip()]
+    if (path is None) == (network is None):
+        raise typer.BadParameter("give the folder of a model or --network NAME, one of the two")
+    if not archs:
+        raise typer.BadParameter(f"--arch takes names of accelerators with commas; got {arch!r}")
+    if pattern is not None:
+        checked_pattern(pattern)
+    with stdout_kept_clean():
+        from ..hardware import compare
+        from ..reports import write_whole
+
+        level = cast(Literal["roofline", "analytical", "tiles"], fidelity)
+        found = compare(
+            network or str(path), archs, batches, sequence=sequence, fidelity=level, dtype=dtype, pattern=pattern
+        )
+        if timeline is not None:
+            write_whole(timeline, json.dumps(_trace(found)))
+        if html is not None:
+            write_whole(html, _page(found))
+    if as_json:
+        body = json.loads(found.report().to_json())
+        if layers:
+            body["runs"] = [json.loads(run.table().to_json()) for run in found.runs]
+        emit_text(json.dumps(body))
+        return 0
+    if layers:
+        for run in found.runs:
+            emit(run.table(), as_json=False)
+            emit_text("")
+    return emit(found.report(), as_json=False)
+
+
+def _trace(found: "Comparison") -> dict[str, Any]:
+    """Return all runs in one trace, a process each."""
+    traces = [run.timeline() for run in found.runs]
+    events = [{**event, "pid": pid} for pid, trace in enumerate(traces, 1) for event in trace["traceEvents"]]
+    return {"traceEvents": events, "displayTimeUnit": "ms"}
+
+
+def _page(found: "Comparison") -> str:
+    from ..reports import roofline_svg, simulation_page, timeline_svg, waterfall_svg
+
+    parts: list[Any] = [("Time", "", found.report())]
+    roofs = [run.roofline() for run in found.runs]
+    parts.append(("Under the roofs", roofline_svg(roofs), None))
+    for run, dense in zip(found.runs, found.dense, strict=True):
+        name = f"{run.spec.name}, batch {run.batch}"
+        if run.cycles != dense.cycles:
+            waterfall = run.waterfall(dense)
+            parts.append((f"{name}: from dense to sparse", waterfall_svg(waterfall), waterfall))
+        parts.append((f"{name}: what ran when", timeline_svg(run.timeline()), run.table()))
+        parts.append((f"{name}: what the time rests on", "", run.assumptions()))
+    return simulation_page(
+        f"{found.runs[0].workload} on {', '.join(dict.fromkeys(r.spec.name for r in found.runs))}", parts
+    )

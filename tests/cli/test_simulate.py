@@ -1,0 +1,85 @@
+"""`tilewright simulate`: its table, its files, and what it refuses."""
+
+import json
+
+import pytest
+
+from tilewright.cli import main
+
+
+@pytest.fixture(scope="session")
+def packed_model(tiny_model, tmp_path_factory):
+    place = tmp_path_factory.mktemp("simulated") / "model"
+    assert main(["prune", str(tiny_model), str(place), "--pattern", "2:4", "--quiet"]) == 0
+    return place
+
+
+def test_a_packed_checkpoint_on_three_machines(tilewright, packed_model):
+    done = tilewright("simulate", packed_model, "--arch", "s4,sta,a100", "--batch", "1,8", "--json")
+    assert done.code == 0, done.err
+    rows = done.body["rows"]
+    assert [(row["accelerator"], row["batch"]) for row in rows] == [
+        (arch, batch) for arch in ("s4", "sta", "a100") for batch in (1, 8)
+    ]
+    for row in rows:
+        assert row["ms, low"] <= row["ms"] <= row["ms, high"]
+        assert row["over dense"] > 0.9  # positions cost a small model more than they save
+    assert max(row["over dense"] for row in rows) > 1.05
+    assert done.body["summary"]["density of the work"] < 0.7
+    assert done.err == ""
+
+
+def test_the_table_for_people(tilewright, packed_model):
+    done = tilewright("simulate", packed_model, "--arch", "a100", "--layers", "--fidelity", "analytical")
+    assert done.code == 0
+    assert "encoder.layer.1.attention.self.query" in done.out
+    assert done.out.splitlines()[0].startswith("name ")
+    assert "over dense" in done.out
+    assert "fidelity: analytical" in done.out
+
+
+def test_layers_in_json(tilewright):
+    done = tilewright("simulate", "--network", "bert-base", "--arch", "t4", "--layers", "--json")
+    assert done.code == 0
+    assert [run["summary"]["accelerator"] for run in done.body["runs"]] == ["t4"]
+    assert len(done.body["runs"][0]["rows"]) == 173
+
+
+def test_files_are_written_whole(tilewright, tmp_path):
+    trace, page = tmp_path / "trace.json", tmp_path / "page.html"
+    words = ("--network", "bert-base", "--pattern", "2:4", "--arch", "a100,sta", "--timeline", trace, "--html", page)
+    done = tilewright("simulate", *words)
+    assert done.code == 0, done.err
+    events = json.loads(trace.read_text())["traceEvents"]
+    assert {event["pid"] for event in events} == {1, 2}
+    text = page.read_text()
+    assert text.count("<svg") == 5
+    assert "from dense to sparse" in text
+    assert "what the time rests on" in text
+    assert "http-equiv" in text
+    assert "<script" not in text
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["page.html", "trace.json"]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        ((), 2, "give the folder of a model or --network NAME, one of the two"),
+        (("x", "--network", "gpt2"), 2, "one of the two"),
+        (("no/such/folder",), 2, "no/such/folder is neither a folder nor a network"),
+        (("--network", "gpt3"), 2, "gpt3 is neither a folder nor a network"),
+        (("--network", "gpt2", "--arch", "h100"), 2, "there is no accelerator preset 'h100'"),
+        (("--network", "gpt2", "--arch", ","), 2, "--arch takes names of accelerators with commas"),
+        (("--network", "gpt2", "--batch", "0"), 2, "--batch takes whole numbers from 1"),
+        (("--network", "gpt2", "--dtype", "int3"), 2, "does not multiply int3"),
+        (("--network", "gpt2", "--fidelity", "rtl"), 2, "fidelity is one of roofline, analytical, tiles"),
+        (("--network", "gpt2", "--pattern", "5:4"), 2, "5:4"),
+        (("--network", "gpt2", "--sequence", "5000"), 2, "sequences of 1 to 1024 tokens"),
+        (("--network", "gpt2", "--html", "/no/such/folder/x.html"), 2, "no such file or directory"),
+    ],
+)
+def test_refusals(tilewright, words, code, message):
+    done = tilewright("simulate", *words)
+    assert done.code == code
+    assert message in done.err
+    assert done.out == ""
