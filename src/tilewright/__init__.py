@@ -12,6 +12,7 @@ from .patterns import NM, Banked, Block, TileElementWise, TileVectorWise, TileWi
 from .report import Report
 
 if TYPE_CHECKING:
+    from .hardware import simulate
     from .pruning import sparsify_
     from .runtime import explain, load, load_, save, verify
 
@@ -31,6 +32,7 @@ __all__ = [
     "mask",
     "parse",
     "save",
+    "simulate",
     "sparsify_",
     "verify",
 ]
@@ -38,6 +40,7 @@ __all__ = [
 __version__ = "0.1.0"
 
 _LAZY = {
+    "simulate": ".hardware",
     "sparsify_": ".pruning",
     "explain": ".runtime",
     "load": ".runtime",

@@ -36,6 +36,11 @@ def test_lines_hold_the_points_given():
     assert list(drawn.get_ydata()) == LINE.y
 
 
+def test_points_are_not_joined():
+    figure = scatter_figure({"gpu": [Series("dense", [1, 2], [1.1, 1.9], style="points")]}, "measured", "model")
+    assert [line.get_linestyle() for line in figure.axes[0].lines if line.get_label() == "dense"] == ["None"]
+
+
 def test_bars_have_the_heights_given():
     *_, figure = figures()
     assert sorted(bar.get_height() for bar in figure.axes[0].patches if bar.get_height() > 0) == [0.9, 1.0, 1.0]

@@ -243,7 +243,16 @@ def _draw(axis: Any, series: Series, colour: str, mark: str) -> None:
     if line is None:
         raise ArgumentError(f"series {series.label!r}: style is {series.style!r}; it is line, points, dashed or both")
     marker = mark if series.style in ("points", "both") else ""
-    axis.plot(series.x, series.y, line, color=colour, marker=marker, markersize=4.5, linewidth=1.4, label=series.label)
+    axis.plot(
+        series.x,
+        series.y,
+        linestyle=line or "none",
+        color=colour,
+        marker=marker,
+        markersize=4.5,
+        linewidth=1.4,
+        label=series.label,
+    )
     if len(series.low):
         if line:
             axis.fill_between(series.x, series.low, series.high, color=colour, alpha=0.15, linewidth=0)
