@@ -13,36 +13,43 @@ __all__ = ["assumptions", "timeline", "waterfall"]
 
 
 def waterfall(sparse: "Simulation", dense: "Simulation") -> Report:
-    """Return the steps from the cycles of one run to those of another: what fewer multiply-accumulates save, then each cause.
+    """Return the steps from the cycles of a dense run to those of a sparse one: what n of m would save, then who takes it back.
+
+    Ideally all cycles shrink to the share of multiply-accumulates that are left. Each further step is what a cause takes beyond that
+    share of what it took before; all steps are whole cycles and add up to the difference of the two runs.
 
     Raises
     ------
     ArgumentError
-        If the runs are of machines with different clocks, whose cycles cannot be compared.
+        If the runs are of machines with different clocks, whose cycles cannot be compared, or the dense one multiplies nothing.
     """
     if float(sparse.spec.clock) != float(dense.spec.clock):
         raise ArgumentError(
             f"{dense.spec.name} runs at {float(dense.spec.clock):g} Hz and {sparse.spec.name} at {float(sparse.spec.clock):g} Hz; a "
             "waterfall counts cycles of one clock"
         )
-    before, after = dense.causes, sparse.causes
-    saved = before.get("useful", 0) - after.get("useful", 0)
-    now = dense.cycles
-    rows: list[dict[str, object]] = [_step("dense", now, now, None, "cycles without the zeros left out")]
+    work, left = (sum(o.useful for o in run.operations) for run in (dense, sparse))
+    if not work:
+        raise ArgumentError(f"{dense.workload} multiplies nothing, so there is nothing that pruning could save")
+    # Whole cycles, rounded down by cause, so that the sum is exact.
+    ideal = {cause: cycles * left // work for cause, cycles in dense.causes.items()}
+    after = sparse.causes
+    now = sum(ideal.values())
+    saved = dense.cycles - now
+    rows = [
+        _step("dense", dense.cycles, dense.cycles, None, "cycles without the zeros left out"),
+        _step("ideal saving", -saved, now, None, f"all cycles shrunk to {left / work:.4g} of the multiply-accumulates"),
+    ]
     for cause, meaning in CAUSES.items():
-        change = after.get(cause, 0) - before.get(cause, 0)
-        if not change:
-            continue
-        now += change
-        share = None if cause == "useful" or not saved else change / saved
-        name = "fewer multiply-accumulates" if cause == "useful" else cause
-        rows.append(_step(name, change, now, share, meaning))
+        beyond = after.get(cause, 0) - ideal.get(cause, 0)
+        if beyond:
+            now += beyond
+            rows.append(_step(cause, beyond, now, beyond / saved if saved else None, meaning))
     rows.append(_step("sparse", now, now, None, "cycles with them left out"))
-    ideal = dense.cycles - saved
     summary = {
         "accelerator": sparse.spec.name,
         "dense": f"{dense.workload} on {dense.spec.name}",
-        "ideal speed-up": dense.cycles / ideal if ideal else 0.0,
+        "ideal speed-up": work / left if left else 0.0,
         "speed-up": dense.cycles / sparse.cycles if sparse.cycles else 0.0,
     }
     return Report("waterfall", tuple(rows), summary)

@@ -180,7 +180,7 @@ class Simulation:
         return Report("simulate", rows, self.summary())
 
     def waterfall(self, dense: "Simulation") -> Report:
-        """Return where the speed-up over a dense run went, in whole cycles that add up to the difference; see `explain.waterfall`."""
+        """Return where the speed-up over a dense run went, in whole cycles that add up to the difference; ideal saving first."""
         from .explain import waterfall
 
         return waterfall(self, dense)

@@ -126,6 +126,7 @@ def report(simulation: "Simulation") -> Report:
     summary = {
         "accelerator": spec.name,
         "dtype": dtype,
+        "batch": simulation.batch,
         "flops/s, dense": roof,
         "flops/s, sparsest": roof / best,
         "byte/s, DRAM": dram_bandwidth(spec),

@@ -47,9 +47,14 @@ def waterfall_svg(report: Report) -> str:
         _WIDTH, top + height * len(rows) + 16, f"Cycles from dense to sparse on {report.summary['accelerator']}"
     )
     drawing.text(16, 26, f"{report.summary['dense']}: {ratio:.2f}x of an ideal {ideal:.2f}x", style="title")
-    drawing.text(16, 46, "Cycles that fewer multiply-accumulates save, and what takes them back.", style="soft")
-    drawing.text(_WIDTH - 92, 58, "cycles", anchor="end", style="soft small")
-    drawing.text(_WIDTH - 16, 58, "of the saving", anchor="end", style="soft small")
+    drawing.text(
+        16,
+        46,
+        "What fewer multiply-accumulates would save if all cycles shrank with them, and who takes it back.",
+        style="soft",
+    )
+    drawing.text(_WIDTH - 108, 58, "cycles", anchor="end", style="soft small")
+    drawing.text(_WIDTH - 16, 58, "of the ideal", anchor="end", style="soft small")
     for index, row in enumerate(rows):
         y = top + height * index
         whole = index in (0, len(rows) - 1)
@@ -61,7 +66,7 @@ def waterfall_svg(report: Report) -> str:
             drawing.line([(left + start * scale if whole else left + end * scale, y), (left + end * scale, y)], "hair")
         share = row["of the ideal saving"]
         told = f"{row['cycles']:,}" if whole else f"{row['cycles']:+,}"
-        drawing.text(_WIDTH - 92, y + 19, told, anchor="end")
+        drawing.text(_WIDTH - 108, y + 19, told, anchor="end")
         if share is not None:
             drawing.text(_WIDTH - 16, y + 19, f"{share:+.1%}", anchor="end", style="soft")
     return str(drawing)
@@ -149,7 +154,7 @@ class _Plot:
             self.drawing.line([(self.x(a), self.y(b)) for a, b in points if a >= start], f"{style} s{colour}")
         y = 536 + 22 * index
         self.drawing.box(self.left, y - 11, 12, 12, f"f{colour}")
-        words = f"{summary['accelerator']}, {summary['dtype']}: {amount(summary['flops/s, dense'], 'op/s')}, "
+        words = f"{summary['accelerator']}, {summary['dtype']}, batch {summary['batch']}: {amount(summary['flops/s, dense'], 'op/s')}, "
         self.drawing.text(self.left + 20, y, words + f"{amount(bandwidth, 'B/s')}")
 
     def operation(self, index: int, row: Mapping[str, Any]) -> None:
