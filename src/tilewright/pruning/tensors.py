@@ -3,12 +3,12 @@
 import torch
 from torch import Tensor
 
-__all__ = ["gathered", "local", "own_part", "plain", "spread_like", "whole"]
+__all__ = ["gathered", "is_spread", "local", "own_part", "plain", "spread_like", "whole"]
 
 
 def whole(tensor: Tensor) -> Tensor:
     """Return the full tensor. For a sharded one every process of its mesh must call, and all get the same."""
-    if _spread(tensor):
+    if is_spread(tensor):
         full: Tensor = tensor.full_tensor()  # type: ignore[attr-defined]
         return full
     return tensor
@@ -16,7 +16,7 @@ def whole(tensor: Tensor) -> Tensor:
 
 def local(tensor: Tensor) -> Tensor:
     """Return what this process holds of a tensor, sharing its memory: all of an ordinary one."""
-    if _spread(tensor):
+    if is_spread(tensor):
         with torch.no_grad():
             part: Tensor = tensor.to_local()  # type: ignore[attr-defined]
         return part
@@ -30,7 +30,7 @@ def own_part(full: Tensor, like: Tensor) -> Tensor:
 
 def spread_like(full: Tensor, like: Tensor) -> Tensor:
     """Return a full tensor sharded as `like` is, each process cutting its part out of its own copy."""
-    if _spread(like):
+    if is_spread(like):
         from torch.distributed.tensor import distribute_tensor
 
         # Without a source rank nothing is sent.
@@ -41,7 +41,7 @@ def spread_like(full: Tensor, like: Tensor) -> Tensor:
 
 def gathered(part: Tensor, like: Tensor) -> Tensor:
     """Return the full tensor whose parts lie in the processes as those of `like` do; the inverse of `own_part`."""
-    if _spread(like):
+    if is_spread(like):
         from torch.distributed.tensor import DTensor
 
         spread = DTensor.from_local(
@@ -58,10 +58,11 @@ def gathered(part: Tensor, like: Tensor) -> Tensor:
 
 def plain(tensor: Tensor) -> bool:
     """Say whether the tensor is an ordinary or a sharded parameter, and not of some other subclass."""
-    return type(tensor) in (torch.nn.Parameter, Tensor) or _spread(tensor)
+    return type(tensor) in (torch.nn.Parameter, Tensor) or is_spread(tensor)
 
 
-def _spread(tensor: Tensor) -> bool:
+def is_spread(tensor: Tensor) -> bool:
+    """Say whether a tensor is spread over processes."""
     if type(tensor) in (torch.nn.Parameter, Tensor) or not torch.distributed.is_available():
         return False
     from torch.distributed.tensor import DTensor  # a process without sharded tensors never pays for this import

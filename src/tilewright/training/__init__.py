@@ -9,7 +9,7 @@ models. `check_masks` and
 """
 
 from .average import MaskedAverage, copy_masks_
-from .batches import Batches
+from .batches import Batches, Share
 from .checkpoint import Checkpoint
 from .family import Family, Member
 from .guards import check_masks, check_patterns
@@ -39,6 +39,7 @@ __all__ = [
     "ProgressiveOptions",
     "RecoverOptions",
     "Recovery",
+    "Share",
     "Sparsifier",
     "TrainOptions",
     "Training",

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..errors import ArgumentError
 
-__all__ = ["Batches", "digest"]
+__all__ = ["Batches", "Share", "digest"]
 
 _POOL = 16
 """Batches that are sorted by length together: enough to make lengths alike, few enough to keep the order random."""
@@ -95,6 +95,59 @@ class Batches:
         by_length = [part[np.argsort(self._lengths[part], kind="stable")] for part in pools]
         batches: NDArray[np.int64] = np.concatenate(by_length).reshape(-1, self.size)
         return batches[generator.permutation(len(batches))]
+
+
+class Share:
+    """One process's share of every batch, for training in several: ``share[i]`` is a piece of ``batches[i]``.
+
+    Every tensor in a batch is cut along its first dimension into as many pieces of one size as there are processes. The mean of the
+    processes' losses is then that of the whole batch, and checkpoints know the run by its whole batches, so that another
+    number of processes may go on.
+
+    Parameters
+    ----------
+    batches
+        ``batches[i]`` is the i-th batch, the same in every process.
+    rank, size
+        This process and their number; those of `torch.distributed` where not given.
+
+    Raises
+    ------
+    ArgumentError
+        If there is no such process. When a batch is asked for, if it cannot be cut into equal pieces.
+
+    Examples
+    --------
+    >>> Share([torch.arange(6)], rank=1, size=2)[0]
+    tensor([3, 4, 5])
+    """
+
+    def __init__(self, batches: Any, *, rank: int | None = None, size: int | None = None) -> None:
+        spread = torch.distributed.is_available() and torch.distributed.is_initialized()
+        self.whole = batches
+        self.rank = rank if rank is not None else torch.distributed.get_rank() if spread else 0
+        self.size = size if size is not None else torch.distributed.get_world_size() if spread else 1
+        if not 0 <= self.rank < self.size:
+            raise ArgumentError(f"there are {self.size} processes, counted from 0, and {self.rank} is none of them")
+
+    def __getitem__(self, step: int) -> Any:
+        return self._cut(self.whole[step])
+
+    def _cut(self, value: Any) -> Any:
+        match value:
+            case torch.Tensor():
+                if value.ndim == 0 or value.shape[0] % self.size:
+                    raise ArgumentError(
+                        f"a tensor of shape {list(value.shape)} cannot be cut into {self.size} equal pieces along its first "
+                        "dimension; take a batch size that the number of processes divides"
+                    )
+                return value.chunk(self.size)[self.rank]
+            case Mapping():
+                return {key: self._cut(item) for key, item in value.items()}
+            case list() | tuple():
+                return [self._cut(item) for item in value]
+            case _:
+                return value
 
 
 def _stack(items: list[Any]) -> Any:

@@ -83,20 +83,16 @@ class Snapshot:
     def __init__(self, model: nn.Module, optimizer: Optimizer, sparsifier: Sparsifier | None) -> None:
         self.model, self.optimizer, self.sparsifier = model, optimizer, sparsifier
 
-    def tensors(self) -> dict[str, Tensor]:
-        """Return full copies of all tensors by name. With sharded weights every process must call."""
+    def take(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return full copies of all tensors by name, and the rest of the method's state. With sharded weights every process must call."""
         found = {f"model.{name}": tensor for name, tensor in self._named()}
         moments: Mapping[int, Mapping[str, Any]] = self.optimizer.state_dict()["state"]
         for index, values in moments.items():
             found |= {f"optimizer.{index}.{key}": value for key, value in values.items() if value is not None}
-        method = self._method()
+        method = {} if self.sparsifier is None else self.sparsifier.state_dict()
         for kind in _KINDS:
-            found |= {f"{kind}.{name}": value for name, value in method.get(kind, {}).items()}
-        return {name: whole(tensor).detach().cpu().clone().contiguous() for name, tensor in found.items()}
-
-    def plain(self) -> dict[str, Any]:
-        """Return what of the method is no tensor."""
-        return {key: value for key, value in self._method().items() if key not in _KINDS}
+            found |= {f"{kind}.{name}": value for name, value in method.pop(kind, {}).items()}
+        return {name: whole(tensor).detach().cpu().clone().contiguous() for name, tensor in found.items()}, method
 
     def restore_(self, path: Path, tensors: Mapping[str, Tensor], method: Mapping[str, Any]) -> None:
         """Put saved tensors back.
@@ -130,9 +126,6 @@ class Snapshot:
             moments.setdefault(int(index), {})[key] = spread_like(tensor, parameter) if alike else tensor
         self.optimizer.load_state_dict({"state": moments, "param_groups": self.optimizer.state_dict()["param_groups"]})
 
-    def _method(self) -> dict[str, Any]:
-        return {} if self.sparsifier is None else self.sparsifier.state_dict()
-
     def _named(self) -> Iterator[tuple[str, Tensor]]:
         """Every parameter and buffer once, tied ones under their first name."""
         yield from self.model.named_parameters()
@@ -147,12 +140,12 @@ def save(path: Path, state: State, snapshot: Snapshot, ranks: Ranks) -> None:
     OSError
         If it cannot be written. The last checkpoint is then as it was.
     """
-    tensors = snapshot.tensors()
+    tensors, method = snapshot.take()
     body = {"version": _VERSION, "step": state.step, "losses": state.losses, "inputs": dict(state.inputs)}
     error: Exception | None = None
     if ranks.rank == 0:
         try:
-            write_atomically(path, tensors, {_KEY: json.dumps({**body, "method": snapshot.plain()})})
+            write_atomically(path, tensors, {_KEY: json.dumps({**body, "method": method})})
         except Exception as failure:
             # safetensors reports a full disk as an error of its own.
             error = OSError(f"the checkpoint of step {state.step} cannot be written to {path}: {failure}")

@@ -1,13 +1,12 @@
 """What training in several processes needs: who we are, and numbers on which all agree."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ..pruning import local
+from ..pruning import is_spread
 
 __all__ = ["Ranks", "bare", "ranks_of"]
 
@@ -44,11 +43,7 @@ def bare(model: nn.Module) -> nn.Module:
 
 def ranks_of(model: nn.Module) -> Ranks:
     """Return the place of this process, if the model is trained by several (DDP or sharded parameters)."""
-    spread: Any = isinstance(model, DistributedDataParallel) or any(_sharded(p) for p in model.parameters())
+    spread = isinstance(model, DistributedDataParallel) or any(is_spread(p) for p in model.parameters())
     if not spread or not torch.distributed.is_initialized():
         return Ranks()
     return Ranks(torch.distributed.get_rank(), torch.distributed.get_world_size())
-
-
-def _sharded(parameter: torch.Tensor) -> bool:
-    return hasattr(parameter, "device_mesh") and local(parameter) is not parameter

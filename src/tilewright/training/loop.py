@@ -15,7 +15,8 @@ from torch.optim import SGD, AdamW, Optimizer
 from torch.utils.checkpoint import checkpoint as recomputed
 
 from ..errors import ArgumentError, CheckFailed, TargetError
-from ..pruning import apply_masks_, masks_of, whole
+from ..pruning import apply_masks_, is_spread, masks_of, whole
+from .batches import Share
 from .checkpoint import Checkpoint, Snapshot, State, restore_, save
 from .distributed import Ranks, bare, ranks_of
 from .guards import check_masks
@@ -225,6 +226,7 @@ def trained_of(model: nn.Module) -> list[nn.Parameter]:
 def require_batches(batches: Indexed, options: TrainOptions) -> None:
     """Refuse a run that would ask for batches which do not exist."""
     wanted = options.steps * options.accumulate
+    batches = batches.whole if isinstance(batches, Share) else batches
     count = len(batches) if isinstance(batches, Sized) else wanted
     if count < wanted:
         raise ArgumentError(
@@ -277,7 +279,8 @@ def _optimizer(trained: list[nn.Parameter], options: TrainOptions) -> Optimizer:
     ]
     some = [group for group in groups if group["params"]]
     if options.optimizer == "sgd":
-        return SGD(some, lr=options.learning_rate, momentum=options.momentum, fused=True)
+        fused = not any(is_spread(parameter) for parameter in trained)  # torch has no fused SGD for sharded weights
+        return SGD(some, lr=options.learning_rate, momentum=options.momentum, fused=fused)
     return AdamW(some, lr=options.learning_rate, betas=options.betas, fused=True)
 
 

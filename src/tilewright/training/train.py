@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..pruning import masks_of
-from .batches import digest
+from .batches import Share, digest
 from .checkpoint import Checkpoint
 from .distributed import bare
 from .loop import Indexed, Progress, Task, Training, arranged, require_batches, run_, trained_of
@@ -119,5 +119,6 @@ def prepared(
 
 def sample(batches: Indexed, options: TrainOptions) -> list[Any]:
     """Return three batches to tell these batches from others."""
+    batches = batches.whole if isinstance(batches, Share) else batches
     last = options.steps * options.accumulate - 1
     return [batches[step] for step in sorted({0, (last + 1) // 2, last})]
