@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from tilewright.errors import ArgumentError, PatternError
 from tilewright.patterns import NM, Banked, TileWise, mask, parse
 from tilewright.pruning import efficacy, kept_score, permute_columns, permute_rows
-from tilewright.pruning.permutation import _Columns, _Tiles, best_of_rows
+from tilewright.pruning.permutation import best_of_rows
+from tilewright.pruning.places import Columns, Tiles
 
 
 def scores_of(rows: int, columns: int, seed: int = 0) -> np.ndarray:
@@ -81,7 +82,7 @@ def test_the_price_of_every_swap_is_what_it_changes(rows: int, columns: int, n: 
         return
     rng = np.random.default_rng(seed)
     scores = rng.integers(0, 5, (rows, columns)).astype(float)
-    places = _Columns(scores, n, m)
+    places = Columns(scores, n, m)
     places.swap(*(int(c) for c in rng.choice(columns, 2)))
     places.swap(*(int(c) for c in rng.choice(columns, 2)))
     padded = np.zeros((rows, len(places.order)))
@@ -105,7 +106,7 @@ def test_the_price_of_every_swap_is_what_it_changes(rows: int, columns: int, n: 
 
 def test_the_price_of_exchanging_outputs_is_what_it_changes() -> None:
     scores = scores_of(11, 7)
-    places = _Tiles(scores, TileWise(4, 0.5))
+    places = Tiles(scores, TileWise(4, 0.5))
     before = places._values.sum()
     for channel, other in ((0, 5), (10, 3), (1, 9)):
         gain = places.gains(channel, 0, 11)[other]
@@ -154,6 +155,16 @@ def test_banks_gain() -> None:
     scores = scores_of(32, 192) ** 8
     order = permute_columns(scores, Banked(16), seconds=None, steps=4000)
     assert kept_score(scores[:, order], Banked(16)) > kept_score(scores, Banked(16))
+
+
+def test_classes_stay_together() -> None:
+    scores, classes = scores_of(16, 24) ** 4, np.repeat(np.arange(4), 6)
+    order = permute_columns(scores, "2:4", classes=classes, seconds=None, steps=3000)
+    assert np.array_equal(classes[order], classes)
+    free = kept_score(scores[:, permute_columns(scores, "2:4", seconds=None, steps=3000)], "2:4")
+    assert kept_score(scores, "2:4") < kept_score(scores[:, order], "2:4") < free
+    with pytest.raises(ArgumentError, match=r"24 inputs need as many classes, and got an array of shape \(3,\)"):
+        permute_columns(scores, "2:4", classes=np.arange(3))
 
 
 def test_equal_scores_stay_where_they_are() -> None:

@@ -128,6 +128,18 @@ def test_grouped_queries_share_the_values_of_their_head_and_rotary_positions_sta
     assert found["lm_head.weight"] == "not folded: graph output"
 
 
+def test_groups_that_reach_over_heads_are_searched_over_all_of_them() -> None:
+    model, example = build("attention")  # two heads of eight, groups of three
+    before = output(model, example)
+    rows = {row["layers"]: row for row in permute_(model, "1:3", example=example, **FAST).rows}
+    values = rows["attention.out_proj.weight"]
+    assert (values["channels"], values["heads"], values["state"]) == (8, 2, "folded")
+    assert close(output(model, example), before)
+    model, example = build("gpt2")  # four heads of eight, groups of sixteen: no order within a head changes any group
+    rows = {row["layers"]: row for row in permute_(model, "4:16", example=example, **FAST).rows}
+    assert rows["transformer.h.0.attn.c_proj.weight"]["state"] == "in the best order found already"
+
+
 def test_reasons_name_the_operation_and_its_module() -> None:
     model, example = build("grouped")
     found = states(permute_(model, "2:4", example=example, **FAST))

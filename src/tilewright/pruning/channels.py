@@ -115,14 +115,12 @@ def improve(coupling: Coupling, channels: Channels, scores: Scores, bounds: Boun
     prices groups that the pattern will cut elsewhere.
     """
     assert channels.group is not None
-    seconds, steps, seed = bounds
-    begin = time.perf_counter()
-    parts = _parts(coupling, channels, scores)
-    orders = []
-    for head, part in enumerate(parts):
-        left = None if seconds is None else max(seconds - (time.perf_counter() - begin), 1e-3) / (len(parts) - head)
-        orders.append(_search(part, channels.uses[0].pattern, left, steps, seed + head))
-    found = np.stack(orders)
+    pattern = channels.uses[0].pattern
+    joint = _joint(coupling, channels, scores)
+    if joint is not None:
+        found = _together(*joint, pattern, bounds)
+    else:
+        found = _orders(_parts(coupling, channels, scores), pattern, bounds)
     if (found == np.arange(channels.size)).all():
         return None
     before = kept(channels.touched, scores)
@@ -131,6 +129,48 @@ def improve(coupling: Coupling, channels: Channels, scores: Scores, bounds: Boun
         return found
     unfold_(coupling, channels.group, found, scores)
     return None
+
+
+def _orders(parts: Sequence[NDArray[Any]], pattern: Pattern, bounds: Bounds) -> NDArray[np.int64]:
+    """Search each head by itself, within an equal share of the time that is left."""
+    seconds, steps, seed = bounds
+    begin = time.perf_counter()
+    orders = []
+    for head, part in enumerate(parts):
+        left = None if seconds is None else max(seconds - (time.perf_counter() - begin), 1e-3) / (len(parts) - head)
+        orders.append(_search(part, pattern, left, steps, seed + head))
+    return np.stack(orders)
+
+
+def _joint(coupling: Coupling, channels: Channels, scores: Scores) -> tuple[NDArray[Any], NDArray[np.int64]] | None:
+    """Return the scores of a whole axis, and its positions ``[heads, channels]``, where groups of m reach over several heads.
+
+    None where every head is a problem of its own, or where the heads do not make up the axis of every weight in the same way.
+    """
+    assert channels.group is not None
+    pattern = channels.uses[0].pattern
+    if not isinstance(pattern, NM) or channels.size % pattern.m == 0 or not channels.group.heads:
+        return None
+    positions = [grid(coupling, channels.group, use.place) for use in channels.uses]
+    seen = [_seen(use, scores[id(use.weight.tensor)]) for use in channels.uses]
+    first = positions[0]
+    alike = all(one.shape[1] == 1 and np.array_equal(one, first) for one in positions)
+    if not alike or any(one.shape[1] != first.size for one in seen) or any(u.pattern != pattern for u in channels.uses):
+        return None
+    return np.concatenate(seen), first[:, 0]
+
+
+def _together(seen: NDArray[Any], positions: NDArray[np.int64], pattern: Pattern, bounds: Bounds) -> NDArray[np.int64]:
+    """Search all heads at once, exchanging channels within each."""
+    seconds, steps, seed = bounds
+    heads, inside = np.empty((2, seen.shape[1]), dtype=np.int64)
+    heads[positions] = np.arange(len(positions))[:, None]
+    inside[positions] = np.arange(positions.shape[1])
+    assert isinstance(pattern, NM)
+    inner = NM(pattern.n, pattern.m)
+    order = permute_columns(seen, inner, classes=heads, seconds=seconds, steps=steps, seed=seed)
+    found: NDArray[np.int64] = inside[order[positions]]
+    return found
 
 
 def _search(

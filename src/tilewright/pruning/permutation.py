@@ -9,14 +9,9 @@ from numpy.typing import NDArray
 from ..errors import ArgumentError, PatternError
 from ..patterns import NM, Pattern, TileElementWise, TileVectorWise, TileWise, mask, parse
 from .annealing import anneal
+from .places import Columns, Tiles
 
 __all__ = ["efficacy", "kept_score", "permute_columns", "permute_rows"]
-
-_WINDOW = 1 << 15
-"""Elements of scores that one step looks at: they stay in a core's own cache."""
-
-_NARROW = 8
-"""Up to this m, two order statistics by selection; above it a whole sort is faster (measured)."""
 
 _GAIN = 1e-9
 """A relative gain below this is rounding."""
@@ -25,7 +20,13 @@ Scores = NDArray[Any]
 
 
 def permute_columns(
-    scores: Scores, pattern: Pattern | str, *, seconds: float | None = 10.0, steps: int | None = None, seed: int = 0
+    scores: Scores,
+    pattern: Pattern | str,
+    *,
+    classes: NDArray[np.int64] | None = None,
+    seconds: float | None = 10.0,
+    steps: int | None = None,
+    seed: int = 0,
 ) -> NDArray[np.int64]:
     """Return an order of the K inputs under which an n:m pattern keeps a higher score.
 
@@ -35,6 +36,8 @@ def permute_columns(
         ``[N, K]``, finite and not negative: rows of everything that reads these inputs.
     pattern
         n:m, banks, and both with tiles, whose positions are chosen on summed squares: those are then what is kept.
+    classes
+        ``[K]``: inputs change places only with others of their class, such as those of the same attention head.
     seconds
         Bound on the time; None for none.
     steps
@@ -53,7 +56,7 @@ def permute_columns(
     PatternError
         If the pattern is not n:m, or the scores cannot take it.
     ArgumentError
-        If a bound is not positive.
+        If a bound is not positive, or there is not one class an input.
 
     Notes
     -----
@@ -73,8 +76,12 @@ def permute_columns(
     identity = np.arange(rows.shape[1])
     if wanted.n == wanted.m or rows.shape[1] <= wanted.m:
         return identity
+    if classes is not None and np.shape(classes) != identity.shape:
+        raise ArgumentError(
+            f"{len(identity)} inputs need as many classes, and got an array of shape {np.shape(classes)}"
+        )
     default = _kept(rows, wanted)
-    found = anneal(_Columns(rows, wanted.n, wanted.m), seconds=clock.left(), steps=steps, seed=seed)
+    found = anneal(Columns(rows, wanted.n, wanted.m, classes), seconds=clock.left(), steps=steps, seed=seed)
     order = found[found < len(identity)]  # without the padding, which never leaves the end
     return order if _kept(rows[:, order], wanted) > default * (1 + _GAIN) else identity
 
@@ -123,7 +130,7 @@ def permute_rows(
     if len(survivors) <= wanted.tile:
         return identity
     default = kept_score(scores, wanted)
-    found = anneal(_Tiles(scores[survivors], wanted), seconds=clock.left(), steps=steps, seed=seed)
+    found = anneal(Tiles(scores[survivors], wanted), seconds=clock.left(), steps=steps, seed=seed)
     order = np.concatenate([survivors[found[found < len(survivors)]], np.flatnonzero(~alive)])
     return order if kept_score(scores[order], wanted) > default * (1 + _GAIN) else identity
 
@@ -148,107 +155,6 @@ def best_of_rows(scores: Scores, pattern: NM) -> float:
     rows = _shared(scores, pattern.tile)
     count = pattern.kept(rows.shape[1])
     return float(np.partition(rows, rows.shape[1] - count, axis=1)[:, rows.shape[1] - count :].sum(dtype=np.float64))
-
-
-class _Columns:
-    """Inputs in groups of m, padded with empty ones that never move: a short group keeps ``min(n, its length)`` either way."""
-
-    def __init__(self, scores: Scores, n: int, m: int) -> None:
-        rows, inputs = scores.shape
-        self._n, self._m = n, m
-        self.movable = inputs
-        self.window = max(min(inputs, _WINDOW // rows), min(inputs, 8))
-        self._x = np.zeros((inputs + -inputs % m, rows), dtype=np.float32)
-        self._x[:inputs] = scores.T
-        self.order = np.arange(len(self._x))
-        self._place = self.order.copy()
-        self._threshold = np.empty_like(self._x)
-        self._own = np.empty(len(self._x))
-        self._work = np.empty((self.window, rows), dtype=np.float32)
-        for group in range(len(self._x) // m):
-            self._refresh(group)
-
-    def _refresh(self, group: int) -> None:
-        """Set, for each channel c of a group, the n-th best of the others, and the sum that c brings against it."""
-        channels = self.order[group * self._m : (group + 1) * self._m]
-        x = self._x[channels]
-        first = self._m - self._n
-        if self._m <= _NARROW:
-            out, last = np.partition(x, (first - 1, first), axis=0)[first - 1 : first + 1]
-        else:  # NumPy sorts contiguous rows with vector instructions
-            out, last = np.sort(np.ascontiguousarray(x.T), axis=1)[:, first - 1 : first + 1].T
-        self._own[channels] = np.maximum(x, last).sum(axis=1)
-        kept = x >= last
-        x[:] = last
-        np.copyto(x, out, where=kept)
-        self._threshold[channels] = x
-
-    def gains(self, channel: int, start: int, stop: int) -> NDArray[np.float64]:
-        np.maximum(self._x[start:stop], self._threshold[channel], out=self._work)
-        gains = self._work.sum(axis=1) - self._own[channel]
-        np.maximum(self._threshold[start:stop], self._x[channel], out=self._work)
-        gains += self._work.sum(axis=1) - self._own[start:stop]
-        gains[self._place[start:stop] // self._m == self._place[channel] // self._m] = -np.inf
-        return np.asarray(gains, dtype=np.float64)
-
-    def swap(self, channel: int, other: int) -> None:
-        here, there = self._place[channel], self._place[other]
-        self.order[here], self.order[there] = other, channel
-        self._place[channel], self._place[other] = there, here
-        self._refresh(here // self._m)
-        self._refresh(there // self._m)
-
-
-class _Tiles:
-    """Outputs in tiles; a tile column counts by how far its squared scores exceed the cut.
-
-    Maximising what lies above a fixed cut is maximising what is kept under a budget, for the budget that this cut belongs to.
-    """
-
-    def __init__(self, scores: Scores, pattern: TileWise | TileElementWise | TileVectorWise) -> None:
-        outputs, inputs = scores.shape
-        tile = pattern.tile
-        self._tile = tile
-        self.movable = outputs
-        self.window = max(min(outputs, _WINDOW // inputs), min(outputs, 8))
-        self._x = np.zeros((outputs + -outputs % tile, inputs), dtype=np.float32)
-        self._x[:outputs] = np.square(scores)
-        self.order = np.arange(len(self._x))
-        self._place = self.order.copy()
-        self._sums = np.add.reduceat(self._x, np.arange(0, len(self._x), tile), axis=0)
-        density = _outer_density(pattern)
-        self._cut = float(np.quantile(self._sums, 1 - density)) if density < 1 else 0.0
-        self._values = np.maximum(self._sums, self._cut).sum(axis=1, dtype=np.float64)
-
-    def gains(self, channel: int, start: int, stop: int) -> NDArray[np.float64]:
-        here, theirs = self._place[channel] // self._tile, self._place[start:stop] // self._tile
-        x, others = self._x[channel], self._x[start:stop]
-        mine = np.maximum(self._sums[here] - x + others, self._cut).sum(axis=1, dtype=np.float64)
-        back = np.maximum(self._sums[theirs] - others + x, self._cut).sum(axis=1, dtype=np.float64)
-        gains: NDArray[np.float64] = mine + back - self._values[here] - self._values[theirs]
-        gains[theirs == here] = -np.inf
-        return gains
-
-    def swap(self, channel: int, other: int) -> None:
-        here, there = self._place[channel], self._place[other]
-        self.order[here], self.order[there] = other, channel
-        self._place[channel], self._place[other] = there, here
-        for tile in (here // self._tile, there // self._tile):
-            members = self.order[tile * self._tile : (tile + 1) * self._tile]
-            self._sums[tile] = self._x[members].sum(axis=0)
-            self._values[tile] = np.maximum(self._sums[tile], self._cut).sum(dtype=np.float64)
-
-
-def _outer_density(pattern: TileWise | TileElementWise | TileVectorWise) -> float:
-    """Return the share of tile columns kept among the surviving outputs: the second of the pattern's two equal cuts."""
-    match pattern:
-        case TileVectorWise():
-            density = pattern.density * pattern.m / pattern.n
-        case TileElementWise():
-            density = pattern.density - pattern.extra
-        case _:
-            density = pattern.density
-    return float(np.sqrt(density))
 
 
 def _nm(pattern: Pattern | str) -> NM:
