@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from ..errors import CheckFailed
-from ..patterns import Layout, Pattern, as_matrix, verify_mask
+from ..errors import ArgumentError, CheckFailed
+from ..patterns import Block, Layout, Pattern, TileWise, Unstructured, as_matrix, verify_mask
 from ..pruning import masks_of, patterns_of, prunable, whole
 
 __all__ = ["check_masks", "check_patterns"]
@@ -45,11 +45,19 @@ def check_masks(model: nn.Module) -> None:
         stray = int((values.ne(0) & ~mask).sum())
         if stray:
             raise CheckFailed(f"{name} has {stray} pruned elements that are not zero; something else writes to it")
-        _check_one(name, mask, pattern, weights[name].layout, "its mask")
+        if pattern.fixed and pattern.density < 1 and bool(mask.all()):
+            raise CheckFailed(f"{name} keeps everything: its mask prunes nothing, and its pattern is {pattern}")
+        _check_one(f"the mask of {name}", mask, pattern, weights[name].layout)
     _check_together(masks, patterns)
 
 
-def check_patterns(model: nn.Module | Mapping[str, Tensor], patterns: Mapping[str, Pattern], *, after: str) -> None:
+def check_patterns(
+    model: nn.Module | Mapping[str, Tensor],
+    patterns: Mapping[str, Pattern],
+    *,
+    after: str,
+    masks: Mapping[str, Tensor] | None = None,
+) -> None:
     """Stop if weights no longer have the pattern that they had, whether they still carry masks or not.
 
     Made for the moments at which a mask is left behind: after a merge, a cast, a conversion or an export. What counts is which elements
@@ -62,12 +70,17 @@ def check_patterns(model: nn.Module | Mapping[str, Tensor], patterns: Mapping[st
     patterns
         By weight name, as `patterns_of` gave them before.
     after
-        What was done, for the message: ``"merging"``, ``"export to ONNX"``.
+        What was done, for the message: ``"merging"``, ``"the export to ONNX"``.
+    masks
+        By weight name, as `masks_of` gave them before. Then no other element may be anything but zero. Needed for tile-wise, block
+        and unstructured patterns: their masks differ from model to model, and only n:m can be told from the weight alone.
 
     Raises
     ------
     CheckFailed
-        If a weight is gone, or its elements that are not zero break the pattern.
+        If a weight is gone or has another shape, or its elements that are not zero break the pattern or lie outside the mask.
+    ArgumentError
+        If a pattern needs a mask that is not given.
 
     Examples
     --------
@@ -76,7 +89,7 @@ def check_patterns(model: nn.Module | Mapping[str, Tensor], patterns: Mapping[st
     >>> check_patterns({"w": torch.eye(4)}, {"w": parse("1:4")}, after="the cast")
     >>> check_patterns({"w": torch.ones(4, 4)}, {"w": parse("1:4")}, after="the cast")
     Traceback (most recent call last):
-    tilewright.errors.CheckFailed: after the cast w no longer has the pattern 1:4: output 0 keeps 4 of the inputs 0 to 3, and 1:4 allows 1
+    tilewright.errors.CheckFailed: after the cast w does not obey the pattern 1:4: output 0 keeps 4 of the inputs 0 to 3, and 1:4 allows 1
     """
     layouts: dict[str, Layout] = {}
     if isinstance(model, nn.Module):
@@ -88,18 +101,29 @@ def check_patterns(model: nn.Module | Mapping[str, Tensor], patterns: Mapping[st
         if name not in tensors:
             raise CheckFailed(f"after {after} there is no weight {name}, which had the pattern {pattern}")
         values = whole(tensors[name].detach())
+        if masks is None and isinstance(pattern, TileWise | Block | Unstructured):
+            raise ArgumentError(
+                f"whether {name} still has the pattern {pattern} cannot be told without its mask; pass masks=masks_of(model), "
+                f"taken before {after}"
+            )
+        if masks is not None and name in masks:
+            _check_inside(name, values, masks[name], after)
         layout = layouts.get(name, "linear" if values.ndim == 2 else "conv")
-        _check_one(name, values != 0, pattern, layout, "it", after)
+        _check_one(f"after {after} {name}", values != 0, pattern, layout)
 
 
-def _check_one(name: str, mask: Tensor, pattern: Pattern, layout: Layout, what: str, after: str = "") -> None:
-    matrix = as_matrix(mask.cpu().numpy(), layout)
-    if pattern.fixed and pattern.density < 1 and bool(matrix.all()) and not after:
-        raise CheckFailed(f"{name} keeps everything: {what} prunes nothing, and its pattern is {pattern}")
-    verdict = verify_mask(pattern, matrix, check_density=False)
+def _check_inside(name: str, values: Tensor, mask: Tensor, after: str) -> None:
+    if values.shape != mask.shape:
+        raise CheckFailed(f"after {after} {name} has shape {list(values.shape)}, and its mask {list(mask.shape)}")
+    stray = int((values.ne(0).cpu() & ~mask.cpu()).sum())
+    if stray:
+        raise CheckFailed(f"after {after} {name} has {stray} pruned elements that are not zero")
+
+
+def _check_one(what: str, mask: Tensor, pattern: Pattern, layout: Layout) -> None:
+    verdict = verify_mask(pattern, as_matrix(mask.cpu().numpy(), layout), check_density=False)
     if not verdict:
-        when = f"after {after} {name} no longer has" if after else f"{what} of {name} does not obey"
-        raise CheckFailed(f"{when} the pattern {pattern}: {verdict.message}")
+        raise CheckFailed(f"{what} does not obey the pattern {pattern}: {verdict.message}")
 
 
 def _check_together(masks: Mapping[str, Tensor], patterns: Mapping[str, Pattern]) -> None:
