@@ -274,8 +274,10 @@ class Sparsifier:
             if self._held.revealed:
                 self._held.keep()
                 self._held.hide()
+            self._prepared = {}
             result = closure()
-            self.prepare()
+            if not self._is_prepared():  # the closure may have done it, before it clipped the gradients
+                self.prepare()
             self._held.reveal()
             return result
 
