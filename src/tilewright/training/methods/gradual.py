@@ -12,8 +12,8 @@ __all__ = ["Gradual"]
 class Gradual(Method):
     """Prune step by step: ``s(t) = s_f + (s_0 - s_f) * (1 - (t - begin) / (end - begin))**3`` (Zhu & Gupta, arXiv 1710.01878, eq. 1).
 
-    Patterns with a sparsity rise to it. For n:m and banks, n falls from m to its target through whole numbers: 64, 53, 44, ... for
-    a bank. What is pruned stays pruned, as the masked weights are what is scored (the practice of Yen et al., arXiv
+    Patterns with a sparsity rise to it. For n:m and banks, n falls from m to its target through whole numbers.
+    What is pruned stays pruned, as the masked weights are what is scored (the practice of Yen et al., arXiv
     2207.08006), unless `regrow`. Tile-wise patterns regroup their outputs at each cut, so elements may come back with a new tile;
     they start again from zero.
 
