@@ -39,9 +39,10 @@ class Summary:
 class Book:
     """The points of a study, one record each. A point that is there is not computed again, so a killed study goes on where it was."""
 
-    def __init__(self, name: str, small: bool) -> None:
+    def __init__(self, name: str, small: bool = False, output: Path | None = None) -> None:
         self.name, self.small = name, small
-        folder = ROOT / "runs" / "studies" if small else ROOT / "studies" / "records"
+        self.output = output
+        folder = output or ROOT / "studies" / "records"
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / f"{name}.jsonl"
         self.records = read_records(self.path) if self.path.exists() else []
@@ -49,12 +50,12 @@ class Book:
     @property
     def figure(self) -> Path:
         """Where its figure goes."""
-        return self.path.with_suffix(".svg") if self.small else ROOT / "docs" / "studies" / f"{self.name}.svg"
+        return (self.output or ROOT / "docs" / "studies") / f"{self.name}.svg"
 
     @property
     def scratch(self) -> Path:
         """A folder for models and checkpoints, kept between runs and never committed."""
-        folder = ROOT / "runs" / "studies" / f"{self.name}{'-small' if self.small else ''}"
+        folder = (self.output or ROOT / "runs" / "studies") / self.name
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
@@ -84,12 +85,13 @@ class Book:
 
 
 def begin(name: str, doc: str | None) -> Book:
-    """Read the command line of a study, ``--small`` and ``--threads``, and open its book."""
+    """Read the command line of a study, ``--small``, ``--output`` and ``--threads``, and open its book."""
     import torch
 
     parser = argparse.ArgumentParser(prog=f"python -m studies.{name}", description=(doc or "").splitlines()[0])
-    parser.add_argument("--small", action="store_true", help="a few points in a minute, written beside the runs")
+    parser.add_argument("--small", action="store_true", help="a few points in a minute")
+    parser.add_argument("--output", type=Path, help="folder for records and figures instead of the committed ones")
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    return Book(name, arguments.small)
+    return Book(name, arguments.small, arguments.output or (ROOT / "runs" / "small" if arguments.small else None))
