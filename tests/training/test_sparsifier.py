@@ -265,3 +265,19 @@ def test_a_closure_sees_masked_weights_however_often_it_is_called() -> None:
     many.step(counted)
     assert len(calls) > 1
     assert set(calls) == {model[0].weight.numel() // 2}
+
+
+def test_kept_elements_that_happen_to_be_zero_rank_before_pruned_ones() -> None:
+    model = nn.Linear(4, 2, bias=False)
+    with torch.no_grad():
+        model.weight.copy_(torch.tensor([[0.1, 0.5, 0.6, 0.7], [0.5, 0.1, 0.6, 0.7]]))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    Sparsifier(model, Gradual("2:4", end=8, every=2, initial=0.25)).attach(optimizer)
+    assert masks_of(model)["weight"].tolist() == [[False, True, True, True], [True, False, True, True]]
+    with torch.no_grad():
+        model.weight[:, 1:3] = 0
+    for _ in range(8):
+        optimizer.zero_grad()
+        model(torch.ones(1, 4)).sum().backward()
+        optimizer.step()
+    assert masks_of(model)["weight"].tolist() == [[False, True, False, True], [True, False, False, True]]
