@@ -13,6 +13,7 @@ from pathlib import Path
 
 import _array_tables
 import _gpu_tables
+import _simulation_tables
 
 from tilewright.reports import Record, read_records
 
@@ -22,6 +23,7 @@ PAGES = [
     HERE.parent / "README.md",
     *sorted((DOCS / "explanation").glob("*.md")),
     *sorted((DOCS / "how-to").glob("*.md")),
+    DOCS / "reference" / "simulation.md",
 ]
 MODELS = {
     "minilm": "`bank64@4x`, density 1/4, `make demo`",
@@ -275,6 +277,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "gpu-ratios": lambda: table(*_gpu_tables.ratios(records("validation-tensor-core"))),
     "gpu-limit": lambda: table(*_gpu_tables.limit(records("validation-tensor-core"))),
     "gpu-products": lambda: table(*_gpu_tables.products(records("validation-tensor-core"))),
+    "simulated-minilm": lambda: table(*_simulation_tables.minilm(records("simulation"))),
+    "simulation-costs": lambda: table(*_simulation_tables.costs(records("simulation"))),
+    "fidelity": lambda: table(*_simulation_tables.fidelity(records("validation-fidelity"))),
     "sta-ratios": lambda: table(*_array_tables.ratios(records("validation-sta"))),
 }
 

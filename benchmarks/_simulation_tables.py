@@ -1,0 +1,58 @@
+"""Header and rows of the tables about simulation, for benchmarks/tables.py."""
+
+from collections.abc import Sequence
+
+from tilewright.reports import Record
+
+Table = tuple[Sequence[str], Sequence[Sequence[object]]]
+
+
+def minilm(found: Sequence[Record]) -> Table:
+    """A packed MiniLM on every machine, batch 32."""
+    chosen = [r for r in found if r.kind == "simulated" and r.inputs["batch"] == 32]
+    rows = [
+        [
+            f"`{r.inputs['pattern']}`",
+            r.inputs["machine"],
+            r.extra["dtype"],
+            f"{r.median * 1e3:.3g}",
+            f"{_number(r, 'ms, low'):.3g} to {_number(r, 'ms, high'):.3g}",
+            f"{_number(r, 'over dense'):.2f}x",
+            f"{_number(r, 'samples/s'):,.0f}",
+            r.extra["largest loss"],
+        ]
+        for r in chosen
+    ]
+    return ("pattern", "machine", "type", "ms", "interval", "over dense", "samples/s", "largest loss"), rows
+
+
+def costs(found: Sequence[Record]) -> Table:
+    """Seconds that simulating takes, over all machines."""
+    networks: dict[str, list[float]] = {}
+    for r in found:
+        if r.kind == "simulation cost":
+            networks.setdefault(r.name.partition(" on ")[0], []).append(r.median)
+    rows = [[f"`{name}`", f"{min(taken):.2f}", f"{max(taken):.2f}"] for name, taken in networks.items()]
+    return ("network, batch 8, interval included", "fastest machine, s", "slowest, s"), rows
+
+
+def fidelity(found: Sequence[Record]) -> Table:
+    """The largest difference of the analytical level from tile events, machine by machine."""
+    machines: dict[str, list[Record]] = {}
+    for r in found:
+        machines.setdefault(r.name.partition(" on ")[2], []).append(r)
+    rows = [
+        [
+            f"`{name}`",
+            sum(int(_number(r, "layers")) for r in members),
+            f"{max(_number(r, 'worst, compute') for r in members):.2%}",
+            f"{max(_number(r, 'worst, memory') for r in members):.2%}",
+        ]
+        for name, members in machines.items()
+        if not name.endswith("-dense")
+    ]
+    return ("machine", "layers", "worst, bound by lanes", "worst, bound by DRAM"), rows
+
+
+def _number(record: Record, key: str) -> float:
+    return float(str(record.extra[key]))
