@@ -59,7 +59,7 @@ def test_patterns_are_stored_in_their_own_text(tmp_path):
         (("model: m", "model: m\nbench: {sentences: [0]}"), r"bench.sentences.0 is 0"),
         (
             ("model: m", "model: m\nrecover: {steps: 5, learning_rate: -1}"),
-            r"recover: learning_rate must be above 0; it is -1",
+            r"recover.learning_rate is -1: input should be greater than 0",
         ),
         (("model: m", "model: m\nseeds: [1, 1]"), r"seeds is \[1, 1\]: each seed is run once"),
         (("model: m", "model: m\nrequire: {mrr: .inf}"), r"require.mrr is inf"),

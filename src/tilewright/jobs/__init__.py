@@ -9,6 +9,7 @@ from .forecast import forecast, forecast_prune
 from .pruning import prune
 from .recipe import Recipe, load_recipe
 from .running import JobResult, run
+from .schema import recipe_schema
 
 __all__ = [
     "Corpus",
@@ -21,5 +22,6 @@ __all__ = [
     "load_recipe",
     "prune",
     "python_docs",
+    "recipe_schema",
     "run",
 ]

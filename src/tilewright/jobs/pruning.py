@@ -1,15 +1,47 @@
-"""`prune`: prune a model once, pack it and write it, without any training."""
+"""Pruning as a job does it: channels reordered, weights chosen on the job's own text; and `prune`, which does no more than that."""
 
+import copy
 import os
 from collections.abc import Sequence
+from typing import Any
 
-from ..pruning import sparsify_
+from torch import nn
+
+from ..pruning import Limit, choose, permute_, sparsify_
 from ..report import Report
 from ..reports import Progress, SilentProgress
-from ..runtime import save
+from ..runtime import measured_costs, save
+from .corpus import Corpus, python_docs
 from .models import inner_model, read_model
+from .recipe_prune import CalibrationData, LimitPart, Permute, Prune
+from .texts import calibration_of
 
-__all__ = ["prune"]
+__all__ = ["permute_dense_", "prune", "prune_at_once_"]
+
+
+def permute_dense_(model: Any, chosen: Permute, prune: Prune) -> Report:
+    """Reorder the channels of the dense model, by magnitude; it computes what it did."""
+    return permute_(inner_model(model), prune.pattern, **prune.chosen, seconds=chosen.seconds, seed=chosen.seed)
+
+
+def prune_at_once_(student: Any, dense: Any, chosen: Prune, corpus: Corpus) -> Report:
+    """Prune a copy of the dense model as a recipe says.
+
+    Parameters
+    ----------
+    student
+        A SentenceTransformer, changed in place.
+    dense
+        The same model, which stays as it is.
+    chosen
+        From the recipe, with calibration data if it needs any.
+    corpus
+        Whose passages are looked at.
+    """
+    inner = inner_model(student)
+    data = None if chosen.calibration is None else calibration_of(dense, corpus, chosen.calibration)
+    limit = None if chosen.limit is None else _limit(inner, chosen, chosen.limit)
+    return sparsify_(inner, **chosen.arguments(), data=data, limit=limit)
 
 
 def prune(
@@ -18,13 +50,15 @@ def prune(
     pattern: str,
     *,
     score: str = "magnitude",
+    update: str = "none",
     budget: str = "uniform",
     targets: Sequence[str] | None = None,
     ignore: Sequence[str] = (),
     strict: bool = False,
+    passages: int = 512,
     progress: Progress | None = None,
 ) -> Report:
-    """Prune a SentenceTransformer, pack it and write it; quality is not recovered.
+    """Prune a SentenceTransformer, pack it and write it, without any training.
 
     Parameters
     ----------
@@ -32,8 +66,10 @@ def prune(
         Folder, ``package:NAME`` or name on the hub.
     output
         Folder of the checkpoint.
-    pattern, score, budget, targets, ignore, strict
+    pattern, score, update, budget, targets, ignore, strict
         As for `sparsify_`.
+    passages
+        Of the running Python's documentation, for scores, updates and budgets that look at data.
     progress
         Told about every stage.
 
@@ -46,9 +82,33 @@ def prune(
     told.stage("read model")
     dense = read_model(model)
     told.stage(f"prune to {pattern}")
+    data = None
+    if score != "magnitude" or update != "none" or budget == "sensitivity":
+        data = calibration_of(copy.deepcopy(dense), python_docs(), CalibrationData(passages=passages))
     report = sparsify_(
-        inner_model(dense), pattern, score=score, budget=budget, targets=targets, ignore=ignore, strict=strict
+        inner_model(dense),
+        pattern,
+        score=score,
+        update=update,
+        budget=budget,
+        targets=targets,
+        ignore=ignore,
+        strict=strict,
+        data=data,
     )
     told.stage("pack and write")
     save(dense, output)
     return report
+
+
+def _limit(model: nn.Module, chosen: Prune, limit: LimitPart) -> Limit:
+    """Turn shares into bytes or seconds of the weights that are to be pruned."""
+    choices = choose(model, chosen.pattern, chosen.chosen["targets"], list(chosen.ignore))
+    weights = [choice.weight for choice in choices if choice.pattern is not None]
+    if limit.size is not None:
+        dense = sum(weight.tensor.numel() * weight.tensor.element_size() for weight in weights)
+        return Limit(size=limit.size * dense, patterns=limit.patterns)
+    assert limit.latency is not None
+    costs = measured_costs(model, limit.patterns)
+    seconds = sum(costs[weight.name, "dense"] for weight in weights)
+    return Limit(latency=limit.latency * seconds, seconds=costs, patterns=limit.patterns)

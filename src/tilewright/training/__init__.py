@@ -1,20 +1,22 @@
 """Training of sparse models: one loop, methods that prune on the way, and recovery against the dense model.
 
-`train_` trains with any loss, `recover_` against a teacher; both go on to the same bits after a kill. `TrainOptions` and `RecoverOptions`
+`train_` trains with any loss, such as a `Distillation`, `recover_` against a teacher; both go on to the same bits after a kill. `TrainOptions` and `RecoverOptions`
 are their choices, `Batches` a source of batches that can start anywhere, `Checkpoint` says where and how often to save. Methods
 (`FixedMask`, `Gradual`, `MultiStage`, `SRSTE`) are frozen values; `Sparsifier` carries one out in a loop of your own. `distill_progressively_` lets a student's blocks
 take their teacher's places one by one; `inherit_` trains a whole `Family` of n:m
-models. `check_masks` and
-`check_patterns` guard the result.
+models. `lora_` and `merge_lora_` train and merge low-rank adapters that keep the pattern. `check_masks` and `check_patterns` guard
+the result. `adapters` holds callbacks for other trainers.
 """
 
 from .average import MaskedAverage, copy_masks_
 from .batches import Batches, Share
 from .checkpoint import Checkpoint
+from .distillation import Distillation
 from .family import Family, Member
 from .guards import check_masks, check_patterns
 from .inherit import inherit_
 from .loop import Progress, Training
+from .lora import lora_, merge_into_mask_, merge_lora_
 from .losses import mean_pooled
 from .methods import SRSTE, Apriori, FixedMask, Gradual, Method, MultiStage, at_sparsity
 from .options import ProgressiveOptions, RecoverOptions, TrainOptions
@@ -28,6 +30,7 @@ __all__ = [
     "Apriori",
     "Batches",
     "Checkpoint",
+    "Distillation",
     "Family",
     "FixedMask",
     "Gradual",
@@ -49,7 +52,10 @@ __all__ = [
     "copy_masks_",
     "distill_progressively_",
     "inherit_",
+    "lora_",
     "mean_pooled",
+    "merge_into_mask_",
+    "merge_lora_",
     "recover_",
     "train_",
 ]

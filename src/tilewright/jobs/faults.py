@@ -1,0 +1,60 @@
+"""What is wrong with a recipe, in words: the validator's findings as sentences with their place."""
+
+import difflib
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import BaseModel
+
+from .recipe_recover import METHODS
+
+__all__ = ["fault_text"]
+
+
+def fault_text(fault: Any, root: type[BaseModel]) -> str:
+    """Return one finding of pydantic as a sentence.
+
+    Parameters
+    ----------
+    fault
+        An item of ``ValidationError.errors()``.
+    root
+        The class that was validated.
+    """
+    keys = _written(fault["loc"])
+    place = ".".join(map(str, keys))
+    if fault["type"] == "extra_forbidden":
+        return f"{place} is no key of a recipe{_nearest(fault['loc'], root)}"
+    if fault["type"] == "missing":
+        return f"{place} is missing"
+    if fault["type"] == "union_tag_invalid":
+        return f"{place}.method is {fault['ctx']['tag']}: the methods are {', '.join(METHODS)}"
+    text = str(fault["msg"]).removeprefix("Value error, ")
+    if not place:  # two parts that contradict each other name their places themselves
+        return text
+    if fault["type"] == "value_error" and isinstance(fault["input"], dict | BaseModel):
+        return f"{place}: {text}"
+    return f"{place} is {fault['input']!r}: {text[0].lower() + text[1:]}"
+
+
+def _written(place: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    """Leave out of a place what nobody wrote: the method that stands for a member of the union."""
+    return place[:1] + place[2:] if place[:1] == ("recover",) and place[1:2] and place[1] in METHODS else place
+
+
+def _nearest(place: tuple[int | str, ...], root: type[BaseModel]) -> str:
+    part = root
+    for step in place[:-1]:
+        part = next((kind for name, kind in _inner(part) if name == step), part)
+    near = difflib.get_close_matches(str(place[-1]), list(part.model_fields), 1)
+    return f"; did you mean {near[0]}?" if near else f"; the keys are {', '.join(part.model_fields)}"
+
+
+def _inner(part: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:
+    """Yield the parts below a part by key, and the methods by name."""
+    yield from METHODS.items()
+    for name, field in part.model_fields.items():
+        for kind in (field.annotation, *getattr(field.annotation, "__args__", ())):
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                yield name, kind
+                break

@@ -1,0 +1,81 @@
+"""What a finished job is judged and shown by: its promises, its layers, and a few masks."""
+
+from collections.abc import Sequence
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from ..reports import Check, Record
+from ..runtime import explain, sparse_layers
+from .bench import ratios
+from .models import inner_model
+from .recipe import Recipe
+from .sizes import weights_ratio
+
+__all__ = ["checks_of", "layer_records", "masks_to_show"]
+
+_PICTURES = 4
+"""Masks shown in the report."""
+
+
+def checks_of(recipe: Recipe, records: Sequence[Record], shares: Sequence[float]) -> tuple[Check, ...]:
+    """Return every promise of a recipe with what was measured.
+
+    Parameters
+    ----------
+    recipe
+        With its promises.
+    records
+        Of the whole job.
+    shares
+        Each seed's MRR over the dense model's.
+    """
+    require, speed = recipe.require, ratios(list(records))
+    most = max(recipe.bench.sentences)
+    checks = []
+
+    def at_least(name: str, value: float, limit: float | None) -> None:
+        if limit is not None:
+            checks.append(Check(name, round(value, 3), f"at least {limit:g}", value >= limit))
+
+    at_least("MRR, share of dense (median over seeds)", median(shares), require.mrr)
+    at_least(
+        f"linear layers, times the best dense engine at {most} sentences",
+        speed["linear", most],
+        require.linear_ratio,
+    )
+    at_least(
+        f"whole model, times the best dense engine at {most} sentences", speed["encode", most], require.encode_ratio
+    )
+    if require.weights_size is not None:
+        size = weights_ratio(list(records))
+        checks.append(
+            Check(
+                "pruned weights on disk, share of dense",
+                round(size, 3),
+                f"at most {require.weights_size:g}",
+                size <= require.weights_size,
+            )
+        )
+    return tuple(checks)
+
+
+def layer_records(model: Any) -> list[Record]:
+    """Return one record a layer: how it runs here and why."""
+    found = []
+    for row in explain(inner_model(model)).rows:
+        inputs = {"pattern": row["pattern"], "shape": row["shape"]}
+        extra = {key: row[key] for key in ("density", "kernel", "reason")}
+        if row["ratio"] is not None:
+            extra["ratio"] = row["ratio"]
+        density = row["density"]
+        assert isinstance(density, float)
+        found.append(Record.measure("layer", str(row["layer"]), density, "1", inputs=inputs, checked=True, extra=extra))
+    return found
+
+
+def masks_to_show(model: Any) -> dict[str, np.ndarray[Any, np.dtype[np.bool_]]]:
+    """Return the masks of the first layers of different shapes or places."""
+    layers = list(sparse_layers(inner_model(model)).items())
+    return {name: layer.packed().mask() for name, layer in layers[:_PICTURES]}

@@ -1,0 +1,169 @@
+"""The recoveries of a recipe, each carried out by the training room: distillation from the dense model on the job's text."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from ..errors import ArgumentError, CheckFailed
+from ..training import (
+    Batches,
+    Checkpoint,
+    Distillation,
+    Family,
+    Member,
+    Progress,
+    ProgressiveOptions,
+    RecoverOptions,
+    Sparsifier,
+    distill_progressively_,
+    inherit_,
+    mean_pooled,
+    recover_,
+    train_,
+)
+from .recipe import Recipe
+from .recipe_recover import Inherited, Pick, Progressive
+
+__all__ = ["Recovered", "Setting", "recover_student_"]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a recovery works on.
+
+    Parameters
+    ----------
+    student, teacher
+        The transformers themselves.
+    batches
+        Of the job's passages.
+    seed
+        Of everything random.
+    checkpoint
+        A file to save to and go on from.
+    family
+        A folder for the members, where there are some.
+    evaluate
+        Rates the student on pairs kept for choosing; larger is better.
+    progress
+        Told about every step.
+    """
+
+    student: nn.Module
+    teacher: nn.Module
+    batches: Batches
+    seed: int
+    checkpoint: Checkpoint
+    family: Path
+    evaluate: Callable[[nn.Module], float]
+    progress: Progress
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """What a recovery did.
+
+    Parameters
+    ----------
+    steps
+        Optimizer steps in all.
+    done
+        Those of them that this run took; None where that is not known.
+    seconds
+        Of this run.
+    at, losses
+        The loss at steps.
+    family, picked
+        The members, and the one that was chosen, where there are some.
+    """
+
+    steps: int
+    done: int | None
+    seconds: float | None
+    at: tuple[int, ...]
+    losses: tuple[float, ...]
+    family: Family | None = None
+    picked: Member | None = None
+
+
+def recover_student_(recipe: Recipe, setting: Setting) -> Recovered:
+    """Recover the student in place, by the method that the recipe names; methods that prune while training prune it as well."""
+    assert recipe.recover is not None
+    options = recipe.options(setting.seed)
+    if isinstance(recipe.recover, Inherited):
+        return _inherited(recipe, recipe.recover, setting, options)
+    way = recipe.recover.way(recipe.prune)
+    method = None if way is None else Sparsifier(setting.student, way, **_chosen(recipe), steps=options.steps)
+    common: dict[str, Any] = {"checkpoint": setting.checkpoint, "progress": setting.progress}
+    if isinstance(recipe.recover, Progressive):
+        assert isinstance(options, ProgressiveOptions)
+        training = distill_progressively_(
+            setting.student,
+            setting.teacher,
+            setting.batches,
+            modules=recipe.recover.blocks,
+            options=options,
+            method=method,
+            output=mean_pooled,
+            **common,
+        )
+    elif method is None:
+        training = recover_(
+            setting.student, setting.teacher, setting.batches, options=options, output=mean_pooled, **common
+        )
+    else:
+        loss = Distillation(setting.teacher, options, mean_pooled, scored=recipe.prune.score == "taylor")
+        training = train_(setting.student, setting.batches, loss, options=options, method=method, **common)
+    at = tuple(range(1, training.steps + 1))
+    return Recovered(training.steps, training.steps - training.resumed_from, training.seconds, at, training.losses)
+
+
+def _inherited(recipe: Recipe, recover: Inherited, setting: Setting, options: RecoverOptions) -> Recovered:
+    n, m, levels = recover.falling(recipe.prune)
+    family = inherit_(
+        setting.student,
+        m,
+        setting.batches,
+        Distillation(setting.teacher, options, mean_pooled),
+        options=options,
+        cost=recover.cost,
+        levels=levels,
+        decay=recover.decay,
+        evaluate=setting.evaluate,
+        checks=recover.checks,
+        **_chosen(recipe),
+        folder=setting.family,
+        progress=setting.progress,
+    )
+    picked = _picked(family, recover.pick or Pick(n=n))
+    family.load_(setting.student, picked)
+    at, losses, steps = [], [], 0
+    for member in family.members[1:]:
+        steps += member.steps
+        at.append(steps)
+        losses.append(float(member.loss or 0.0))
+    return Recovered(steps, None, None, tuple(at), tuple(losses), family, picked)
+
+
+def _picked(family: Family, pick: Pick) -> Member:
+    """Return the member that a recipe wants; the dense one, which every family begins with, is no result."""
+    if pick.n is not None:
+        return family[pick.n]
+    dense, sparse = family.members[0], Family(family.members[1:])
+    try:
+        if pick.mrr is not None:
+            return sparse.pick(metric=pick.mrr * float(dense.metric or 0.0))
+        assert pick.size is not None
+        return sparse.pick(cost=pick.size * dense.bytes)
+    except ArgumentError as error:
+        raise CheckFailed(
+            f"recover.pick finds no member: {error}. The family is kept; change the pick and run again"
+        ) from None
+
+
+def _chosen(recipe: Recipe) -> dict[str, Any]:
+    chosen = recipe.prune.chosen
+    return {"targets": chosen["targets"], "ignore": tuple(chosen["ignore"])}
