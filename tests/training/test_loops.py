@@ -74,6 +74,23 @@ def test_an_average_keeps_the_pattern_while_masks_change(method: Method, buffers
     assert all(not torch.equal(a, b) for a, b in zip(average.module.parameters(), model.parameters(), strict=True))
 
 
+@pytest.mark.parametrize("buffers", [False, True])
+def test_equal_averages_keep_the_pattern_too(buffers: bool) -> None:
+    model, sparsifier = started(SRSTE("2:4"))
+    model.append(nn.BatchNorm1d(8))
+    average = MaskedAverage(model, use_buffers=buffers)
+    sparsifier.attach(optimizer := sgd(model, lr=0.5))
+    total = torch.zeros(8)
+    for step in range(STEPS):
+        loop(model, optimizer, 1, step)
+        average.update_parameters(model)
+        total += model[3].running_mean
+        assert holds(average.module)
+    goal = total / STEPS if buffers else model[3].running_mean
+    torch.testing.assert_close(average.module[3].running_mean, goal)
+    assert list(average.module.state_dict()) == list(model.state_dict())
+
+
 def test_a_plain_average_is_put_right_by_copying_masks() -> None:
     model, sparsifier = started(SRSTE("2:4"))
     average = AveragedModel(model)

@@ -4,7 +4,10 @@ An average over steps between which masks changed holds more elements than any o
 as buffers lets them only grow. What counts is the mask that the model has now.
 """
 
-from torch import nn
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from ..errors import ArgumentError
@@ -40,9 +43,28 @@ class MaskedAverage(AveragedModel):
 
     def update_parameters(self, model: nn.Module) -> None:
         """Take the model's present weights into the average."""
-        copy_masks_(self.module, model)  # before too, for buffers of both are walked through side by side
-        super().update_parameters(model)
+        with _without_masks(self.module, bare(model)):
+            super().update_parameters(model)
         copy_masks_(self.module, model)
+
+
+@contextmanager
+def _without_masks(*models: nn.Module) -> Iterator[None]:
+    """Take the masks out of models: torch walks through the buffers of two models side by side, and cannot average bools."""
+    taken: list[tuple[nn.Module, str, Tensor]] = []
+    for model in models:
+        names = masks_of(model)
+        for name in names:
+            path, _, parameter = name.rpartition(".")
+            module = model.get_submodule(path)
+            mask = module._buffers.pop(f"{parameter}_mask")
+            assert mask is not None
+            taken.append((module, f"{parameter}_mask", mask))
+    try:
+        yield
+    finally:
+        for module, name, mask in taken:
+            module._buffers[name] = mask
 
 
 def copy_masks_(target: nn.Module, source: nn.Module) -> None:
