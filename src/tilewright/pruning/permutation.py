@@ -41,7 +41,7 @@ def permute_columns(
     seconds
         Bound on the time; None for none.
     steps
-        Bound on the steps of the search, 5000 a channel unless told. With ``seconds=None`` the result depends on nothing
+        Bound on the steps of the search, 20,000 a channel unless told. With ``seconds=None`` the result depends on nothing
         but the arguments.
     seed
         Of the search.
