@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -156,6 +157,38 @@ def test_a_killed_family_goes_on_to_the_same_bits(tmp_path: Path) -> None:
         Family.load(tmp_path)
     with pytest.raises(FormatError, match=r"there is no family in .*nowhere: it has no family\.json"):
         Family.load(tmp_path / "nowhere")
+
+
+def test_stopped_at_any_write_a_family_goes_on_to_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = TrainOptions(steps=4, learning_rate=1e-2)
+    arguments = {"options": options, "cost": 2.0, "evaluate": quality, "checks": 2}
+    model = trained()
+    start = copy.deepcopy(model)
+    whole = inherit_(model, 3, Data(), loss_of, **arguments)
+    replace, seen, stops = os.replace, [0], 0
+
+    def failing(source: object, target: object) -> None:
+        seen[0] += 1
+        if seen[0] == number and not after:
+            raise KeyboardInterrupt
+        replace(source, target)
+        if seen[0] == number:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", failing)
+    for attempt in range(200):
+        number, after, seen[0] = 1 + attempt % 3, attempt % 2 == 0, 0
+        try:
+            done = inherit_(copy.deepcopy(start), 3, Data(), loss_of, **arguments, folder=tmp_path, every=2)
+            break
+        except KeyboardInterrupt:
+            stops += 1
+    assert stops > 8
+    for expected, member in zip(whole.members, done.members, strict=True):
+        assert (member.name, member.metric, member.loss) == (expected.name, expected.metric, expected.loss)
+        assert all(torch.equal(member.tensors()[name], value) for name, value in expected.tensors().items())
 
 
 def test_the_best_of_a_level_is_kept_not_the_last() -> None:
