@@ -18,7 +18,7 @@ from .networks import NETWORKS, workload
 from .presets import preset
 from .result import Fidelity, OperationResult, Simulation
 from .spec import BYTES, AcceleratorSpec
-from .workload import Operation, Workload
+from .workload import Workload
 
 __all__ = ["simulate"]
 
@@ -148,7 +148,7 @@ def _run(spec: AcceleratorSpec, net: Workload, dtype: str, fidelity: Fidelity) -
     known: dict[tuple[object, ...], OperationResult] = {}
     alone = []
     for operation in net:
-        key = _key(operation)
+        key = operation.key
         if key not in known:
             known[key] = engine(spec, operation, dtype, fidelity)
         alone.append(known[key])
@@ -158,15 +158,6 @@ def _run(spec: AcceleratorSpec, net: Workload, dtype: str, fidelity: Fidelity) -
         placed.append(_placed(result, operation.name, now, cycles))
         now += cycles
     return placed
-
-
-def _key(operation: Operation) -> tuple[object, ...]:
-    o, view = operation, operation.weight
-    shape = (o.kind, o.function, o.M, o.N, o.K, o.copies, o.steps, o.row, o.reads, o.writes)
-    if view is None:
-        return shape
-    counts = view.counts.tobytes() if len(view.counts) > 1 else int(view.counts.sum())
-    return (*shape, view.pattern, view.tile, view.rows, view.extra, counts)
 
 
 def _placed(result: OperationResult, name: str, start: int, cycles: int) -> OperationResult:

@@ -200,6 +200,27 @@ class Operation:
         """Dense-equivalent operations: two a multiply-accumulate, one an element and pass of the vector kinds."""
         return 2 * self.macs if self.is_product else self.writes
 
+    @property
+    def key(self) -> tuple[object, ...]:
+        """What its time depends on: operations of equal keys take equally long on one machine."""
+        view = self.weight
+        shape = (
+            self.kind,
+            self.function,
+            self.M,
+            self.N,
+            self.K,
+            self.copies,
+            self.steps,
+            self.row,
+            self.reads,
+            self.writes,
+        )
+        if view is None:
+            return shape
+        counts = view.counts.tobytes() if len(view.counts) > 1 else int(view.counts.sum())
+        return (*shape, view.pattern, view.tile, view.rows, view.extra, counts)
+
     def with_weight(self, weight: WeightView | None) -> "Operation":
         """Return the operation with another weight."""
         return replace(self, weight=weight)

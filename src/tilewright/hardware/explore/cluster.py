@@ -1,0 +1,61 @@
+"""A sweep on a Ray cluster. Ray is imported here and nowhere else, when an address is given.
+
+Workers only compute. Results come back to the caller, which alone writes the file; a task whose worker dies runs again somewhere else, and what it
+had done before it died was never seen by anyone. So no result is lost, and none counts twice.
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from ...errors import NotSupportedError
+from . import sweep
+
+if TYPE_CHECKING:
+    from .sweep import Jobs, Result
+
+__all__ = ["run"]
+
+_CHUNK = 16
+"""Designs of a task: half a second of work, against a few milliseconds of scheduling."""
+_RETRIES = 3
+"""How often a task is run again when its worker dies."""
+
+
+def run(jobs: "Jobs", address: str) -> Iterator[tuple[str, "Result"]]:
+    """Yield (key, result) of every job as it comes.
+
+    Raises
+    ------
+    NotSupportedError
+        If Ray is not installed.
+    ConnectionError
+        If there is no cluster at the address.
+    """
+    ray = _ray()
+    mine = not ray.is_initialized()
+    if mine:
+        ray.init(address=address, log_to_driver=False)
+    try:
+        evaluate = sweep.evaluate
+
+        def chunk(part: "Jobs") -> list[tuple[str, "Result"]]:
+            return [(key, evaluate(design)) for key, design in part]
+
+        task = ray.remote(num_cpus=1, max_retries=_RETRIES)(chunk)
+        waiting = [task.remote(jobs[start : start + _CHUNK]) for start in range(0, len(jobs), _CHUNK)]
+        while waiting:
+            done, waiting = ray.wait(waiting, num_returns=1)
+            yield from ray.get(done[0])
+    finally:
+        if mine:
+            ray.shutdown()
+
+
+def _ray() -> Any:
+    try:
+        import ray
+    except ImportError:
+        raise NotSupportedError(
+            "a sweep on a cluster needs Ray: pip install 'tilewright[cluster]', or leave address out to run here"
+        ) from None
+    return ray

@@ -1,0 +1,100 @@
+"""`qualities`: what patterns cost in accuracy, from records of real runs."""
+
+import json
+import os
+import statistics
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ...errors import ArgumentError, FormatError
+from ...patterns import parse
+
+__all__ = ["qualities"]
+
+_DENSE = "dense"
+
+
+def qualities(
+    files: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    name: str,
+    where: Mapping[str, object] | None = None,
+) -> dict[str, float]:
+    """Return a score by pattern text, and by ``"dense"``, for `explore`.
+
+    Which pattern a record speaks of says its input ``pattern``; where it has none, the one pattern that the layers in its file have.
+
+    Parameters
+    ----------
+    files
+        Record files (JSON lines; docs/reference/records.md).
+    name
+        Of the records: ``"mrr"``, ``"accuracy"``, ...
+    where
+        Inputs that a record must have, such as ``{"model": "packed"}``. Records whose ``model``, ``method`` or ``pattern`` is dense are taken
+        as ``"dense"`` whatever these say of that input.
+
+    Returns
+    -------
+    dict
+        The median where several records speak of one pattern. Scores belong to the model and data of the records: on another network
+        they are a guide to the order of patterns, no prediction.
+
+    Raises
+    ------
+    ArgumentError
+        If no record matches, or a file's layers have several patterns.
+    FormatError
+        If a file is no file of records.
+
+    Examples
+    --------
+    >>> qualities("benchmarks/records/minilm-half.jsonl", "mrr", {"model": "packed"})  # doctest: +SKIP
+    {'dense': 0.486, '32:64x4': 0.463}
+    """
+    paths = [files] if isinstance(files, str | os.PathLike) else list(files)
+    found: dict[str, list[float]] = {}
+    for path in paths:
+        records = _records(Path(path))
+        for record in records:
+            pattern = (
+                _pattern(record, records, path) if record["name"] == name and _meant(record, where or {}) else None
+            )
+            if pattern is not None:
+                found.setdefault(pattern, []).append(float(record["median"]))
+    if not found:
+        wanted = f" with {', '.join(f'{key}={value}' for key, value in where.items())}" if where else ""
+        raise ArgumentError(f"no record named {name!r}{wanted} in {', '.join(map(str, paths))}")
+    return {pattern: statistics.median(values) for pattern, values in found.items()}
+
+
+def _records(path: Path) -> list[dict[str, Any]]:
+    lines = path.read_text().split("\n")[:-1]  # what follows the last newline is torn
+    try:
+        records = [json.loads(line) for line in lines if line.strip()]
+        if any(not {"kind", "name", "inputs", "median"} <= set(record) for record in records):
+            raise ValueError("a line lacks kind, name, inputs or median")
+    except (ValueError, TypeError) as error:
+        raise FormatError(f"{path} is no file of records: {error}") from None
+    return records
+
+
+def _is_dense(record: Mapping[str, Any]) -> bool:
+    return any(record["inputs"].get(key) == _DENSE for key in ("model", "method", "pattern"))
+
+
+def _meant(record: Mapping[str, Any], where: Mapping[str, object]) -> bool:
+    spared = ("model", "method", "pattern") if _is_dense(record) else ()
+    return all(record["inputs"].get(key) == value for key, value in where.items() if key not in spared)
+
+
+def _pattern(record: Mapping[str, Any], records: list[dict[str, Any]], path: object) -> str:
+    if _is_dense(record):
+        return _DENSE
+    if "pattern" in record["inputs"]:
+        return str(parse(str(record["inputs"]["pattern"])))
+    layers = {str(r["inputs"].get("pattern") or "") for r in records if r["kind"] == "layer"} - {""}
+    if len(layers) != 1:
+        held = f"layers of {len(layers)} patterns" if layers else "no layers"
+        raise ArgumentError(f"{path} does not say which pattern {record['name']} belongs to: it has {held}")
+    return str(parse(layers.pop()))

@@ -1,0 +1,146 @@
+"""`explore`: run designs, each once, and lay the results side by side."""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from ...errors import ArgumentError, TilewrightError
+from ...patterns import parse
+from ...report import Report
+from ..presets import preset
+from ..simulate import simulate
+from ..workload import Workload
+from .area import area
+from .design import Design
+from .log import SweepLog
+
+__all__ = ["evaluate", "explore"]
+
+Result = dict[str, Any]
+Jobs = list[tuple[str, Design]]
+_MEASURES = ("seconds", "samples/s", "joules", "watts", "useful/peak", "area")
+
+
+def explore(
+    designs: Iterable[Design],
+    *,
+    out: str | os.PathLike[str] | None = None,
+    address: str | None = None,
+    quality: Mapping[str, float] | None = None,
+) -> Report:
+    """Run designs at the analytical level and return one row each.
+
+    Parameters
+    ----------
+    designs
+        From `grid` or your own.
+    out
+        File that results are added to as they come (JSON lines by content hash). What it already holds is not run again, be it from a sweep
+        that was cut short or from another one with designs in common.
+    address
+        Of a Ray cluster, such as ``"127.0.0.1:6379"`` or ``"auto"``; run in this process unless told. Needs ``tilewright[cluster]``.
+    quality
+        Score by pattern text and ``"dense"``, such as `qualities` reads from records.
+
+    Returns
+    -------
+    Report
+        Rows in the order of the designs: what it is, its changed numbers, seconds of a batch, samples a second, joules, watts, useful
+        share of peak, area relative to the preset (see `area`), quality if it is known, and ``refused``: the sentence where no such machine
+        can be built or the network does not fit it.
+
+    Raises
+    ------
+    ArgumentError
+        If there is no design.
+    NotSupportedError
+        If an address is given and Ray is not installed.
+
+    Examples
+    --------
+    >>> from tilewright.hardware.explore import grid, pareto
+    >>> report = explore(grid("s4", "resnet50", patterns=[None, "bank64@4x"], vary={"clock": [4e8, 8e8]}))
+    >>> [(row["pattern"], row["clock"]) for row in pareto(report.rows, {"seconds": "min"})]
+    [('16:64', 800000000.0)]
+    """
+    points = list(designs)
+    if not points:
+        raise ArgumentError("there is no design to explore; make some with grid(...)")
+    log = SweepLog(out)
+    refused: dict[int, str] = {}
+    keys: dict[int, str] = {}
+    for index, design in enumerate(points):
+        try:
+            keys[index] = design.key()
+        except TilewrightError as error:
+            refused[index] = str(error)
+    jobs = {key: points[index] for index, key in keys.items() if key not in log}
+    for key, result in _run(list(jobs.items()), address):
+        log.put(key, result)
+    columns = list(dict.fromkeys(path for design in points for path, _ in design.changes))
+    rows = tuple(
+        _row(design, log[keys[i]] if i in keys else {"refused": refused[i]}, columns, quality or {})
+        for i, design in enumerate(points)
+    )
+    summary: dict[str, object] = {
+        "designs": len(points),
+        "run now": len(jobs),
+        "known before": len(set(keys.values())) - len(jobs),
+        "refused": sum(bool(row["refused"]) for row in rows),
+    }
+    return Report("explore", rows, summary)
+
+
+def evaluate(design: Design) -> Result:
+    """Return what one design takes, or the sentence that refuses it."""
+    try:
+        spec = design.spec()
+        run = simulate(
+            design.workload(),
+            spec,
+            batch=design.batch,
+            dtype=design.dtype,
+            pattern=design.pattern,
+            fidelity="analytical",
+            interval=False,
+        )
+    except TilewrightError as error:
+        return {"refused": str(error)}
+    values = (
+        run.seconds,
+        run.throughput,
+        run.joules,
+        run.watts,
+        run.utilisation["useful"],
+        area(spec)["total"] / area(preset(design.arch))["total"],
+    )
+    return dict(zip(_MEASURES, values, strict=True))
+
+
+def _run(jobs: Jobs, address: str | None) -> Iterator[tuple[str, Result]]:
+    if address is not None and jobs:
+        from .cluster import run
+
+        yield from run(jobs, address)
+    else:
+        for key, design in jobs:
+            yield key, evaluate(design)
+
+
+def _row(design: Design, result: Result, columns: list[str], quality: Mapping[str, float]) -> dict[str, object]:
+    pattern = "dense" if design.pattern is None else str(parse(design.pattern))
+    changed, known = dict(design.changes), dict(preset(design.arch).quantities())
+    numbers = {path: changed.get(path, float(known[path]) if path in known else None) for path in columns}
+    steps = design.selectors
+    return {
+        "accelerator": design.arch,
+        "network": design.network.name if isinstance(design.network, Workload) else design.network,
+        "pattern": pattern,
+        "dtype": design.dtype or preset(design.arch).types[0],
+        "batch": design.batch,
+        "selectors": None if steps is None else " ".join(f"{n}:{m}" for n, m in steps) or "none",
+        **numbers,
+        **{name: result.get(name) for name in _MEASURES},
+        "quality": quality.get(pattern) if "refused" not in result else None,
+        "refused": result.get("refused", ""),
+    }

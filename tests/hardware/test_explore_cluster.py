@@ -1,0 +1,71 @@
+"""A sweep on two Ray workers of this machine, one of which is killed half-way: nothing is lost, and nothing counts twice."""
+
+import json
+import os
+import signal
+
+import pytest
+
+from tilewright.errors import NotSupportedError
+from tilewright.hardware.explore import cluster as clustered
+from tilewright.hardware.explore import explore, grid
+from tilewright.hardware.explore import sweep as sweeping
+
+POINTS = grid("s4", "resnet50", patterns=[None, "bank64@4x"], vary={"clock": [1e8 * k for k in range(1, 13)]})
+
+
+@pytest.fixture
+def address(monkeypatch):
+    # One machine, so that Ray keeps to the loopback interface; it reads the variable when it is imported.
+    monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    ray = pytest.importorskip("ray")
+    from ray._private import ray_constants
+    from ray.cluster_utils import Cluster
+
+    monkeypatch.setattr(ray_constants, "ENABLE_RAY_CLUSTER", False)
+    monkeypatch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    node = {"num_cpus": 1, "object_store_memory": 80 << 20, "node_ip_address": "127.0.0.1"}
+    cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
+    cluster.add_node(**node)
+    yield cluster.address
+    ray.shutdown()
+    cluster.shutdown()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::ResourceWarning:ray", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_worker_dies_and_the_sweep_is_whole(address, tmp_path, monkeypatch):
+    here = explore(POINTS)
+    real, flag, diary = sweeping.evaluate, tmp_path / "killed", tmp_path / "diary"
+
+    def evaluate(design):
+        with diary.open("a") as file:
+            file.write(f"{os.getpid()} {design.pattern} {design.changes}\n")
+        if design.changes == (("clock", 3e8),) and design.pattern is None and not flag.exists():
+            flag.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(design)
+
+    monkeypatch.setattr(sweeping, "evaluate", evaluate)
+    monkeypatch.setattr(clustered, "_CHUNK", 4)
+    file = tmp_path / "sweep.jsonl"
+    there = explore(POINTS, out=file, address=address)
+    assert flag.exists()
+    assert there.rows == here.rows
+    keys = [json.loads(line)["key"] for line in file.read_text().splitlines()]
+    assert len(keys) == len(set(keys)) == len(POINTS)
+    lines = diary.read_text().splitlines()
+    again = [line for line in lines if "None (('clock', 300000000.0),)" in line]
+    assert len({line.split()[0] for line in again}) == 2  # by the worker that died, and by another
+    assert len({line.split()[0] for line in lines}) >= 2
+    assert os.getpid() not in {int(line.split()[0]) for line in lines}
+    before = len(lines)
+    assert explore(POINTS, out=file, address=address).rows == here.rows  # all known: nothing is sent
+    assert len(diary.read_text().splitlines()) == before
+
+
+def test_ray_is_asked_for_by_name(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "ray", None)
+    with pytest.raises(NotSupportedError, match=r"needs Ray: pip install 'tilewright\[cluster\]'"):
+        explore(POINTS[:1], address="127.0.0.1:1")
