@@ -70,7 +70,7 @@ def conv_as_product(
     Examples
     --------
     >>> conv_as_product(14, 14, 3, 3, 8, 16), conv_as_product(14, 14, 3, 3, 8, 16, stride=2)
-    ((144, 16, 72), (36, 16, 72))
+    ((144, 16, 72), (49, 16, 72))
     """
     sizes = {
         "height": height,

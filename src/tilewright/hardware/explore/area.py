@@ -54,7 +54,7 @@ def area(spec: AcceleratorSpec) -> dict[str, float]:
     >>> from tilewright.hardware.presets import preset
     >>> sparse, dense = area(preset("s4")), area(preset("s4-dense"))
     >>> dense["selectors"], sparse["lanes"] == dense["lanes"], sparse["total"] > dense["total"]
-    (0, True, True)
+    (0.0, True, True)
     """
     units = float(spec.cores) * float(spec.chips)
     lanes = max(float(rate) * _lane(dtype) for dtype, rate in spec.macs.items())
