@@ -1,9 +1,14 @@
 """`SRSTE`: sparse-refined straight-through estimation, masks chosen anew while training."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from ...patterns import Pattern
+from ...pruning import Choice, Scorer
 from .base import Method, need, parsed, whole_number
+from .device import solve_where_they_are
 
 __all__ = ["SRSTE"]
 
@@ -63,3 +68,7 @@ class SRSTE(Method):
     def at(self, step: int, final: Pattern) -> Pattern | None:
         """Return the pattern at every `every`-th step."""
         return None if step % self.every else final
+
+    def solve(self, choices: Sequence[Choice], scorer: Scorer) -> dict[str, Tensor]:
+        """Return the masks of a step, on the device of the weights where that is possible."""
+        return solve_where_they_are(choices, scorer, self.by[1])
