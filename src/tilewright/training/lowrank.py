@@ -1,0 +1,135 @@
+"""`LowRank`: a masked layer with a low-rank adapter inside its mask, so that training sees what merging gives.
+
+The layer keeps its class, as a subclass made here, and with it its weight, mask and names; only its forward is another.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..pruning import Weight, is_spread
+
+__all__ = ["LowRank", "adapt_", "refusal", "rest_", "stored"]
+
+_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+_made: dict[type[nn.Module], type[nn.Module]] = {}
+
+
+class LowRank(nn.Module):
+    """Mixed in before a layer's class: its weight is ``(W + scale * B @ A) * mask``.
+
+    Attributes
+    ----------
+    lora_A : Parameter
+        ``[rank, K]``, K counted over the stored weight as it lies in memory.
+    lora_B : Parameter
+        ``[N, rank]``.
+    lora_scale : float
+        alpha / rank.
+    """
+
+    lora_A: nn.Parameter  # noqa: N815 (the name that state dicts of adapters have)
+    lora_B: nn.Parameter  # noqa: N815
+    lora_scale: float
+
+    def effective(self) -> Tensor:
+        """Return the weight with the adapter in it, in the stored shape and dtype."""
+        weight, mask = self._parameters["weight"], self._buffers["weight_mask"]
+        assert weight is not None
+        assert mask is not None
+        wide = torch.promote_types(weight.dtype, torch.float32)
+        # Under autocast the product would be rounded to fewer bits than in a merge, which runs without.
+        with torch.autocast(weight.device.type, enabled=False):
+            product = self.lora_B.to(wide) @ self.lora_A.to(wide)
+            full = (weight.to(wide) + self.lora_scale * stored(product, self)) * mask
+        own: Tensor = full.to(weight.dtype)
+        return own
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return what the layer returns, with the effective weight."""
+        weight, layer = self.effective(), _as_any(self)
+        if isinstance(self, nn.Linear):
+            return nn.functional.linear(x, weight, layer.bias)
+        if isinstance(self, nn.modules.conv._ConvNd):
+            result: Tensor = layer._conv_forward(x, weight, layer.bias)
+            return result
+        return torch.addmm(layer.bias, x.reshape(-1, x.shape[-1]), weight).view(*x.shape[:-1], -1)
+
+    def extra_repr(self) -> str:
+        """Name the rank beside what the layer says of itself."""
+        inner = super().extra_repr()
+        rank = f"rank={self.lora_A.shape[0]}"
+        return f"{inner}, {rank}" if inner else rank
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The class is made at run time, so a pickle names the class below it.
+        return _bare, (base(self),), self.__dict__
+
+
+def refusal(weight: Weight, model: nn.Module) -> str:
+    """Say why a weight cannot have an adapter, as the end of a sentence that begins with its name; empty if it can."""
+    module = weight.module
+    if isinstance(module, LowRank):
+        return "it has an adapter already"
+    if "weight_mask" not in module._buffers or weight.parameter_name != "weight":
+        if f"{weight.parameter_name}_mask" not in module._buffers:
+            return "it has no mask"
+        return f"a {type(module).__name__} reads it past any adapter"
+    if type(module) not in _LAYERS and weight.layout != "transposed":
+        return f"a {type(module).__name__} may read it past an adapter; only Linear, Conv1d to Conv3d and Hugging Face's Conv1D can have one"
+    parent = model.get_submodule(weight.module_name.rpartition(".")[0])
+    if isinstance(parent, nn.TransformerEncoderLayer):
+        return "in inference its TransformerEncoderLayer reads the weight itself, past an adapter"
+    if is_spread(weight.tensor):
+        return "it is sharded; add adapters before sharding the model"
+    return ""
+
+
+def adapt_(weight: Weight, rank: int, scale: float, generator: torch.Generator) -> None:
+    """Turn a weight's layer into one with an adapter that changes nothing yet: A random, B zero (Hu et al., arXiv 2106.09685, 4.1)."""
+    module, (N, K) = weight.module, weight.matrix_shape
+    wide = torch.promote_types(weight.tensor.dtype, torch.float32)
+    bound = K**-0.5
+    first = torch.empty(rank, K, dtype=wide).uniform_(-bound, bound, generator=generator)
+    module.__class__ = _with_adapter(type(module))
+    device = weight.tensor.device
+    module.register_parameter("lora_A", nn.Parameter(first.to(device)))
+    module.register_parameter("lora_B", nn.Parameter(torch.zeros(N, rank, dtype=wide, device=device)))
+    module.__dict__["lora_scale"] = scale
+
+
+def rest_(layer: LowRank) -> None:
+    """Take the adapter off again, without merging it."""
+    module = _as_any(layer)
+    del module.lora_A, module.lora_B, module.lora_scale
+    module.__class__ = base(layer)
+
+
+def base(layer: LowRank) -> type[nn.Module]:
+    """Return the class that a layer had before it got its adapter."""
+    found: type[nn.Module] = type(layer).__bases__[1]
+    return found
+
+
+def stored(product: Tensor, module: Any) -> Tensor:
+    """Return a product ``B @ A``, ``[N, K]``, in the shape in which the layer stores its weight."""
+    weight = module._parameters["weight"]
+    transposed = not isinstance(module, _LAYERS)
+    return product.T if transposed else product.view(weight.shape)
+
+
+def _with_adapter(kind: type[nn.Module]) -> type[nn.Module]:
+    if kind not in _made:
+        _made[kind] = type(kind.__name__, (LowRank, kind), {"__doc__": LowRank.__doc__})
+    return _made[kind]
+
+
+def _bare(kind: type[nn.Module]) -> nn.Module:
+    made = _with_adapter(kind)
+    return made.__new__(made)
+
+
+def _as_any(layer: Any) -> Any:
+    return layer
