@@ -360,6 +360,22 @@ def test_a_course_that_depends_on_values_is_followed_for_real():
         capture(Model(choosy, fc=nn.Linear(6, 4, device="meta")), torch.ones(5, 6))
 
 
+def test_experts_count_their_tokens():
+    transformers = pytest.importorskip("transformers")
+    sizes = {
+        "hidden_size": 48,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 4,
+        "intermediate_size": 96,
+        "vocab_size": 50,
+    }
+    config = transformers.MixtralConfig(**sizes, num_key_value_heads=2, num_local_experts=4, num_experts_per_tok=2)
+    found = capture(transformers.MixtralForCausalLM(config), torch.zeros(2, 16, dtype=torch.int64))
+    experts = [o for o in found if "experts" in o.name and o.is_product]
+    tokens = 2 * 16 * 2  # two experts for each
+    assert sum(o.macs for o in experts) == tokens * 3 * 48 * 96
+
+
 def test_steps_without_a_model_are_counted():
     found = capture(
         Model(lambda m, x: m.fc(torch.fft.rfft(x).real + x.sort()[0][:, :4]), fc=nn.Linear(4, 2)), torch.zeros(3, 6)

@@ -22,7 +22,7 @@ def _names(text: str) -> frozenset[str]:
 
 
 FREE = _names(
-    "view _unsafe_view reshape t transpose permute expand expand_as slice select unsqueeze squeeze detach alias as_strided split "
+    "view _unsafe_view reshape t transpose permute expand expand_as slice select unsqueeze squeeze detach alias as_strided as_strided_ split "
     "split_with_sizes unbind chunk narrow movedim numpy_T mT view_as unfold diagonal lift_fresh lift lift_fresh_copy clone "
     "contiguous _to_copy to copy copy_ _reshape_alias swapaxes flatten view_as_real view_as_complex detach_ squeeze_ unsqueeze_ "
     "dropout _assert_async _assert_tensor_metadata sym_size sym_stride sym_numel is_same_size empty_like new_empty zeros_like "
@@ -163,6 +163,17 @@ def product(recorder: Recorder, left: Tensor, right: Tensor, out: object, added:
         recorder.elementwise("add", [added, *tensors_in(out)], out)
 
 
+def _grouped(recorder: Recorder, args: tuple[Any, ...], out: object) -> None:
+    """Write down products of groups of tokens with one matrix each, as experts have them; tokens count as spread evenly."""
+    left, right = args[:2]
+    K, N = right.shape[-2:]
+    tokens = math.prod(left.shape[:-1])
+    copies = min(tokens, right.shape[0]) if right.ndim == 3 else max(1, left.shape[0])
+    reads = recorder.distinct(left) + copies * N * K
+    M = -(-tokens // copies)
+    recorder.emit("matmul", "experts", [left, right], out, M=M, N=N, K=K, copies=copies, reads=reads)
+
+
 def _one_for_all(batch: Tensor) -> bool:
     """Return True if all matrices of a batch are the same one, expanded."""
     outer = zip(batch.shape[:-2], batch.stride()[:-2], strict=True)
@@ -260,6 +271,7 @@ _PRODUCTS: Mapping[str, Callable[[Recorder, tuple[Any, ...], object], None]] = {
     "_addmm_activation": lambda r, a, out: product(r, a[1], a[2], out, a[0]),
     "addmv": lambda r, a, out: product(r, a[1], a[2].unsqueeze(-1), out, a[0]),
     "baddbmm": lambda r, a, out: product(r, a[1], a[2], out, a[0]),
+    "_grouped_mm": _grouped,
     "convolution": _convolution,
     "_convolution": _convolution,
     "convolution_overrideable": _convolution,

@@ -28,7 +28,7 @@ _NEEDS_VALUES = (DataDependentOutputException, DynamicOutputShapeException, Unsu
 def record(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], views: Views) -> Recorder:
     """Return what a model does with an input.
 
-    It runs on tensors that have shapes and no values. A model whose course depends on values runs once more, on its own.
+    It runs on tensors that have shapes and no values. A model that cannot do without values runs once more, on its own.
 
     Raises
     ------
@@ -40,12 +40,17 @@ def record(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], v
     with _evaluating(model), torch.no_grad():
         try:
             return _without_values(model, args, kwargs, views)
-        except _NEEDS_VALUES as error:
-            if any(tensor.is_meta for tensor in (*model.parameters(), *model.buffers())):
-                raise NotSupportedError(
-                    f"what {type(model).__name__} does depends on values, and on the meta device it has none; build it on the CPU"
-                ) from error
-            return _with_values(model, args, kwargs, views)
+        except (*_NEEDS_VALUES, ArgumentError) as error:
+            # Not every step of torch can do without values; whether it was that or the example, a real run tells.
+            if not any(
+                tensor.is_meta for tensor in (*model.parameters(), *model.buffers(), *tensors_in((args, kwargs)))
+            ):
+                return _with_values(model, args, kwargs, views)
+            if isinstance(error, ArgumentError):
+                raise
+            raise NotSupportedError(
+                f"what {type(model).__name__} does depends on values, and on the meta device it has none; build it on the CPU"
+            ) from error
 
 
 def _without_values(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], views: Views) -> Recorder:
