@@ -13,6 +13,7 @@ from pathlib import Path
 
 import _array_tables
 import _gpu_tables
+import _permutation_tables
 import _simulation_tables
 
 from tilewright.reports import Record, read_records
@@ -277,6 +278,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "gpu-ratios": lambda: table(*_gpu_tables.ratios(records("validation-tensor-core"))),
     "gpu-limit": lambda: table(*_gpu_tables.limit(records("validation-tensor-core"))),
     "gpu-products": lambda: table(*_gpu_tables.products(records("validation-tensor-core"))),
+    "permutation-example": lambda: table(*_permutation_tables.example(records("permutation"))),
+    "permutation-minilm": lambda: table(*_permutation_tables.minilm(records("permutation-minilm"))),
+    "permutation-layers": lambda: table(*_permutation_tables.layers(records("permutation-minilm"))),
     "simulated-minilm": lambda: table(*_simulation_tables.minilm(records("simulation"))),
     "simulation-costs": lambda: table(*_simulation_tables.costs(records("simulation"))),
     "fidelity": lambda: table(*_simulation_tables.fidelity(records("validation-fidelity"))),
