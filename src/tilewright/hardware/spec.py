@@ -255,6 +255,14 @@ def _replaced(value: Any, rest: str, number: float, path: str) -> Any:
     raise ArgumentError(f"there is no quantity at {path!r}; see quantities() for the paths")
 
 
+_AT_LEAST_ONE = ("lanes", "window", "bank", "vector.lanes", "accumulators")
+"""Costs that count something there must be one of."""
+_POSITIVE = ("port", "capability", "small sparse", "fma")
+"""Costs that are rates."""
+_SELECTOR = ("window", "bank")
+"""Costs that are inputs of a selector."""
+
+
 def _validate(spec: AcceleratorSpec) -> None:
     def refuse(name: str, value: object, expected: str) -> None:
         raise ArgumentError(f"{spec.name or 'an accelerator'}: {name} is {value}, and it must be {expected}")
@@ -303,3 +311,11 @@ def _validate(spec: AcceleratorSpec) -> None:
         for name, quantity in getattr(spec, group).items():
             if float(quantity) < 0:
                 refuse(f"{group}.{name}", f"{float(quantity):g}", "not negative")
+    for name, quantity in spec.costs.items():
+        value = float(quantity)
+        if name in _AT_LEAST_ONE and value < 1:
+            refuse(f"costs.{name}", f"{value:g}", "at least 1")
+        if name in _POSITIVE and value <= 0:
+            refuse(f"costs.{name}", f"{value:g}", "positive")
+        if name in _SELECTOR and (value != int(value) or int(value) & (int(value) - 1)):
+            refuse(f"costs.{name}", f"{value:g}", "a power of two, as a selector is built")

@@ -133,7 +133,17 @@ def lower(
         Bytes of all its weights as they are stored; 0 for products of activations.
     size
         Bytes of an activation.
+
+    Raises
+    ------
+    ArgumentError
+        If the memory ``activations`` does not hold the results of one tile.
     """
+    if tile.rows * tile.columns * size > _room(spec, "activations"):
+        raise ArgumentError(
+            f"{spec.name}: memories.activations.size is {_room(spec, 'activations'):,.0f} bytes, and the results of one tile of {tile.rows} x "
+            f"{tile.columns} take {tile.rows * tile.columns * size:,.0f}; nothing fits on the chip"
+        )
     inputs, outputs = _dram_activations(spec, operation, size)
     room = _room(spec, "weights")
     unit = weights / tiling.core_units
