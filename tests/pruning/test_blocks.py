@@ -138,7 +138,7 @@ def test_progress_of_another_run_is_refused(tmp_path: Path) -> None:
     for other, words in (
         ({"score": "magnitude"}, "other how"),
         ({"update": Obs(damping=0.1)}, "other how"),
-        ({"data": Calibration([{"hidden_states": torch.ones(2, 8), "scale": torch.ones(1)}])}, "other data"),
+        ({"data": Calibration([*data().batches[:2], {**data().batches[2], "scale": torch.zeros(1)}])}, "other data"),
     ):
         with pytest.raises(ArgumentError, match=words):
             prune(tmp_path, {}, **other)
