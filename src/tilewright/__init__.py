@@ -12,7 +12,7 @@ from .patterns import NM, Banked, Block, TileElementWise, TileVectorWise, TileWi
 from .report import Report
 
 if TYPE_CHECKING:
-    from .hardware import simulate
+    from .hardware.simulate import simulate
     from .pruning import sparsify_
     from .runtime import explain, load, load_, save, verify
 
