@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 SOURCES := $(shell find src cpp -type f ! -name '*.pyc' ! -name '*.so' 2>/dev/null) CMakeLists.txt pyproject.toml constraints.txt
 
-.PHONY: help demo demo-long test lint bench fuzz docs clean
+.PHONY: help demo demo-long test lint bench studies validation fuzz docs clean
 .DELETE_ON_ERROR:
 
 help:
@@ -16,7 +16,9 @@ help:
 	@echo "make test       the whole test suite"
 	@echo "make lint       ruff and mypy"
 	@echo "make fuzz       100,000 damaged checkpoints against sanitizer builds of the C++"
-	@echo "make bench      kernels, masks and loading against the best dense libraries; writes benchmarks/records/"
+	@echo "make bench      kernels, masks, loading, permutation, budgets; writes benchmarks/records/"
+	@echo "make studies    each paper's claim on real data: studies/records/ and docs/studies/"
+	@echo "make validation the accelerator models against published figures and against SCALE-Sim"
 	@echo "make docs       the documentation, into site/"
 
 demo: $(VENV)/.demo
@@ -47,6 +49,18 @@ bench: $(VENV)/.demo
 	$(BIN)/python benchmarks/kernels.py
 	$(BIN)/python benchmarks/masks.py
 	$(BIN)/python benchmarks/loading.py
+	$(BIN)/python benchmarks/transposable.py
+	$(BIN)/python benchmarks/permutation.py
+	$(BIN)/python benchmarks/permutation.py --minilm
+	$(BIN)/python benchmarks/budgets.py
+
+# Each study goes on where it was stopped, from the records that are there; without them, all five take most of a day of one core.
+studies: $(VENV)/.test
+	for study in two_four inherited tiles high_sparsity one_shot; do $(BIN)/python -m studies.$$study || exit 1; done
+
+# What the accelerator models are held against, point by point.
+validation: $(VENV)/.test
+	for part in s4 sta tensor_core fidelity scalesim; do $(BIN)/python benchmarks/validation/$$part.py || exit 1; done
 
 docs: $(VENV)/.docs
 	$(BIN)/mkdocs build --strict
