@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from . import bench, doctor, explain, prune, run, simulate, verify
+from . import advise, bench, doctor, explain, prune, run, simulate, verify
 from .faults import describe
 from .output import emit_error
 
@@ -23,7 +23,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
-for verb in (run, prune, verify, bench, explain, simulate, doctor):
+for verb in (run, prune, verify, bench, explain, simulate, advise, doctor):
     app.command(verb.__name__.rpartition(".")[2])(verb.command)
 
 

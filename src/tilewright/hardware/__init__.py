@@ -1,5 +1,6 @@
 """Accelerators as models: one specification for sparse tensor cores, STA and S4, fed with the weights of real pruned networks."""
 
+from .advise import Advice, advise
 from .compare import Comparison, compare
 from .networks import NETWORKS
 from .quantity import Provenance, Quantity, assumed, derived, sourced
@@ -12,6 +13,7 @@ __all__ = [
     "CAUSES",
     "NETWORKS",
     "AcceleratorSpec",
+    "Advice",
     "Comparison",
     "DataType",
     "Engine",
@@ -24,6 +26,7 @@ __all__ = [
     "Simulation",
     "WeightView",
     "Workload",
+    "advise",
     "assumed",
     "compare",
     "derived",

@@ -17,7 +17,7 @@ from .recorder import tensors_in
 from .running import record
 from .weights import Views
 
-__all__ = ["capture", "capture_checkpoint"]
+__all__ = ["call_of", "capture", "capture_checkpoint", "model_class"]
 
 _LENGTH = 128
 
@@ -72,14 +72,26 @@ def capture(
     >>> [(o.name, o.kind, o.M, o.N, o.K) for o in capture(model, torch.zeros(5, 64))]
     [('0', 'linear', 5, 32, 64), ('1', 'elementwise', 0, 0, 0), ('2', 'linear', 5, 8, 32)]
     """
+    args, kwargs = call_of(model, example, batch, sequence)
+    samples = _samples((args, kwargs))
+    found = record(model, args, kwargs, views or Views.of_model(model))
+    return Workload(name or type(model).__name__, tuple(found.operations), samples, dict(found.unmodelled))
+
+
+def call_of(
+    model: nn.Module, example: Any, batch: int | None, sequence: int | None
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the arguments that `capture` calls a model with; tensors of the default example are on the meta device."""
     args, kwargs = _arguments(_default(model, sequence) if example is None else example)
     own = _samples((args, kwargs))
     if batch is not None and batch < 1:
         raise ArgumentError(f"a batch has at least one sample, and {batch} were asked for")
-    if batch is not None and batch != own:
-        args, kwargs = tree_map_only(Tensor, lambda tensor: _resized(tensor, own, batch), (args, kwargs))
-    found = record(model, args, kwargs, views or Views.of_model(model))
-    return Workload(name or type(model).__name__, tuple(found.operations), batch or own, dict(found.unmodelled))
+    if batch is None or batch == own:
+        return args, kwargs
+    resized: tuple[tuple[Any, ...], dict[str, Any]] = tree_map_only(
+        Tensor, lambda tensor: _resized(tensor, own, batch), (args, kwargs)
+    )
+    return resized
 
 
 def capture_checkpoint(
@@ -125,13 +137,20 @@ def _config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _skeleton(folder: Path, config: Mapping[str, Any]) -> nn.Module:
-    """Return the model that a configuration describes, without values."""
-    names = config.get("architectures")
+def model_class(folder: Path, config: Mapping[str, Any] | None = None) -> Any:
+    """Return the class of ``transformers`` that a configuration names, of the folder's own ``config.json`` unless given.
+
+    Raises
+    ------
+    FormatError
+        If the configuration cannot be read.
+    NotSupportedError
+        If it names no such class, or ``transformers`` is not installed.
+    """
+    names = (_config(folder) if config is None else config).get("architectures")
     wanted = str(names[0]) if isinstance(names, list) and names else "class that is not recorded"
     try:
         import transformers
-        from transformers.initialization import no_init_weights
     except ImportError:
         raise NotSupportedError(
             f"{folder} is a {wanted}; install tilewright[hf] to simulate it, or build the module and pass it"
@@ -142,12 +161,19 @@ def _skeleton(folder: Path, config: Mapping[str, Any]) -> nn.Module:
             f"{folder} was saved from a {wanted}, which is no class of transformers; build the module, load it with tilewright.load_ and "
             "pass it with an example"
         )
-    assert cls is not None
+    return cls
+
+
+def _skeleton(folder: Path, config: Mapping[str, Any]) -> nn.Module:
+    """Return the model that a configuration describes, without values."""
+    cls = model_class(folder, config)
+    from transformers.initialization import no_init_weights
+
     try:
         with no_init_weights(), torch.device("meta"):
             model: nn.Module = cls(cls.config_class.from_dict(dict(config)))
     except (ValueError, TypeError, AttributeError, KeyError) as error:
-        raise FormatError(f"{folder}/config.json does not make a {wanted}: {error}") from error
+        raise FormatError(f"{folder}/config.json does not make a {cls.__name__}: {error}") from error
     return model
 
 
