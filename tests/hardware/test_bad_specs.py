@@ -34,7 +34,9 @@ def test_a_number_out_of_range(arch, path, value, words):
 @pytest.mark.parametrize("steps", [(1, 3), (2, 6), (5, 12)])
 def test_m_of_a_selector_is_a_power_of_two(steps):
     n, m = steps
-    with pytest.raises(ArgumentError, match=rf"sta: selectors.int16 is {n}:{m}, and it must be n:m with m a power of two"):
+    with pytest.raises(
+        ArgumentError, match=rf"sta: selectors.int16 is {n}:{m}, and it must be n:m with m a power of two"
+    ):
         replace(preset("sta"), selectors={"int16": (steps,)})
 
 
@@ -42,7 +44,13 @@ def test_m_of_a_selector_is_a_power_of_two(steps):
     ("arch", "path", "value", "pattern", "words"),
     [
         ("sta", "costs.lanes", 3, None, r"macs.int16 is 2048 .* with 3 multipliers makes 3072"),
-        ("sta", "memories.activations.size", 1000, None, r"memories.activations.size is 1,000 bytes.* 8 x 128 take 2,048"),
+        (
+            "sta",
+            "memories.activations.size",
+            1000,
+            None,
+            r"memories.activations.size is 1,000 bytes.* 8 x 128 take 2,048",
+        ),
         ("s4", "memories.activations.size", 100, "16:64", r"memories.activations.size is .* nothing fits on the chip"),
         ("a100", "memories.shared.size", 1024, "2:4", r"a100 has no tile that its shared memory of 1024 byte"),
         ("sta", "memories.dram.size", 1e8, None, r"bert-base does not fit sta: .*memories.dram.size is 100,000,000"),
@@ -55,14 +63,19 @@ def test_a_model_that_does_not_fit(arch, path, value, pattern, words):
 
 def test_a_wider_pattern_than_the_window():
     spec = replace(preset("sta"), selectors={"int16": ((1, 32),)})
-    with pytest.raises(ArgumentError, match="selectors of 16 inputs take m from 2 to 16, a power of two; 1:32 was given"):
+    with pytest.raises(
+        ArgumentError, match="selectors of 16 inputs take m from 2 to 16, a power of two; 1:32 was given"
+    ):
         simulate("bert-base", spec, pattern="1:32", interval=False)
 
 
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (("--arch", "sta", "--batch", "100000"), r"bert-large does not fit sta: .* memories.dram.size is 2,147,483,648"),
+        (
+            ("--arch", "sta", "--batch", "100000"),
+            r"bert-large does not fit sta: .* memories.dram.size is 2,147,483,648",
+        ),
         (("--arch", "stb"), r"there is no accelerator preset 'stb'; the nearest are"),
         (("--arch", "s4", "--dtype", "float32"), "s4 does not multiply float32; it takes int8, bfloat16"),
     ],
