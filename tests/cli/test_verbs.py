@@ -134,6 +134,24 @@ def recipe(tiny_model, tmp_path):
     return path
 
 
+def test_run_prints_the_schema_of_recipes(tilewright):
+    done = tilewright("run", "--schema")
+    assert (done.code, done.err) == (0, "")
+    assert done.body["properties"]["prune"]["$ref"] == "#/$defs/Prune"
+
+
+def test_prune_looks_at_data_and_updates_what_it_keeps(tilewright, tiny_model, tmp_path):
+    words = ("--score", "second-order", "--update", "obs", "--passages", "8", "--ignore", "pooler.dense", "--json")
+    done = tilewright("prune", tiny_model, tmp_path / "out", "--pattern", "2:4", *words)
+    assert done.code == 0, done.err
+    assert done.body["summary"]["update"] == "obs"
+    assert all(row["error updated"] < row["error masked"] for row in done.body["rows"] if row["density"] < 1)
+    assert tilewright("verify", tmp_path / "out", "--exact").code == 0
+    refused = tilewright("prune", tiny_model, tmp_path / "out", "--pattern", "2:4", "--budget", "constrained")
+    assert refused.code == 2
+    assert "only a recipe can give: prune.limit" in refused.err
+
+
 def test_run_does_the_whole_job_and_one_for_a_missed_promise(tilewright, recipe, tmp_path):
     from tilewright.reports import read_records
 

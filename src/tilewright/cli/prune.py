@@ -16,8 +16,18 @@ def command(
     model: Annotated[str, typer.Argument(help="A model: a folder, or package:NAME for one inside a Python package.")],
     out: Annotated[Path, typer.Argument(help="Folder to write the packed checkpoint to.")],
     pattern: Annotated[str, typer.Option("--pattern", "-p", help="Such as 2:4, tw16@75%, bank64@16x.")],
-    score: Annotated[str, typer.Option(help="What makes a weight worth keeping.")] = "magnitude",
-    budget: Annotated[str, typer.Option(help="How a target is split over layers: uniform or global.")] = "uniform",
+    score: Annotated[
+        str, typer.Option(help="What makes a weight worth keeping: magnitude, taylor, wanda or second-order.")
+    ] = "magnitude",
+    update: Annotated[
+        str, typer.Option(help="What becomes of kept weights: none, or obs to make up for pruned ones.")
+    ] = "none",
+    budget: Annotated[
+        str, typer.Option(help="How a target is split over layers: uniform, global or sensitivity.")
+    ] = "uniform",
+    passages: Annotated[
+        int, typer.Option(min=1, help="Texts to look at, for scores beyond magnitude, updates and sensitivity.")
+    ] = 512,
     target: Annotated[
         list[str] | None, typer.Option(help="Prune only what this name or expression matches; may repeat.")
     ] = None,
@@ -39,7 +49,14 @@ def command(
         spared = tuple(ignore or ())
         if dry_run:
             report = jobs.forecast_prune(
-                model, pattern, score=score, budget=budget, targets=target, ignore=spared, strict=strict
+                model,
+                pattern,
+                score=score,
+                update=update,
+                budget=budget,
+                targets=target,
+                ignore=spared,
+                strict=strict,
             )
         else:
             report = jobs.prune(
@@ -47,7 +64,9 @@ def command(
                 out,
                 pattern,
                 score=score,
+                update=update,
                 budget=budget,
+                passages=passages,
                 targets=target,
                 ignore=spared,
                 strict=strict,

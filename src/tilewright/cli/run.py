@@ -17,6 +17,16 @@ if TYPE_CHECKING:
 __all__ = ["as_text", "command"]
 
 
+def _schema(asked: bool) -> None:
+    if asked:
+        with stdout_kept_clean():
+            from .. import jobs
+
+            text = json.dumps(jobs.recipe_schema(), indent=2)
+        emit_text(text)
+        raise typer.Exit
+
+
 def command(
     recipe: Annotated[Path, typer.Argument(help="A recipe, such as examples/minilm.yaml.")],
     output: Annotated[
@@ -26,6 +36,10 @@ def command(
     resume: Annotated[
         bool, typer.Option("--resume/--fresh", help="Go on where an earlier run stopped, or begin anew.")
     ] = True,
+    schema: Annotated[
+        bool,
+        typer.Option("--schema", callback=_schema, is_eager=True, help="Print the JSON schema of recipes and exit."),
+    ] = False,
     dry_run: DryRun = False,
     as_json: Json = False,
     quiet: Quiet = False,

@@ -6,6 +6,7 @@
 from .bench import bench, forecast_bench
 from .corpus import Corpus, python_docs
 from .forecast import forecast, forecast_prune
+from .models import model_folder
 from .pruning import prune
 from .recipe import Recipe, load_recipe
 from .running import JobResult, run
@@ -20,6 +21,7 @@ __all__ = [
     "forecast_bench",
     "forecast_prune",
     "load_recipe",
+    "model_folder",
     "prune",
     "python_docs",
     "recipe_schema",

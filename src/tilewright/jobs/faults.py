@@ -28,7 +28,7 @@ def fault_text(fault: Any, root: type[BaseModel]) -> str:
     if fault["type"] == "missing":
         return f"{place} is missing"
     if fault["type"] == "union_tag_invalid":
-        return f"{place}.method is {fault['ctx']['tag']}: the methods are {', '.join(METHODS)}"
+        return f"{place}.method is {fault['ctx']['tag']!r}: the methods are {', '.join(METHODS)}"
     text = str(fault["msg"]).removeprefix("Value error, ")
     if not place:  # two parts that contradict each other name their places themselves
         return text

@@ -10,11 +10,18 @@ from ..report import Report
 from .models import inner_model, read_model
 from .peers import require_engines
 from .recipe import Recipe
+from .recipe_recover import Inherited
 
 __all__ = ["forecast", "forecast_prune"]
 
 _TOKENS_A_PASSAGE = 48
 """Mean padded length of a passage of the Python documentation in batches of similar length."""
+
+_MEMBERS = 5
+"""Patterns that a planned budget tries on each layer, about."""
+
+_UPDATE = 8
+"""Time of updating kept weights on top of the score, in forward passes over the data, about: both its passes and its solving."""
 
 
 def forecast(recipe: Recipe) -> Report:
@@ -30,36 +37,76 @@ def forecast(recipe: Recipe) -> Report:
     require_engines(recipe.bench.peers)
     model = inner_model(read_model(recipe.model))
     start = time.perf_counter()
-    report = sparsify_(model, **recipe.prune.arguments())
+    # Which layers are pruned and how far does not depend on the score, and scores that look at data take minutes.
+    report = sparsify_(model, **_plain(**recipe.prune.arguments()))
     mask_seconds = time.perf_counter() - start
     weights = sum(p.numel() for p in model.parameters())
     stages: list[dict[str, object]] = [
         {"stage": "rate, prune, pack, load", "minutes": round(len(recipe.seeds) * 0.4 + mask_seconds / 60, 1)}
     ]
+    if recipe.permute is not None:
+        stages.append({"stage": "permute channels", "minutes": round(recipe.permute.seconds / 60 + 0.2, 1)})
+    if recipe.prune.calibration is not None:
+        stages.append(_calibration(model, recipe, len(report.rows)))
     memory = 3 * 4 * weights
     if recipe.recover is not None:
+        steps = recipe.recover.total
         step, activations = _step_seconds(model, recipe)
-        total = len(recipe.seeds) * recipe.recover.steps * step / 60
-        stages.append(
-            {"stage": f"recover: {recipe.recover.steps} steps, {len(recipe.seeds)} seeds", "minutes": round(total, 1)}
-        )
+        total = len(recipe.seeds) * steps * step / 60
+        stages.append({"stage": f"recover: {steps} steps, {len(recipe.seeds)} seeds", "minutes": round(total, 1)})
         memory += 3 * 4 * weights + activations
     stages.append({"stage": "measure against dense engines", "minutes": 1.5})
     minutes = sum(float(str(stage["minutes"])) for stage in stages)
     summary = {
         "minutes": round(minutes, 1),
         "memory in GB": round(memory / 1e9, 2),
-        "disk in GB": round((4 * weights + (3 * 4 * weights if recipe.recover else 0)) / 1e9, 2),
+        "disk in GB": round(4 * weights * _copies(recipe) / 1e9, 2),
         **{key: report.summary[key] for key in list(report.summary)[:3]},
     }
     return Report("forecast", tuple(stages), summary)
 
 
-def forecast_prune(
-    model: str, pattern: str, *, targets: Any = None, ignore: Any = (), strict: bool = False, **choices: Any
-) -> Report:
-    """Return which weights `prune` would prune and how far, without writing anything."""
-    return sparsify_(inner_model(read_model(model)), pattern, targets=targets, ignore=ignore, strict=strict, **choices)
+def forecast_prune(model: str, pattern: str, **choices: Any) -> Report:
+    """Return which weights `prune` would prune and how far, by magnitude where it would look at data, without writing anything."""
+    return sparsify_(inner_model(read_model(model)), **_plain(pattern=pattern, **choices))
+
+
+def _plain(**choices: Any) -> dict[str, Any]:
+    """Replace every choice that looks at data by one that does not; wrong ones are still refused."""
+    named = {
+        "score": ({"taylor", "wanda", "second-order"}, "magnitude"),
+        "update": ({"obs"}, "none"),
+        "budget": ({"sensitivity", "constrained"}, "uniform"),
+    }
+    plain = {key: value for key, (slow, value) in named.items() if choices.get(key) in slow}
+    return choices | plain
+
+
+def _copies(recipe: Recipe) -> int:
+    """Return how many models' worth of numbers the job leaves on disk: weights, a checkpoint's weights and moments, members."""
+    members = len(recipe.recover.falling(recipe.prune)[2]) if isinstance(recipe.recover, Inherited) else 0
+    return 1 + (3 if recipe.recover else 0) + (recipe.permute is not None) + len(recipe.seeds) * members
+
+
+def _calibration(model: torch.nn.Module, recipe: Recipe, layers: int) -> dict[str, object]:
+    """Return the stage of looking at data: passes over it, in units of one forward pass that is timed here."""
+    prune, data = recipe.prune, recipe.prune.calibration
+    assert data is not None
+    ids = torch.ones(min(data.batch, data.passages), min(data.max_tokens, _TOKENS_A_PASSAGE), dtype=torch.long)
+    start = time.perf_counter()
+    with torch.no_grad():
+        model(input_ids=ids)
+    forward = time.perf_counter() - start
+    passes = 0.0
+    if prune.score != "magnitude":
+        passes += 4 if prune.score == "taylor" else 2
+    if prune.update == "obs":
+        passes += _UPDATE
+    if prune.budget in ("sensitivity", "constrained"):
+        passes += 2 * layers * _MEMBERS
+    batches = max(1, data.passages // data.batch)
+    minutes = len(recipe.seeds) * batches * passes * forward / 60
+    return {"stage": f"look at {data.passages} passages", "minutes": round(minutes, 1)}
 
 
 def _step_seconds(model: torch.nn.Module, recipe: Recipe) -> tuple[float, int]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from ..errors import ArgumentError
 from ..pruning import Limit, choose, permute_, sparsify_
 from ..report import Report
 from ..reports import Progress, SilentProgress
@@ -75,9 +76,13 @@ def prune(
 
     Raises
     ------
+    ArgumentError
+        If the budget is one that needs a limit.
     TilewrightError
         If the model cannot be had, pruned or written. An earlier checkpoint in `output` stays as it was.
     """
+    if budget == "constrained":
+        raise ArgumentError("the constrained budget needs a limit, which only a recipe can give: prune.limit")
     told = progress or SilentProgress()
     told.stage("read model")
     dense = read_model(model)

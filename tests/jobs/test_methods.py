@@ -1,0 +1,211 @@
+"""Every method a recipe can name, run from end to end on a tiny encoder: the pattern holds, and a second run ends the same."""
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+import yaml
+
+import tilewright
+from tilewright import jobs
+from tilewright.errors import CheckFailed
+from tilewright.jobs import Recipe
+from tilewright.jobs.job import Job
+from tilewright.jobs.models import inner_model, read_model
+from tilewright.jobs.pruning import prune_at_once_
+from tilewright.pruning import patterns_of
+from tilewright.reports import read_records
+from tilewright.training import Family
+
+STEPS = {"steps": 6, "batch": 4, "max_tokens": 16}
+CALIBRATION = {"passages": 8, "batch": 4, "max_tokens": 16}
+RECIPES = {
+    "fixed": ({"pattern": "2:4", "score": "wanda", "calibration": CALIBRATION}, STEPS),
+    "gradual": (
+        {"pattern": "1:4", "score": "taylor"},
+        {**STEPS, "method": "gradual", "end": 4, "every": 2, "scoring_steps": 2},
+    ),
+    "multi-stage": (
+        {"pattern": "tw8@60%", "score": "taylor", "budget": "global"},
+        {**STEPS, "method": "multi-stage", "stages": ["tw8@30%"], "every": 2, "scoring_steps": 2, "apriori": {}},
+    ),
+    "sr-ste": ({"pattern": "2:8"}, {**STEPS, "method": "sr-ste"}),
+    "progressive": (
+        {"pattern": "2:8"},
+        {
+            **STEPS,
+            "method": "progressive",
+            "blocks": ["encoder.layer.?"],
+            "attentions": ["encoder.layer.?.attention.self"],
+            "gradual": {"end": 4, "every": 2},
+        },
+    ),
+}
+
+
+class Heard:
+    """A progress that keeps what it is told."""
+
+    def __init__(self):
+        self.said, self.steps = [], []
+
+    def stage(self, name):
+        pass
+
+    def step(self, done, total, note=""):
+        self.steps.append(done)
+
+    def say(self, text):
+        self.said.append(text)
+
+
+def recipe(model, prune, recover=None, **more):
+    return Recipe.model_validate(
+        {
+            "version": 1,
+            "name": "tiny",
+            "model": str(model),
+            "prune": {"targets": ["encoder.*"], **prune},
+            "recover": recover,
+            "data": {"pairs": 12},
+            "bench": {"sentences": [1], "rounds": 3, "peers": ["torch"]},
+            **more,
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def texts():
+    """Real passages, few enough to be tokenized at once; pairs to judge by, and pairs to choose by."""
+    corpus = jobs.python_docs(24)
+    return replace(corpus, passages=corpus.passages[:200], pairs=corpus.pairs[:12]), corpus.pairs[12:]
+
+
+def work(wanted, folder, texts, model):
+    """Do the stages of a job that change a model."""
+    heard = Heard()
+    job = Job(wanted, folder, heard, resume=True)
+    dense = read_model(str(model))
+    job.rate_dense(dense, texts[0])
+    if wanted.permute is not None:
+        job.permute_(dense)
+    return inner_model(job.student(dense, *texts, seed=0)), heard
+
+
+def same(one, other):
+    mine, theirs = one.state_dict(), other.state_dict()
+    return mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine)
+
+
+def holds(model):
+    """Say whether every pattern holds; a global ranking may empty a layer of random weights."""
+    rows = tilewright.verify(model).rows
+    assert not all(row["finding"] for row in rows)
+    return all(row["holds"] or row["finding"] == "every element pruned" for row in rows)
+
+
+def rated(folder):
+    return [
+        r.inputs["model"] for r in read_records(folder / "records.jsonl") if r.name == "mrr" and r.kind == "quality"
+    ]
+
+
+@pytest.mark.parametrize("method", RECIPES)
+def test_every_method_ends_in_its_pattern_and_resumes(method, tiny_model, texts, tmp_path):
+    prune, recover = RECIPES[method]
+    wanted = recipe(tiny_model, prune, recover)
+    student, heard = work(wanted, tmp_path, texts, tiny_model)
+    assert holds(student)
+    assert {str(pattern) for pattern in patterns_of(student).values()} == {prune["pattern"]}
+    assert heard.steps == [1, 2, 3, 4, 5, 6]
+    assert rated(tmp_path) == ["dense", *(["pruned"] if method == "fixed" else []), "recovered"]
+    again, heard = work(wanted, tmp_path, texts, tiny_model)
+    assert same(student, again)
+    assert not heard.steps  # no training step was taken again
+    stored = yaml.safe_load((tmp_path / "recipe.yaml").read_text())
+    assert stored["recover"]["method"] == method
+    assert Recipe.model_validate(stored).digest() == wanted.digest()
+
+
+def test_a_family_stays_in_the_folder_and_a_member_is_picked(tiny_model, texts, tmp_path):
+    inherited = {**STEPS, "method": "inherited", "cost": 1.5, "validation": 10, "pick": {"size": 0.9}}
+    wanted = recipe(tiny_model, {"pattern": "1:4"}, inherited)
+    student, heard = work(wanted, tmp_path, texts, tiny_model)
+    assert len(heard.steps) == 9
+    family = Family.load(tmp_path / "family" / "seed0")
+    assert [member.name for member in family.members] == ["dense", "3:4", "2:4", "1:4"]
+    members = [r for r in read_records(tmp_path / "records.jsonl") if r.kind == "member"]
+    picked = [r.inputs["member"] for r in members if r.extra["picked"]]
+    best = family.pick(cost=0.9 * family.members[0].bytes)
+    assert picked == [best.name] != ["dense"]
+    assert {str(pattern) for pattern in patterns_of(student).values()} == {best.name}
+    # Another pick of the same family: nothing is trained again.
+    for pick, expected in (({"n": 3}, "3:4"), (None, "1:4")):
+        again = recipe(tiny_model, {"pattern": "1:4"}, {**inherited, "pick": pick})
+        student, heard = work(again, tmp_path, texts, tiny_model)
+        assert not heard.steps
+        assert {str(pattern) for pattern in patterns_of(student).values()} == {expected}
+    with pytest.raises(
+        CheckFailed, match=r"recover.pick finds no member: no member has a metric of .* change the pick"
+    ):
+        work(recipe(tiny_model, {"pattern": "1:4"}, {**inherited, "pick": {"mrr": 50}}), tmp_path, texts, tiny_model)
+
+
+def test_channels_are_permuted_once(tiny_model, texts, tmp_path):
+    wanted = recipe(tiny_model, {"pattern": "2:4"}, permute={"seconds": 1})
+    student, heard = work(wanted, tmp_path, texts, tiny_model)
+    gain = [r for r in read_records(tmp_path / "records.jsonl") if r.kind == "permutation"]
+    assert gain[0].median > 1
+    assert any("groups folded" in line for line in heard.said)
+    again, heard = work(wanted, tmp_path, texts, tiny_model)
+    assert "the order of an earlier run" in heard.said
+    assert same(student, again)
+    plain, _ = work(recipe(tiny_model, {"pattern": "2:4"}), tmp_path, texts, tiny_model)
+    assert not same(student, plain)
+
+
+def test_whole_jobs_choose_by_other_pairs_than_they_are_judged_by(tiny_model, tmp_path):
+    inherited = {**STEPS, "method": "inherited", "cost": 1, "levels": [2], "validation": 10, "pick": {"mrr": 0.01}}
+    wanted = recipe(tiny_model, {"pattern": "2:4"}, inherited, permute={"seconds": 1})
+    result = jobs.run(wanted, tmp_path)
+    assert tilewright.verify(result.output / "model", exact=True).ok
+    assert rated(tmp_path) == ["dense", "recovered", "packed"]
+    judged = {r.inputs["pairs"] for r in read_records(result.records_path) if r.kind == "quality"}
+    assert judged == {12}
+    assert "distillation" in {r.name for r in read_records(result.records_path)}
+
+
+@pytest.mark.parametrize(
+    "prune",
+    [
+        {"pattern": "2:4", "score": "second-order", "update": "obs"},
+        {"pattern": "tw8@50%", "score": "taylor", "budget": "global"},
+        {"pattern": "2:4", "budget": "sensitivity"},
+        {"pattern": "2:4", "budget": "constrained", "limit": {"size": 0.7}},
+        {"pattern": "2:4", "budget": "constrained", "limit": {"latency": 1.0, "patterns": ["2:4", "1:4"]}},
+    ],
+    ids=lambda prune: "-".join(str(value) for value in prune.values() if isinstance(value, str)),
+)
+def test_models_are_pruned_at_once_by_what_the_recipe_says(prune, tiny_model, texts):
+    wanted = recipe(tiny_model, {**prune, "calibration": CALIBRATION})
+    dense = read_model(str(tiny_model))
+    student = copy.deepcopy(dense)
+    report = prune_at_once_(student, dense, wanted.prune, texts[0])
+    assert report.summary["score"] == wanted.prune.score
+    assert report.summary["budget"] == wanted.prune.budget
+    assert report.summary.get("update", "none") == wanted.prune.update
+    assert holds(inner_model(student))
+    limit = prune.get("limit", {}).get("size")
+    if limit:
+        stored = sum(row["density"] for row in report.rows) / len(report.rows)
+        assert stored <= limit
+
+
+@pytest.mark.parametrize("method", RECIPES)
+def test_forecasts_know_every_method(method, tiny_model):
+    report = jobs.forecast(recipe(tiny_model, *RECIPES[method], permute={"seconds": 60}))
+    stages = [str(row["stage"]) for row in report.rows]
+    assert "permute channels" in stages
+    assert ("look at 8 passages" in stages) == (method == "fixed")
+    assert any(stage.startswith("recover: 6 steps") for stage in stages)
