@@ -171,6 +171,33 @@ def test_plans_within_a_latency_are_the_best_there_are():
             assert sum(one.loss for one in found.chosen.values()) == pytest.approx(min(ways))
 
 
+class Hiding(Sums):
+    """A clock on which shorter layers hide less: pruning saves half of what it seems to."""
+
+    def network(self, chosen, *, interval=False):
+        from tilewright.hardware.advice import Latency
+
+        dense = super().network({}).seconds
+        total = dense - (dense - super().network(chosen).seconds) / 2
+        return Latency(total, total, total)
+
+
+def test_what_layers_do_not_save_is_asked_of_others():
+    kinds = [
+        Candidate(None, 0, 2.0, 1.0),
+        Candidate(parse("2:4"), 1.0, 1.0, 1.0),
+        Candidate(parse("1:4"), 3.0, 0.0, 1.0),
+    ]
+    offers = {f"layer{i}": kinds for i in range(4)}
+    found = meet(offers, Hiding(offers, 1.0), 7.0, None, 0.0)  # 9 dense: 2 to save, which takes 4 of the layers' own
+    assert not found.missed
+    assert sum(one.seconds for one in found.chosen.values()) == 4.0
+    assert sum(one.loss for one in found.chosen.values()) == 4.0
+    assert meet(offers, Hiding(offers, 1.0), 4.9, None, 0.0).missed.endswith(
+        "the least is 5 s, every layer at its fastest"
+    )
+
+
 def test_this_machine_is_measured(model):
     advice = advise(model, "cpu", latency=1.0, example=EXAMPLE, patterns=["tw16@75%"])
     assert advice.ok

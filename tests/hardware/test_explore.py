@@ -214,7 +214,7 @@ def test_quality_by_pattern_is_a_median(tmp_path):
 
 
 def test_ray_stays_asleep_without_an_address():
-    code = "import sys, tilewright.hardware.explore as e; e.explore([e.Design('s4', 'resnet50')]); sys.exit('ray' in sys.modules)"
+    code = "import sys; from tilewright.hardware import Design, explore; explore([Design('s4', 'resnet50')]); sys.exit('ray' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -38,8 +38,8 @@ def command(
     most = None if size is None else _amount(size, "--size", _BYTES)
     tried = [checked_pattern(text.strip()) for text in (patterns or "").split(",") if text.strip()]
     with stdout_kept_clean():
-        from ..hardware.advise import advise
-        from ..jobs.models import model_folder
+        from ..hardware import advise
+        from ..jobs import model_folder
 
         if target == "cpu":
             import torch

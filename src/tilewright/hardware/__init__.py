@@ -2,6 +2,7 @@
 
 from .advise import Advice, advise
 from .compare import Comparison, compare
+from .explore import Design, explore, grid, pareto, qualities
 from .networks import NETWORKS
 from .quantity import Provenance, Quantity, assumed, derived, sourced
 from .result import CAUSES, Fidelity, OperationResult, Simulation
@@ -16,6 +17,7 @@ __all__ = [
     "Advice",
     "Comparison",
     "DataType",
+    "Design",
     "Engine",
     "Fidelity",
     "Memory",
@@ -30,6 +32,10 @@ __all__ = [
     "assumed",
     "compare",
     "derived",
+    "explore",
+    "grid",
+    "pareto",
+    "qualities",
     "simulate",
     "sourced",
 ]

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import ArgumentError
-from ..hardware.explore import pareto
+from ..hardware import pareto
 from ..report import Report
 from .figures import Series, line_figure
 
