@@ -95,7 +95,8 @@ def advise(
     >>> advice.ok, sorted(advice.targets)
     (True, ['0.weight', '2.weight'])
     """
-    from .advice import layers_of, meet, offers, patterns_for, survey_network
+    from .advice import CpuClock, ModelClock, layers_of, meet, offers, patterns_for, survey_network
+    from .capture.door import call_of
 
     _check(latency, size)
     spec = _machine(target)
@@ -111,32 +112,29 @@ def advise(
         raise ArgumentError(
             f"{spec.name if spec else 'cpu'} runs no pattern in {kind} that is known to pay; give patterns="
         )
-    layers = layers_of(module, net, owners, tried, list(ignore))
-    samples = net.batch
-    if spec is not None:
-        share = net.with_batch(math.ceil(samples / int(spec.chips)))
-        layers = layers_of(module, share, owners, tried, list(ignore))
-        clock = _model_clock(spec, kind, share, owners, samples)
+    samples, chips = net.batch, 1 if spec is None else int(spec.chips)
+    share = net.with_batch(math.ceil(samples / chips))
+    layers = layers_of(module, share, owners, tried, list(ignore))
+    clock: Clock
+    if spec is None:
+        clock = CpuClock(module, *call_of(module, example, samples, sequence), layers)
     else:
-        clock = _cpu_clock(module, example, samples, sequence, layers)
+        clock = ModelClock(spec, kind, share, owners, samples)
     choices = offers(module, layers, clock, data)
     rest = _bytes(module) - sum(_known(each[0].bytes) for each in choices.values())
     found = meet(choices, clock, latency, size, rest)
-    rows = tuple(_row(layers[name], choices[name], found, latency) for name in layers)
     summary: dict[str, object] = {
         "target": "cpu" if spec is None else spec.name,
         "model": type(module).__name__,
         "batch": samples,
         "dtype": kind,
         **_latencies(clock, found, latency),
-        "dense bytes": rest + sum(_known(each[0].bytes) for each in choices.values()),
-        "predicted bytes": rest + sum(_known(one.bytes) for one in found.chosen.values()),
-        **({} if size is None else {"bytes, limit": size}),
-        "predicted loss increase" if data else "energy pruned away, summed": sum(o.loss for o in found.chosen.values()),
-        "loss predicted by": _PREDICTION[data is not None],
+        **_sizes(choices, found, rest, size),
+        **_losses(found, data is not None),
         **({"cannot": found.missed} if found.missed else {}),
-        **{f"not modelled, {name}": count for name, count in net.unmodelled.items() if spec is not None},
+        **({} if spec is None else {f"not modelled, {name}": count for name, count in net.unmodelled.items()}),
     }
+    rows = tuple(_row(layers[name], choices[name], found) for name in layers)
     return Advice("advise", rows, summary, ok=not found.missed)
 
 
@@ -188,20 +186,6 @@ def _module(model: Any) -> Any:
         raise NotSupportedError(f"the weights of {folder} cannot be read: {error}") from None
 
 
-def _model_clock(spec: AcceleratorSpec, dtype: str, net: Any, owners: Mapping[str, str], samples: int) -> "Clock":
-    from .advice import ModelClock
-
-    return ModelClock(spec, dtype, net, owners, samples)
-
-
-def _cpu_clock(module: Any, example: Any, samples: int, sequence: int | None, layers: "Mapping[str, Layer]") -> "Clock":
-    from .advice import CpuClock
-    from .capture.door import call_of
-
-    args, kwargs = call_of(module, example, samples, sequence)
-    return CpuClock(module, args, kwargs, layers)
-
-
 def _bytes(module: Any) -> float:
     return float(sum(p.numel() * p.element_size() for p in module.parameters()))
 
@@ -220,7 +204,22 @@ def _latencies(clock: "Clock", found: "Found", limit: float | None) -> dict[str,
     }
 
 
-def _row(layer: "Layer", choices: "Sequence[Candidate]", found: "Found", latency: float | None) -> dict[str, object]:
+def _sizes(
+    choices: "Mapping[str, Sequence[Candidate]]", found: "Found", rest: float, limit: float | None
+) -> dict[str, object]:
+    return {
+        "dense bytes": rest + sum(_known(each[0].bytes) for each in choices.values()),
+        "predicted bytes": rest + sum(_known(one.bytes) for one in found.chosen.values()),
+        **({} if limit is None else {"bytes, limit": limit}),
+    }
+
+
+def _losses(found: "Found", measured: bool) -> dict[str, object]:
+    name = "predicted loss increase" if measured else "energy pruned away, summed"
+    return {name: sum(one.loss for one in found.chosen.values()), "loss predicted by": _PREDICTION[measured]}
+
+
+def _row(layer: "Layer", choices: "Sequence[Candidate]", found: "Found") -> dict[str, object]:
     one, dense = found.chosen[layer.weight.name], choices[0]
     return {
         "name": layer.weight.name,
