@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -37,13 +36,10 @@ class Reconstruction:
     errors
         By weight name: the squared error of the layer's output relative to its power, with the dense weights under the mask and with
         the updated ones.
-    outputs
-        What the pruned model returned for each batch; empty where layers were not taken in sequence.
     """
 
     masks: dict[str, Tensor]
     errors: dict[str, tuple[float, float]]
-    outputs: list[Any]
 
 
 def prune_and_update_(
@@ -83,7 +79,7 @@ def reconstruct_(
     _refuse_spread(taken)
     patterns = {choice.weight.name: choice.pattern for choice in taken}
     weights = [choice.weight for choice in taken]
-    result = Reconstruction({}, {}, [])
+    result = Reconstruction({}, {})
 
     def visit(weight: Weight, sums: list[Moments]) -> None:
         pattern = patterns[weight.name]
@@ -98,22 +94,23 @@ def reconstruct_(
 
     before = [weight.tensor.detach().clone() for weight in weights]
     try:
-        return replace(result, outputs=_walk(model, weights, data, visit, options))
+        _walk(model, weights, data, visit, options)
     except BaseException:
         with torch.no_grad():
             for weight, values in zip(weights, before, strict=True):
                 weight.tensor.copy_(values)
         raise
+    return result
 
 
-def _walk(model: nn.Module, weights: Sequence[Weight], data: Calibration, visit: Visit, options: Obs) -> list[Any]:
+def _walk(model: nn.Module, weights: Sequence[Weight], data: Calibration, visit: Visit, options: Obs) -> None:
     if options.sequential:
         reference = deepcopy(model) if options.target == "dense" else None
-        return in_sequence(model, weights, data, visit, reference)
+        in_sequence(model, weights, data, visit, reference)
+        return
     sums = collect(model, weights, data)
     for weight in weights:
         visit(weight, sums.pop(weight.name))
-    return []
 
 
 def _refuse_spread(taken: Sequence[Choice]) -> None:

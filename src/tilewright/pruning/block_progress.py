@@ -1,0 +1,131 @@
+"""What a block-wise run keeps on disk, so that it goes on where it was cut short."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import ArgumentError, FormatError
+from ..report import Report
+
+__all__ = ["Progress", "digest"]
+
+
+class Progress:
+    """What is done, in ``progress.json``, and the batches of the block that is next.
+
+    Parameters
+    ----------
+    folder
+        Made if missing.
+    key
+        What makes two runs the same, as JSON.
+
+    Notes
+    -----
+    Files arrive under their names complete: batches first, then the progress that counts on them, then the batches before go.
+    """
+
+    def __init__(self, folder: Path, key: dict[str, Any]) -> None:
+        self._folder, self._key = folder, key
+        self._rows: list[dict[str, Any]] = []
+        self.done = 0
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "progress.json"
+        if path.exists():
+            self._read(path)
+
+    def batches(self, index: int) -> list[Any]:
+        """Return the batches of a block."""
+        path = self._file(index)
+        try:
+            found: list[Any] = torch.load(path, weights_only=True)
+        except Exception as error:  # torch raises many kinds for a damaged file
+            raise FormatError(
+                f"{path} holds the batches of the next block and cannot be read: {error}; remove the folder and begin again"
+            ) from error
+        return found
+
+    def finish(self, index: int, name: str, report: Report, batches: list[Any]) -> None:
+        """Note that a block is saved."""
+        if index + 1 < len(self._key["blocks"]):
+            _replace(self._file(index + 1), lambda path: torch.save(batches, path))
+        self._rows += [{**row, "name": f"{name}.{row['name']}"} for row in report.rows]
+        self.done = index + 1
+        body = {"key": self._key, "done": self.done, "rows": self._rows}
+        _replace(self._folder / "progress.json", lambda path: path.write_text(json.dumps(body)))
+        self._file(index).unlink(missing_ok=True)
+
+    def report(self, score: str, update: Any) -> Report:
+        """Return the rows of all blocks."""
+        total = sum(_size(row) for row in self._rows if row["pattern"])
+        kept = sum(_size(row) * float(row["density"]) for row in self._rows if row["pattern"])
+        summary = {
+            "blocks": self.done,
+            "pruned weights": sum(bool(row["pattern"]) for row in self._rows),
+            "density of the pruned": kept / total if total else 1.0,
+            "score": score,
+            "update": update if isinstance(update, str) else "obs",
+        }
+        return Report("sparsify", tuple(self._rows), summary, ok=total > 0)
+
+    def _file(self, index: int) -> Path:
+        return self._folder / f"batches-{index}.pt"
+
+    def _read(self, path: Path) -> None:
+        try:
+            body = json.loads(path.read_text())
+            key, self.done, self._rows = body["key"], int(body["done"]), list(body["rows"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise FormatError(f"{path} is no progress of a block-wise run: {error}") from error
+        different = [name for name in self._key if key.get(name) != self._key[name]]
+        if different:
+            raise ArgumentError(
+                f"{path.parent} holds the progress of a run with other {' and '.join(different)}; name another folder, or remove it "
+                "to begin again"
+            )
+
+
+def _size(row: Mapping[str, Any]) -> int:
+    total = 1
+    for side in row["shape"]:
+        total *= side
+    return total
+
+
+def _replace(path: Path, write: Callable[[Path], Any]) -> None:
+    """Write a file beside its place and move it there, flushed: a kill leaves the old file or the new one."""
+    partial = path.with_name(path.name + ".partial")
+    write(partial)
+    with partial.open("rb") as file:
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+def digest(batches: Sequence[Any]) -> str:
+    """Return a hash of all tensors and plain values in the batches."""
+    found = hashlib.sha256()
+
+    def add(value: Any) -> None:
+        match value:
+            case Tensor():
+                plain = value.detach().cpu().contiguous()
+                found.update(f"{plain.dtype} {list(plain.shape)} ".encode())
+                found.update(plain.reshape(-1).view(torch.uint8).numpy().tobytes())
+            case Mapping():
+                for name, part in value.items():
+                    add(name)
+                    add(part)
+            case tuple() | list():
+                for part in value:
+                    add(part)
+            case _:
+                found.update(repr(value).encode())
+
+    add(list(batches))
+    return found.hexdigest()
