@@ -29,7 +29,7 @@ ORDER = [
 
 PUBLIC = {
     *("NM", "Banked", "TileWise", "TileElementWise", "TileVectorWise", "Block", "Unstructured"),
-    *("parse", "mask", "sparsify_", "verify", "explain", "save", "load", "load_", "simulate", "Report", "errors"),
+    *("parse", "mask", "sparsify_", "verify", "explain", "save", "load", "load_", "simulate", "advise", "Report", "errors"),
 }
 
 FILES = sorted(PACKAGE.rglob("*.py"))

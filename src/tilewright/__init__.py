@@ -12,6 +12,7 @@ from .patterns import NM, Banked, Block, TileElementWise, TileVectorWise, TileWi
 from .report import Report
 
 if TYPE_CHECKING:
+    from .hardware.advise import advise
     from .hardware.simulate import simulate
     from .pruning import sparsify_
     from .runtime import explain, load, load_, save, verify
@@ -25,6 +26,7 @@ __all__ = [
     "TileVectorWise",
     "TileWise",
     "Unstructured",
+    "advise",
     "errors",
     "explain",
     "load",
@@ -40,6 +42,7 @@ __all__ = [
 __version__ = "0.1.0"
 
 _LAZY = {
+    "advise": ".hardware",
     "simulate": ".hardware",
     "sparsify_": ".pruning",
     "explain": ".runtime",
