@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from tilewright.errors import ArgumentError, PatternError
 from tilewright.patterns import (
@@ -16,8 +18,8 @@ from tilewright.patterns import (
 )
 
 
-def good(text, shape=(64, 64)):
-    return mask(parse(text), np.abs(np.random.default_rng(0).standard_normal(shape)).astype(np.float32))
+def good(text, shape=(64, 64), seed=0):
+    return mask(parse(text), np.abs(np.random.default_rng(seed).standard_normal(shape)).astype(np.float32))
 
 
 @pytest.mark.parametrize(
@@ -104,6 +106,23 @@ def test_too_dense_is_found_unless_told_not_to_look(text):
 
 def test_a_shape_the_pattern_cannot_take_is_no_pass():
     assert "cannot take 2:4" in verify_mask(NM(2, 4), np.ones((4, 2), dtype=bool)).message
+
+
+@given(
+    tile=st.sampled_from([1, 2, 4, 8, 16]),
+    sparsity=st.sampled_from([30, 50, 70, 80]),
+    extra=st.sampled_from([1, 5, 10]),
+    shape=st.tuples(st.integers(1, 40), st.integers(8, 80)),
+    seed=st.integers(0, 999),
+)
+@example(tile=8, sparsity=70, extra=5, shape=(2, 51), seed=0)
+@example(tile=8, sparsity=70, extra=1, shape=(2, 68), seed=3)
+def test_masks_with_restored_elements_obey_their_pattern_however_few_outputs_there_are(
+    tile, sparsity, extra, shape, seed
+):
+    text = f"tew{tile}@{sparsity}%+{extra}%"
+    verdict = verify_mask(parse(text), good(text, shape, seed), check_density=False)
+    assert verdict, verdict.message
 
 
 def test_split_elements_adds_up():

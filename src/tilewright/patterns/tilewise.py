@@ -59,16 +59,20 @@ def tile_columns(mask: NDArray[np.bool_], tile: int) -> list[tuple[NDArray[np.in
     return [(rows, np.flatnonzero(mask[rows].any(axis=0))) for rows in groups]
 
 
-def split_elements(mask: NDArray[np.bool_], tile: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def split_elements(
+    mask: NDArray[np.bool_], tile: int, *, fewest: bool = False
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Split a TEW mask into its tile-wise part and the elements restored on top.
 
     The mask does not say which outputs the tile-wise part had pruned. Outputs are ranked by kept elements, every cut between
     "regrouped" and "pruned" from a grid is tried, and the cheapest split to store wins (an element costs a value and a
-    column, a tile column its values and one column). The two parts always add up to the mask.
+    column, a tile column its values and one column), or with `fewest` the one with fewest single elements. Of equals, such as tiles of
+    one output, it is the other figure that decides. The two parts always add up to the mask.
     """
     counts = np.count_nonzero(mask, axis=1)
+    kept = int(counts.sum())
     levels = np.unique(counts[counts > 0])
-    best: tuple[float, NDArray[np.bool_]] = (float(counts.sum()) * 1.5, np.zeros_like(mask))
+    best, least = np.zeros_like(mask), _rank(1.5 * kept, kept, fewest)
     for level in levels[np.unique(np.linspace(0, len(levels) - 1, min(len(levels), 33)).astype(int))]:
         rows = np.flatnonzero(counts >= level)
         base = np.zeros_like(mask)
@@ -78,10 +82,15 @@ def split_elements(mask: NDArray[np.bool_], tile: int) -> tuple[NDArray[np.bool_
             shared = mask[group].all(axis=0)
             base[group] = shared
             cost += np.count_nonzero(shared) * (len(group) + 0.5)
-        cost += 1.5 * float(counts.sum() - np.count_nonzero(base))
-        if cost < best[0]:
-            best = (cost, base)
-    return best[1], mask & ~best[1]
+        single = kept - int(np.count_nonzero(base))
+        rank = _rank(cost + 1.5 * single, single, fewest)
+        if rank < least:
+            best, least = base, rank
+    return best, mask & ~best
+
+
+def _rank(cost: float, single: int, fewest: bool) -> tuple[float, float]:
+    return (single, cost) if fewest else (cost, single)
 
 
 def _norms(score: NDArray[Any]) -> NDArray[Any]:
