@@ -57,15 +57,17 @@ def test_a_loaded_model_verifies(tmp_path):
     assert tilewright.verify(tilewright.load_(perceptron(), tmp_path / "m", measure=False)).ok
 
 
-def test_a_layer_that_lost_everything_is_no_pass():
+@pytest.mark.parametrize(("pattern", "ok"), [("2:4", False), ("any@50%", True), ("tw8@50%", True)])
+def test_a_layer_that_lost_everything_is_a_finding_and_under_nm_a_fault(pattern, ok):
     model = perceptron()
-    tilewright.sparsify_(model, "any@50%")
+    tilewright.sparsify_(model, pattern)
     with torch.no_grad():
         model[2].weight_mask.zero_()
         model[2].weight.zero_()
     report = tilewright.verify(model)
-    assert not report.ok
+    assert report.ok == ok
     assert report.rows[1]["finding"] == "every element pruned"
+    assert report.summary["weights pruned entirely"] == 1
 
 
 def test_nothing_to_verify_is_said(tmp_path):

@@ -40,7 +40,8 @@ def verify(
     Returns
     -------
     Report
-        A row a weight: pattern, shape, density, sparsity, holds, and a finding. ``ok`` is False if any fails.
+        A row a weight: pattern, shape, density, sparsity, holds, and a finding. ``ok`` is False if any fails. A weight that lost
+        every element fails under n:m; under patterns whose sparsity is shared out over layers it is a finding, and counted.
 
     Raises
     ------
@@ -71,9 +72,11 @@ def verify(
         density = float(np.count_nonzero(mask)) / mask.size
         shape = "x".join(map(str, mask.shape))
         finding = verdict.message if not verdict else "every element pruned" if not density else ""
+        # A ranking over all layers may empty one, which is worth saying; n:m leaves something in every group, so there it is a fault.
+        lost = not density and rule.fixed
         rows.append(
             {"layer": name, "pattern": str(rule), "shape": shape, "density": density, "sparsity": 1 - density}
-            | {"holds": bool(verdict) and density > 0, "finding": finding}
+            | {"holds": bool(verdict) and not lost, "finding": finding}
         )
     if not rows:
         raise ArgumentError(
@@ -82,6 +85,9 @@ def verify(
         )
     bad = sum(not row["holds"] for row in rows)
     summary = {"weights": len(rows), "density": kept / total, "sparsity": 1 - kept / total, "violations": bad}
+    emptied = sum(not row["density"] for row in rows)
+    if emptied:
+        summary["weights pruned entirely"] = emptied
     return Report("verify", tuple(rows), summary, ok=bad == 0)
 
 
