@@ -21,7 +21,7 @@ import numpy as np
 from tilewright.formats import pack
 from tilewright.hardware import AcceleratorSpec, Fidelity, Operation, OperationResult, WeightView
 from tilewright.hardware.engines import ENGINES
-from tilewright.hardware.engines.vector import dram_bandwidth
+from tilewright.hardware.engines.memory import dram_bandwidth
 from tilewright.hardware.networks import workload
 from tilewright.hardware.presets import PRESETS, preset
 from tilewright.patterns import mask, parse

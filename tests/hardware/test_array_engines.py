@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tilewright.errors import ArgumentError
 from tilewright.hardware import Operation, WeightView
 from tilewright.hardware.engines import ENGINES
-from tilewright.hardware.engines.vector import dram_bandwidth
+from tilewright.hardware.engines.memory import dram_bandwidth
 from tilewright.hardware.presets import preset
 from tilewright.patterns import NM, Banked, TileWise
 
@@ -223,13 +223,15 @@ def test_a_stage_of_a_recurrent_network_waits_for_the_one_before():
     ],
 )
 def test_sta_machines_that_cannot_be_built_are_refused(changes, words):
-    spec = preset("sta")
-    if "drop" in changes:
-        spec = replace(spec, costs={name: cost for name, cost in spec.costs.items() if name != changes["drop"]})
-    else:
-        spec = spec.with_quantity(changes["path"], changes["value"])
+    def build_and_run():
+        spec = preset("sta")
+        if "path" in changes:
+            spec = spec.with_quantity(changes["path"], changes["value"])
+        costs = {name: cost for name, cost in spec.costs.items() if name != changes.get("drop")}
+        run((replace(spec, costs=costs), "int16"), product(8, 8, 8))
+
     with pytest.raises(ArgumentError, match=words):
-        run((spec, "int16"), product(8, 8, 8))
+        build_and_run()
 
 
 def test_engines_refuse_what_they_do_not_have():

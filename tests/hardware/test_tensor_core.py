@@ -213,7 +213,8 @@ def test_vector_operations_take_their_bytes_and_a_launch():
     result = run(spec, softmax, "float16")
     seconds = 4e8 / (2039e9 * 0.88) + 4e-6
     assert result.cycles / float(spec.clock) == pytest.approx(seconds, rel=1e-3)
-    assert set(result.causes) == {"vector", "launch"}
+    assert set(result.causes) == {"vector", "launch", "refresh"}
+    assert result.causes["refresh"] / (result.cycles - result.causes["launch"]) == pytest.approx(350 / 3900, rel=0.01)
     gelu = Operation("g", "elementwise", function="gelu", reads=1000, writes=1000)
     assert run(preset("t4"), gelu, "int8").cycles == 0
     assert run(spec, gelu, "float16").causes["launch"] > 0

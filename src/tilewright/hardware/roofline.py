@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from ..patterns import NM, TileElementWise, TileVectorWise, TileWise
 from ..report import Report
-from .engines.vector import dram_bandwidth, elements, overlap
+from .engines.memory import dram_bandwidth, refreshed
+from .engines.vector import elements, overlap
 from .result import Fidelity, OperationResult
 from .spec import BYTES, AcceleratorSpec
 from .workload import Operation, WeightView
@@ -62,6 +63,7 @@ def run(spec: AcceleratorSpec, operation: Operation, dtype: str, fidelity: Fidel
     causes = {"useful": useful, kind: busy - useful, "bandwidth": cycles - busy}
     if kind == "density step" and slots == operation.useful:  # then what is left is rounding
         causes |= {"density step": 0, "padding": busy - useful}
+    causes = refreshed(spec, causes)
     joules = {
         "mac": slots * _joules(spec, f"mac.{dtype}"),
         "dram": moved * _joules(spec, "byte.dram"),

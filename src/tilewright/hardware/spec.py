@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any, Literal, get_args
 
 from ..errors import ArgumentError
+from .dram import DRAMS
 from .quantity import Quantity, derived
 
 __all__ = ["AcceleratorSpec", "DataType", "Engine", "Memory", "Tile"]
@@ -41,7 +42,7 @@ class Memory:
     instances
         How many there are on a chip: one per core, or one for all.
     efficiency
-        Share of the bandwidth that long streams reach.
+        Share of the bandwidth that long streams reach; where it is not given, that of its `kind`, or 1.
     kind
         For DRAM the name of its timing preset in `tilewright.hardware.dram`; empty for on-chip memories.
     """
@@ -216,6 +217,7 @@ class AcceleratorSpec:
             "about": self.about,
             "selectors": {dtype: [f"{n}:{m}" for n, m in steps] for dtype, steps in self.selectors.items()},
             "tiles": [list(tile) for tile in self.tiles],
+            "memories": [{"name": m.name, "instances": m.instances, "kind": m.kind} for m in self.memories],
             "quantities": numbers,
         }
 
@@ -305,6 +307,8 @@ def _validate(spec: AcceleratorSpec) -> None:
                 refuse(f"memories.{memory.name}.{name}", f"{float(getattr(memory, name)):g}", "positive")
         if memory.instances < 1:
             refuse(f"memories.{memory.name}.instances", memory.instances, "at least 1")
+        if memory.kind and memory.kind not in DRAMS:
+            refuse(f"memories.{memory.name}.kind", repr(memory.kind), f"empty or one of {', '.join(DRAMS)}")
         if memory.efficiency is not None and not 0 < float(memory.efficiency) <= 1:
             refuse(f"memories.{memory.name}.efficiency", f"{float(memory.efficiency):g}", "above 0 and at most 1")
     for group in ("costs", "energy", "limits"):

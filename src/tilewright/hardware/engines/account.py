@@ -7,6 +7,7 @@ from ..result import OperationResult
 from ..schedule import Timing
 from ..spec import AcceleratorSpec
 from ..workload import Operation
+from .memory import refreshed
 from .vector import launch_cycles
 
 __all__ = ["Work", "account"]
@@ -40,7 +41,8 @@ def account(
     """Return the result of a product.
 
     Cycles of causes are rounded down, useful ones first; padding is what the lanes issued beyond useful work. The few cycles that
-    rounding leaves go to the largest loss. Waiting for DRAM, its last stores included, is bandwidth.
+    rounding leaves go to the largest loss. Waiting for DRAM, its last stores included, is
+    bandwidth, but for the share of it in which DRAM refreshes.
     """
     launch = launch_cycles(spec)
     cycles = launch + timing.total
@@ -54,6 +56,7 @@ def account(
     causes[max(losses, key=lambda cause: losses[cause])] += left
     causes["bandwidth"] = timing.starved + timing.blocked + timing.tail
     causes["launch"] = launch
+    causes = refreshed(spec, causes)
     seconds = cycles / float(spec.clock)
     joules = {"mac": work.issued * _energy(spec, f"mac.{dtype}"), "dram": moved * _energy(spec, "byte.dram")}
     joules.update({level: count * _energy(spec, f"byte.{level}") for level, count in work.onchip.items()})

@@ -22,7 +22,7 @@ from ..result import Fidelity
 from ..schedule import Timing, events
 from ..spec import AcceleratorSpec
 from ..workload import Operation
-from .vector import dram_bandwidth
+from .memory import dram_bandwidth
 
 __all__ = ["Chunks", "Tile", "Tiling", "lower", "spread", "timed"]
 

@@ -32,8 +32,9 @@ from ..quantity import Quantity
 from ..result import Fidelity, OperationResult
 from ..spec import BYTES, AcceleratorSpec
 from ..workload import Operation
+from .memory import dram_bandwidth, refreshed
 
-__all__ = ["dram_bandwidth", "elements", "launch_cycles", "overlap", "run", "visible"]
+__all__ = ["elements", "launch_cycles", "overlap", "run", "visible"]
 
 _READERS = ("softmax", "norm", "pool")
 """Kinds that take a cycle for each element they read; the others for each they write."""
@@ -79,7 +80,7 @@ def run(spec: AcceleratorSpec, operation: Operation, dtype: str, fidelity: Fidel
         "dram": moved * _joules(spec, "byte.dram"),
         "static": cycles / clock * _joules(spec, "static"),
     }
-    causes = {"vector": busy, "bandwidth": waiting, "launch": launch}
+    causes = refreshed(spec, {"vector": busy, "bandwidth": waiting, "launch": launch})
     return OperationResult(
         operation.name,
         operation.kind,
@@ -147,12 +148,6 @@ def visible(spec: AcceleratorSpec, operations: Sequence[Operation], cycles: Sequ
             left[product] -= hidden
             shown[index] -= hidden
     return shown
-
-
-def dram_bandwidth(spec: AcceleratorSpec) -> float:
-    """Return the bytes a second that long streams get from a chip's DRAM."""
-    share = 1.0 if spec.dram.efficiency is None else float(spec.dram.efficiency)
-    return float(spec.dram.bandwidth) * spec.dram.instances * share
 
 
 def launch_cycles(spec: AcceleratorSpec) -> int:

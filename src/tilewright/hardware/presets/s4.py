@@ -85,6 +85,7 @@ def _card(name: str, chips: int, watts: float, source: str) -> AcceleratorSpec:
                 "dram",
                 sourced(20480 << 20, "byte", f"{_SMI}: 20,480 MiB, of which the system keeps 4,484"),
                 sourced(61.4e9, "byte/s", f"{_QUALIFY}: measured read of 100 MB", low=61.4e9, high=72e9),
+                efficiency=sourced(1, "", f"{_QUALIFY}: the bandwidth is a measured one, refreshes included"),
                 kind="lpddr4x",
             ),
         ),

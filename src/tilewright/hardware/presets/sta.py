@@ -6,6 +6,7 @@ of 16 inputs takes five 6-input tables a bit, so 2,048 of 16 bits take about 164
 windows, would not leave room for the rest; 32 inputs would not fit at all.
 """
 
+from ..dram import long_stream
 from ..energy import byte_energy
 from ..quantity import assumed, derived, sourced
 from ..spec import AcceleratorSpec, Memory
@@ -55,7 +56,13 @@ SPEC = AcceleratorSpec(
                 low=8.5e9,
                 high=19.2e9,
             ),
-            efficiency=assumed(0.8, "", "long bursts; refresh and turn-around take the rest", low=0.7, high=0.9),
+            efficiency=derived(
+                long_stream("ddr4-2400")[0],
+                "",
+                "long reads on the DRAM model; the low end: a controller that gives way to others, and turns between reads and writes",
+                low=0.7,
+                high=long_stream("ddr4-2400")[0],
+            ),
             kind="ddr4-2400",
         ),
     ),

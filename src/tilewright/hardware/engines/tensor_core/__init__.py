@@ -9,6 +9,7 @@ from typing import Any
 from ...result import Fidelity, OperationResult
 from ...spec import BYTES, AcceleratorSpec
 from ...workload import Operation
+from ..memory import refreshed
 from .account import issued_macs, joules, product_parts, whole
 from .instructions import INSTRUCTIONS, Instruction
 from .lowering import Lowered, lower
@@ -66,7 +67,7 @@ def run(
         _residual(spec, operation, lowered, dtype, parts, levels)
         issued += operation.M * operation.copies * lowered.extra
     again = operation.steps
-    cycles, causes = whole({cause: value * again for cause, value in parts.items()})
+    cycles, causes = whole({cause: value * again for cause, value in refreshed(spec, parts).items()})
     moved = {level: int(count * again) for level, count in levels.items()}
     issued *= again
     shape = f", tile {'x'.join(map(str, tiling.shape))}" if tiling is not None else ""

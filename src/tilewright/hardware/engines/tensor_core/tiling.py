@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from ....errors import ArgumentError
 from ...spec import BYTES, AcceleratorSpec, Tile
 from ...workload import Operation
+from ..memory import dram_bandwidth
 from .instructions import issue_cycles
 from .lowering import Lowered
 
@@ -30,12 +31,11 @@ class Rates:
     @classmethod
     def of(cls, spec: AcceleratorSpec) -> "Rates":
         """Return the rates at the machine's clock."""
-        hertz, dram = float(spec.clock), spec.dram
-        efficiency = float(dram.efficiency) if dram.efficiency is not None else 1.0
+        hertz = float(spec.clock)
         return cls(
             float(spec.memory("shared").bandwidth) / hertz,
             float(spec.memory("l2").bandwidth) / hertz,
-            float(dram.bandwidth) * efficiency / hertz,
+            dram_bandwidth(spec) / hertz,
         )
 
 

@@ -3,6 +3,7 @@
 from ...result import OperationResult
 from ...spec import BYTES, AcceleratorSpec
 from ...workload import Operation
+from ..memory import refreshed
 from .account import joules, whole
 from .tiling import Rates
 
@@ -19,7 +20,7 @@ def run_vector(spec: AcceleratorSpec, operation: Operation, dtype: str) -> Opera
     elements = max(0, operation.reads - operation.writes) if fused else operation.reads + operation.writes
     moved = elements * BYTES[dtype]
     launch = 0.0 if fused else float(spec.costs["launch"]) * float(spec.clock)
-    cycles, causes = whole({"vector": moved / Rates.of(spec).dram, "launch": launch})
+    cycles, causes = whole(refreshed(spec, {"vector": moved / Rates.of(spec).dram, "launch": launch}, "vector"))
     levels = {"dram": int(moved), "l2": int(moved)}
     note = "in the epilogue of the product before it" if fused else "a kernel of its own"
     return OperationResult(
