@@ -16,7 +16,7 @@ from tilewright import sparsify_
 from tilewright.jobs.corpus import python_docs
 from tilewright.jobs.models import inner_model, read_model
 from tilewright.jobs.retrieval import embed, rate
-from tilewright.pruning import permute_
+from tilewright.pruning import permute_, remove_masks_
 from tilewright.reports.figures import bar_figure, save_figure
 from tilewright.training import Batches, RecoverOptions, mean_pooled, recover_, train_
 
@@ -81,8 +81,9 @@ def run_minilm(book: Book, seed: int, steps: int) -> None:
     )
     batches = Batches(corpus.passages, 32, seed=seed, collate=tokens, lengths=[len(p) for p in corpus.passages])
     for method in missing:
-        dense[0].auto_model = copy.deepcopy(teacher)
         student = inner_model(dense)
+        remove_masks_(student)
+        student.load_state_dict(teacher.state_dict())
         if "permuted" in method:
             permute_(student, PATTERN, example=batches[0], targets=["encoder.*"], seconds=4 * SECONDS, seed=seed)
         if not method.startswith("dense"):
