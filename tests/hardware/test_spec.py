@@ -7,7 +7,9 @@ import pickle
 import pytest
 
 from tilewright.errors import ArgumentError
-from tilewright.hardware import Memory, assumed
+from tilewright.hardware import Memory, Operation, WeightView, assumed
+from tilewright.hardware.engines import ENGINES
+from tilewright.hardware.presets import preset
 
 from .machines import machine, quantity
 
@@ -83,14 +85,15 @@ def test_dense_twin_keeps_every_number():
     assert dict(twin.quantities()) == dict(spec.quantities())
 
 
-def test_every_number_can_be_replaced_and_nothing_else_moves():
+def test_every_number_can_be_replaced_and_nothing_else_moves_but_what_runs_by_the_clock():
     spec = machine()
     before = dict(spec.quantities())
     assert len(before) == 5 + 2 + 5 + 2 + 3 + 1
     for path, old in before.items():
         changed = spec.with_quantity(path, old.value * 2 if path != "memories.dram.efficiency" else 0.5)
         after = dict(changed.quantities())
-        assert [name for name in before if before[name] != after[name]] == [path]
+        with_it = ["memories.shared.bandwidth"] if path == "clock" else []
+        assert [name for name in before if before[name] != after[name]] == [path, *with_it]
         assert after[path].provenance == "derived"
         assert after[path].certain
         assert after[path].unit == old.unit
@@ -99,6 +102,30 @@ def test_every_number_can_be_replaced_and_nothing_else_moves():
         back = changed.with_quantity(path, old.value)
         assert {name: q.value for name, q in back.quantities()} == {name: q.value for name, q in before.items()}
     assert dict(spec.quantities()) == before
+
+
+@pytest.mark.parametrize("arch", ["a100", "rtx3090", "s4", "sta"])
+@pytest.mark.parametrize("factor", [0.5, 1.3])
+def test_memories_on_the_chip_run_by_the_clock(arch, factor):
+    spec = preset(arch)
+    other = spec.with_quantity("clock", factor * float(spec.clock))
+    for before, after in zip(spec.memories, other.memories, strict=True):
+        share = 1 if before.name == "dram" else factor
+        ends = zip(
+            (float(before.bandwidth), *before.bandwidth.interval),
+            (float(after.bandwidth), *after.bandwidth.interval),
+            strict=True,
+        )
+        assert all(b == pytest.approx(share * a) for a, b in ends)
+        assert before.bandwidth.provenance == after.bandwidth.provenance
+    # A product that no DRAM binds takes the same cycles at any clock.
+    fc = Operation("fc", "linear", M=4096, N=4096, K=4096, weight=WeightView.dense(4096, 4096))
+    slow = spec.with_quantity("memories.dram.bandwidth", 1e15).with_quantity("costs.launch", 0)
+    times = [
+        ENGINES[spec.engine](s, fc, spec.types[0]).cycles
+        for s in (slow, slow.with_quantity("clock", factor * float(spec.clock)))
+    ]
+    assert times[0] == times[1]
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def interval_of(
     corners = []
     for sign in (1, -1):
         machine = spec
-        for effect in moving:
+        for effect in sorted(moving, key=lambda effect: effect.path == "clock"):  # last: on-chip bandwidths go with it
             ends = zip((effect.low, effect.high), effect.quantity.interval, strict=True)
             moves = [(sign * (change or 0.0), end) for change, end in ends if change is not None]
             change, end = min(moves)

@@ -192,11 +192,20 @@ class AcceleratorSpec:
             yield from _quantities(item.name, getattr(self, item.name))
 
     def with_quantity(self, path: str, value: float) -> "AcceleratorSpec":
-        """Return a copy with the number at a path of `quantities` replaced; it is then a derived one."""
+        """Return a copy with the number at a path of `quantities` replaced; it is then a derived one.
+
+        On-chip memories move so many bytes a cycle: their bandwidths, bytes a second, go with the clock. DRAM has one of its own.
+        """
         head, _, rest = path.partition(".")
         if head not in {item.name for item in fields(self)}:
             raise ArgumentError(f"{self.name} has no quantity {path!r}; see quantities() for the paths")
-        return replace(self, **{head: _replaced(getattr(self, head), rest, value, path)})
+        changed = {head: _replaced(getattr(self, head), rest, value, path)}
+        if path == "clock" and value > 0:
+            changed["memories"] = (
+                *(_sped(m, value / float(self.clock)) for m in self.memories[:-1]),
+                self.memories[-1],
+            )
+        return replace(self, **changed)
 
     def to_dict(self) -> dict[str, Any]:
         """Return every number with its unit, provenance, source and interval, as plain data."""
@@ -220,6 +229,12 @@ class AcceleratorSpec:
             "memories": [{"name": m.name, "instances": m.instances, "kind": m.kind} for m in self.memories],
             "quantities": numbers,
         }
+
+
+def _sped(memory: Memory, factor: float) -> Memory:
+    rate = memory.bandwidth
+    low, high = (None if end is None else end * factor for end in (rate.low, rate.high))
+    return replace(memory, bandwidth=replace(rate, value=rate.value * factor, low=low, high=high))
 
 
 def _quantities(path: str, value: Any) -> Iterator[tuple[str, Quantity]]:
