@@ -234,6 +234,22 @@ def test_sta_machines_that_cannot_be_built_are_refused(changes, words):
         build_and_run()
 
 
+@pytest.mark.parametrize("machine", [("s4", "int8"), ("s4-dense", "int8"), ("sta", "int16"), ("a100", "float16")])
+@pytest.mark.parametrize("pattern", [NM(2, 3), NM(3, 8), TileWise(16, 0.75)])
+def test_zeros_that_selectors_cannot_skip_are_a_density_step_and_no_padding(machine, pattern):
+    if machine[0] == "a100" and isinstance(pattern, TileWise):
+        return  # it runs tiles as products of their own
+    result = run(machine, product(256, 768, 768 * 2, pattern))  # every tile, bank and window full
+    dense = run(machine, product(256, 768, 768 * 2))
+    lanes = float(preset(machine[0]).rate(machine[1])) * float(preset(machine[0]).cores)
+    step = result.causes["density step"]
+    assert result.causes.get("padding", 0) <= 2
+    assert step > 0
+    if result.note.startswith("dense"):
+        assert (result.cycles, result.issued) == (dense.cycles, dense.issued)
+        assert abs(step - (dense.useful - result.useful) / lanes) <= 3
+
+
 def test_engines_refuse_what_they_do_not_have():
     with pytest.raises(ArgumentError, match="does not multiply float16"):
         run(("s4", "float16"), product(8, 8, 8))

@@ -21,6 +21,8 @@ class Work:
     ----------
     issued
         Multiply-accumulates executed, padding included.
+    ran
+        Of these, those of real tokens, outputs and inputs: what no padding is in.
     lost
         Cycles of the busiest core by cause, fractions allowed, other than useful work and padding.
     onchip
@@ -30,6 +32,7 @@ class Work:
     """
 
     issued: int
+    ran: int
     lost: Mapping[str, float]
     onchip: Mapping[str, float] = field(default_factory=dict)
     note: str = ""
@@ -40,7 +43,8 @@ def account(
 ) -> OperationResult:
     """Return the result of a product.
 
-    Cycles of causes are rounded down, useful ones first; padding is what the lanes issued beyond useful work. The few cycles that
+    Cycles of causes are rounded down, useful ones first. Zeros that the lanes multiply because their selectors cannot skip them are a
+    density step; what they issue beyond real tokens, outputs and inputs is padding. The few cycles that
     rounding leaves go to the largest loss. Waiting for DRAM, its last stores included, is
     bandwidth, but for the share of it in which DRAM refreshes.
     """
@@ -49,7 +53,8 @@ def account(
     rate = float(spec.rate(dtype)) * float(spec.cores)
     causes = {"useful": int(operation.useful / rate)}
     left = timing.busy - causes["useful"]
-    losses = {**work.lost, "padding": (work.issued - operation.useful) / rate}
+    step = work.lost.get("density step", 0.0) + (work.ran - operation.useful) / rate
+    losses = {**work.lost, "density step": step, "padding": (work.issued - work.ran) / rate}
     for cause, lost in losses.items():
         causes[cause] = min(left, int(lost))
         left -= causes[cause]

@@ -54,7 +54,8 @@ def run(spec: AcceleratorSpec, operation: Operation, dtype: str, fidelity: Fidel
     kept, note = step(spec, operation, dtype)
     width = rows * columns / float(spec.rate(dtype))  # cycles a beat
     beats = _beats(operation.K, bank, kept)
-    idle = beats - _beats(operation.K, bank, min(kept, kept_per_bank(_pattern(operation), bank)))
+    # Slots that the step has and the pattern does not fill; run dense, every slot holds a value, be it zero.
+    idle = 0 if kept == bank else beats - _beats(operation.K, bank, kept_per_bank(_pattern(operation), bank))
     period = beats * width * (1 + float(spec.costs["bubble"]))
     tile = Tile(rows, columns, period, period, int(spec.costs["fill"]))
     tiling = spread(operation, rows, columns, int(spec.cores))
@@ -129,4 +130,6 @@ def _work(
         "activations": tiles * (beats + 1) * tile.rows * tile.columns * size,
         "weights": tiles * beats * tile.columns * size,
     }
-    return Work(tiles * tile.rows * tile.columns * (beats - idle), lost, onchip, note)
+    issued = tiles * tile.rows * tile.columns * (beats - idle)
+    ran = operation.M * operation.N * operation.copies * operation.steps * (beats - idle)
+    return Work(issued, ran, lost, onchip, note)

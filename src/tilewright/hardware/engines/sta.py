@@ -143,4 +143,15 @@ def _work(operation: Operation, array: Array, word: Word, words: int, tiling: Ti
         "activations": tiles * (array.rows * words * word.activations + array.rows * array.columns) * size,
         "weights": tiles * array.columns * words * (word.slots * size + bitmap),
     }
-    return Work(tiles * array.rows * array.columns * words * word.slots, lost, onchip)
+    issued = tiles * array.rows * array.columns * words * word.slots
+    return Work(issued, _ran(operation, word), lost, onchip)
+
+
+def _ran(operation: Operation, word: Word) -> int:
+    """Return the multiply-accumulates of real tokens, outputs and inputs: zeros too where the array runs dense."""
+    pattern = None if operation.weight is None else operation.weight.pattern
+    if not word.decode or not isinstance(pattern, NM):
+        return operation.macs
+    whole, rest = divmod(operation.K, pattern.m)
+    slots = whole * pattern.n + min(pattern.n, rest)
+    return operation.M * operation.N * operation.copies * operation.steps * slots
