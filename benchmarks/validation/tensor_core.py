@@ -141,7 +141,7 @@ def tile_wise() -> Iterator[Point]:
     for M, N, K, kept_n, kept_k, *published in TILE_WISE:
         for product, time in zip(_gpu_fits.pair(M, N, K, kept_n, kept_k), published, strict=True):
             masked = product.weight is not None and product.weight.pattern is not None
-            ours = (tensor_core.run(spec, product, "float16").cycles / float(spec.clock) + wait) * 1e6
+            ours = (tensor_core.run_kernels(spec, product, "float16").cycles / float(spec.clock) + wait) * 1e6
             group = f"V100 {'tile-wise' if masked else 'dense'}"
             yield Point(group, f"{M} x {N} x {K}", time, ours, "us", TILESPARSITY, K, 0.2, masked)
 

@@ -2,14 +2,14 @@
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from tilewright.errors import ArgumentError
 from tilewright.formats import pack
 from tilewright.hardware import Operation, WeightView
 from tilewright.hardware.engines import ENGINES
-from tilewright.hardware.engines.tensor_core import choose, run
+from tilewright.hardware.engines.tensor_core import choose, run, run_kernels
 from tilewright.hardware.engines.tensor_core.instructions import available, issue_cycles
 from tilewright.hardware.engines.tensor_core.lowering import contains, lower
 from tilewright.hardware.presets import preset
@@ -99,7 +99,7 @@ def test_the_causes_are_those_of_the_launch_and_the_tiles(machine, M, N, K, patt
     operation = product(M, N, max(K, 4), pattern)
     lowered, _, elapsed = choose(spec, operation, dtype)
     launches = float(spec.costs["launch"]) + (lowered.launches - 1) * float(spec.costs["stream launch"])
-    cycles = run(spec, operation, dtype, "analytical").cycles
+    cycles = run_kernels(spec, operation, dtype, "analytical").cycles
     assert abs(cycles - elapsed.total - launches * float(spec.clock)) <= 2 + 1e-6 * cycles
 
 
@@ -125,13 +125,35 @@ def test_real_masks_run_with_their_own_counts(gpu, pattern):
     assert abs(results[0].cycles - results[1].cycles) <= 0.05 * results[1].cycles
 
 
+@given(
+    st.sampled_from(TYPES),
+    SIDES,
+    SIDES,
+    SIDES,
+    st.sampled_from([NM(2, 4), NM(1, 4), NM(3, 8), NM(32, 64, tile=4), TileWise(32, 0.7)]),
+    st.sampled_from(["analytical", "tiles"]),
+)
+@example(("rtx3090", "float16"), 128, 384, 1536, NM(2, 4), "tiles")
+def test_a_pruned_layer_is_never_slower_than_the_dense_one(machine, M, N, K, pattern, fidelity):
+    spec, dtype = preset(machine[0]), machine[1]
+    pruned, dense = (product(M, N, max(K, 64), which) for which in (pattern, None))
+    result, whole = (run(spec, operation, dtype, fidelity) for operation in (pruned, dense))
+    ran = run_kernels(spec, pruned, dtype, fidelity)
+    assert result.cycles == min(ran.cycles, whole.cycles)
+    assert result.useful == ran.useful <= result.issued <= result.peak
+    if whole.cycles < ran.cycles:
+        assert result.bytes == whole.bytes
+        assert result.note.startswith(f"{whole.note}; {ran.note} would take")
+
+
 def test_unbalanced_tiles_leave_cores_waiting():
     spec = preset("a100")
     counts = np.array([1000] + 11 * [100])
     view = WeightView((12 * 128, 1024), TileWise(128, 0.8), 128, counts, np.full(12, 128), 12 * 128, real=True)
     even = WeightView((12 * 128, 1024), TileWise(128, 0.8), 128, np.full(12, 175), np.full(12, 128), 12 * 128)
     skewed, level = (
-        run(spec, Operation("x", "linear", M=9 * 128, N=12 * 128, K=1024, weight=w), "float16") for w in (view, even)
+        run_kernels(spec, Operation("x", "linear", M=9 * 128, N=12 * 128, K=1024, weight=w), "float16")
+        for w in (view, even)
     )
     assert skewed.useful == level.useful
     assert skewed.cycles > level.cycles

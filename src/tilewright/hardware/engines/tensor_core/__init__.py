@@ -4,6 +4,7 @@ A product is lowered to one kernel or several, cut into thread-block tiles, and 
 with the least analytical time; both levels of fidelity use it.
 """
 
+from dataclasses import replace
 from typing import Any
 
 from ...result import Fidelity, OperationResult
@@ -12,18 +13,21 @@ from ...workload import Operation
 from ..memory import refreshed
 from .account import issued_macs, joules, product_parts, whole
 from .instructions import INSTRUCTIONS, Instruction
-from .lowering import Lowered, lower
+from .lowering import Lowered, lower, lower_dense
 from .tiling import Plan, Rates, candidates, plan
 from .timing import Elapsed, analytical, by_events
 from .vector import run_vector
 
-__all__ = ["INSTRUCTIONS", "Instruction", "choose", "run"]
+__all__ = ["INSTRUCTIONS", "Instruction", "choose", "run", "run_kernels"]
 
 
 def run(
     spec: AcceleratorSpec, operation: Operation, dtype: str = "float16", fidelity: Fidelity = "tiles"
 ) -> OperationResult:
     """Return cycles, their causes, bytes and joules of one operation.
+
+    A pruned weight is run by the kernels of its pattern or, zeros and all, by the dense one, whichever is sooner done: as a library that
+    searches its kernels does. The note says which.
 
     Parameters
     ----------
@@ -54,7 +58,29 @@ def run(
     """
     if not operation.is_product:
         return run_vector(spec, operation, dtype)
-    lowered, tiling, elapsed = choose(spec, operation, dtype)
+    pruned = run_kernels(spec, operation, dtype, fidelity)
+    if operation.weight is None or operation.weight.pattern is None or pruned.note.startswith("dense"):
+        return pruned
+    dense = run_kernels(spec, operation, dtype, fidelity, zeros=True)
+    if dense.cycles >= pruned.cycles:
+        return pruned
+    longer = pruned.cycles / dense.cycles
+    return replace(dense, note=f"{dense.note}; {pruned.note} would take {longer:.2f} times as long")
+
+
+def run_kernels(
+    spec: AcceleratorSpec, operation: Operation, dtype: str, fidelity: Fidelity = "tiles", *, zeros: bool = False
+) -> OperationResult:
+    """Return what a product takes with the kernels of its weight's pattern, or with the dense one, be they the faster ones or not.
+
+    Parameters
+    ----------
+    spec, operation, dtype, fidelity
+        As for `run`; the operation is a product.
+    zeros
+        Multiply all weights, pruned ones included.
+    """
+    lowered, tiling, elapsed = choose(spec, operation, dtype, zeros=zeros)
     if fidelity == "tiles" and tiling is not None:
         elapsed = by_events(tiling, int(spec.cores))
     parts = {"launch": _launch(spec, lowered)}
@@ -85,10 +111,12 @@ def run(
     )
 
 
-def choose(spec: AcceleratorSpec, operation: Operation, dtype: str) -> tuple[Lowered, Plan | None, Elapsed]:
+def choose(
+    spec: AcceleratorSpec, operation: Operation, dtype: str, *, zeros: bool = False
+) -> tuple[Lowered, Plan | None, Elapsed]:
     """Return how a product is lowered, its fastest tiling by the analytical time, and that time; no tiling where nothing is kept."""
     spec.rate(dtype)
-    lowered = lower(spec, operation, dtype)
+    lowered = lower_dense(operation, dtype) if zeros else lower(spec, operation, dtype)
     if not len(lowered.widths):
         return lowered, None, Elapsed(0, 0)
     cores = int(spec.cores)

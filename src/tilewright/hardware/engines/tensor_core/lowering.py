@@ -9,7 +9,7 @@ from ....patterns import NM, Block, TileElementWise, TileVectorWise, TileWise
 from ...spec import BYTES, AcceleratorSpec
 from ...workload import Operation, WeightView
 
-__all__ = ["Lowered", "contains", "lower"]
+__all__ = ["Lowered", "contains", "lower", "lower_dense"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +72,11 @@ def lower(spec: AcceleratorSpec, operation: Operation, dtype: str) -> Lowered:
             return _tiles(view, size, 1.0, streams=False, note=f"{pattern}, kept blocks dense in one kernel")
         case _:
             return _whole(operation, size, 1.0, f"dense: the lanes have no path for {pattern}")
+
+
+def lower_dense(operation: Operation, dtype: str) -> Lowered:
+    """Return the dense kernel for a product, pruned weights and all."""
+    return _whole(operation, BYTES[dtype], 1.0, "dense")
 
 
 def contains(outer: tuple[int, int], inner: NM) -> bool:
