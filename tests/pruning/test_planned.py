@@ -14,7 +14,7 @@ from torch import nn
 from tilewright.errors import ArgumentError
 from tilewright.patterns import NM, Block, TileElementWise, TileVectorWise, TileWise, Unstructured
 from tilewright.pruning import Calibration, Limit, masks_of, patterns_of, prunable, sensitivity_scan, sparsify_
-from tilewright.pruning.planned import _sparsities, family
+from tilewright.pruning.planned import _members, _sparsities, family
 from tilewright.report import Report
 
 from .models import mlp
@@ -139,6 +139,18 @@ def test_flat_curves_prune_evenly_and_no_more_than_asked():
     ]
     found = _sparsities(Report("sensitivity", tuple(rows)), Unstructured(0.75))
     assert found == {"a": Unstructured(0.75), "b": Unstructured(0.75)}
+
+
+def test_flat_losses_prune_no_more_than_asked_to_whole_patterns():
+    rises = {"a": (-0.1, 0.0, 0.0), "b": (0.0, -0.2, -0.3), "c": (0.0, 0.0, 0.5)}
+    rows = [
+        {"name": name, "shape": [4, 4], "pattern": text, "density": density, "loss increase": rise, "bytes": 1}
+        for name, each in rises.items()
+        for text, density, rise in zip(
+            ("dense", "3:4", "2:4", "1:4"), (1.0, 0.75, 0.5, 0.25), (0.0, *each), strict=True
+        )
+    ]
+    assert _members(Report("sensitivity", tuple(rows)), NM(2, 4)) == dict.fromkeys("abc", NM(2, 4))
 
 
 @pytest.mark.parametrize("limit", [Limit(size=1600), Limit(size=1600, patterns=["2:4", "tw4@75%"])])

@@ -153,7 +153,11 @@ def _redecided(choice: Choice, decided: Decided) -> Choice:
 
 
 def _members(scan: Report, pattern: Pattern) -> Decided:
-    """Choose among whole patterns: as many elements kept as the one asked for keeps, or fewer."""
+    """Choose among whole patterns: as many elements kept as the one asked for keeps, or fewer.
+
+    A layer that could do with fewer, but would not lose more at the pattern asked for, has that one while there is room: what looks free
+    in one layer is not free in all.
+    """
     sizes = {str(row["name"]): int(np.prod(np.array(row["shape"]))) for row in scan.rows}
     kept = {
         (str(row["name"]), str(row["pattern"])): float(str(row["density"])) * sizes[str(row["name"])]
@@ -161,8 +165,16 @@ def _members(scan: Report, pattern: Pattern) -> Decided:
         if row["density"] is not None
     }
     offers = candidates(scan, bytes=kept)  # what is limited is elements, and they count like bytes
+    asked = {name: next(one for one in offers[name] if one.pattern == pattern) for name in sizes}
     allowed = sum(kept[name, str(pattern)] for name in sizes)
-    return {name: one.pattern for name, one in plan(offers, size=allowed).chosen.items()}
+    found = plan(offers, size=allowed)
+    decided = {name: one.pattern for name, one in found.chosen.items()}
+    room = allowed - float(found.bytes or 0)
+    for name, one in found.chosen.items():
+        more = kept[name, str(pattern)] - float(one.bytes or 0)
+        if 0 < more <= room and asked[name].loss <= one.loss:
+            decided[name], room = pattern, room - more
+    return decided
 
 
 def _sparsities(scan: Report, pattern: Pattern) -> Decided:
