@@ -219,6 +219,22 @@ def test_wrong_use_is_refused() -> None:
         sparsifier.finish()
 
 
+def test_weights_loaded_behind_its_back_are_not_overwritten() -> None:
+    model = network()
+    other = {name: value + 1 for name, value in model.state_dict().items()}
+    sparsifier = Sparsifier(model, SRSTE("2:4")).attach(optimizer := sgd(model))
+    kept = copy.deepcopy(model.state_dict())
+    loop(model, optimizer, 1)
+    ema = copy.deepcopy(model.state_dict())
+    model.load_state_dict(kept)
+    model.load_state_dict(ema)  # swapped in and out again, as averages are: nothing is lost
+    loop(model, optimizer, 1)
+    model.load_state_dict(other, strict=False)
+    with pytest.raises(CheckFailed, match=r"0\.weight holds other values than the last step left"):
+        loop(model, optimizer, 1)
+    assert sparsifier.step == 2
+
+
 def test_masks_that_change_at_different_steps_keep_their_hidden_values() -> None:
     """The pattern of one weight has a step of its n between cuts, so that only some masks are computed anew."""
 

@@ -196,3 +196,21 @@ def test_what_cannot_work_is_refused(tmp_path: Path) -> None:
     train_(fresh(), tokens(), loss_of, options=settings(2), method=SRSTE("2:4"), checkpoint=path)
     with pytest.raises(ArgumentError, match="belongs to a run with other method; give it what it began with"):
         train_(fresh(), tokens(), loss_of, options=settings(2), method=SRSTE("1:4"), checkpoint=path)
+    with pytest.raises(
+        ArgumentError, match=r"batches must give the i-th batch as batches\[i\], .* a DataLoader cannot"
+    ):
+        train_(fresh(), torch.utils.data.DataLoader(tokens()[0]), loss_of, options=settings(2))
+    model = fresh()
+    with pytest.raises(ArgumentError, match="Gradual changes masks until step 20, and the training has 10 steps"):
+        train_(model, tokens(), loss_of, options=settings(10), method=Sparsifier(model, METHODS["gradual"]))
+
+
+def test_targets_of_another_run_are_not_gone_on_from(tmp_path: Path) -> None:
+    def run(targets: dict) -> None:
+        model = fresh()
+        method = Sparsifier(model, SRSTE("2:4"), targets=targets)
+        train_(model, tokens(), loss_of, options=settings(2), method=method, checkpoint=tmp_path / "state")
+
+    run({"blocks.0.*": "2:4", "blocks.1.*": "1:4"})
+    with pytest.raises(ArgumentError, match="belongs to a run with other method"):
+        run({"blocks.0.*": "1:4", "blocks.1.*": "2:4"})

@@ -34,6 +34,7 @@ class Held:
         self.dense: dict[str, Tensor] = {}
         self.sums: dict[str, Tensor] = {}
         self.revealed = False
+        self._hidden: dict[str, tuple[int, int]] = {}
 
     @property
     def names(self) -> list[str]:
@@ -90,11 +91,32 @@ class Held:
 
     @torch.no_grad()
     def reveal(self) -> None:
-        """Put the dense values where the optimizer will update them."""
+        """Put the dense values where the optimizer will update them.
+
+        Raises
+        ------
+        CheckFailed
+            If something else has written to a weight since `hide`, as loading a state into the model does: that would be lost.
+        """
         if self.dynamic:
-            for weight in self.weights():
+            weights = self.weights()
+            if not self.revealed:
+                for weight in weights:
+                    self._require_untouched(weight)
+            for weight in weights:
                 local(weight.tensor).copy_(self.values(weight))
             self.revealed = True
+
+    def _require_untouched(self, weight: Weight) -> None:
+        own = local(weight.tensor)
+        if self._hidden.get(weight.name) == _stamp(own):
+            return
+        kept = self.own_mask(weight)
+        if bool((own != self.values(weight) * kept)[kept].any()):
+            raise CheckFailed(
+                f"{weight.name} holds other values than the last step left, and the dense ones kept behind its mask would overwrite them; "
+                "load weights before the sparsifier is made, or load its own state with them"
+            )
 
     @torch.no_grad()
     def hide(self) -> None:
@@ -102,6 +124,7 @@ class Held:
         if self.dynamic:
             for weight in self.weights():
                 zero_(weight.tensor, self.mask(weight.name))
+                self._hidden[weight.name] = _stamp(local(weight.tensor))
             self.revealed = False
 
     @torch.no_grad()
@@ -153,3 +176,8 @@ class Held:
         parameter = self.weight(name).tensor
         dtype = torch.promote_types(parameter.dtype, torch.float32) if wide else parameter.dtype
         return own_part(full.to(parameter.device, dtype), parameter).clone()
+
+
+def _stamp(tensor: Tensor) -> tuple[int, int]:
+    """Return what changes when a tensor is written to or replaced; by torch, that is."""
+    return tensor.data_ptr(), tensor._version

@@ -225,6 +225,11 @@ def trained_of(model: nn.Module) -> list[nn.Parameter]:
 
 def require_batches(batches: Indexed, options: TrainOptions) -> None:
     """Refuse a run that would ask for batches which do not exist."""
+    if not hasattr(batches, "__getitem__"):
+        raise ArgumentError(
+            f"batches must give the i-th batch as batches[i], the same whenever it is asked for, and a {type(batches).__name__} cannot; "
+            "use Batches, or list() of a loader that is small enough"
+        )
     wanted = options.steps * options.accumulate
     batches = batches.whole if isinstance(batches, Share) else batches
     count = len(batches) if isinstance(batches, Sized) else wanted

@@ -85,17 +85,26 @@ class Sparsifier:
         self.method = method
         self.step = 0
         self.changes = 0
-        if steps is not None and steps < method.last:
-            raise ArgumentError(
-                f"{type(method).__name__} changes masks until step {method.last}, and the training has {steps} steps; "
-                "train longer or end the schedule earlier"
-            )
+        if steps is not None:
+            self.require_steps(steps)
         self._held = Held(self._chosen(targets, ignore), method.dynamic)
         self._optimizer: Optimizer | None = None
         self._handles: list[Any] = []
         self._prepared: dict[str, weakref.ref[Tensor]] = {}
         if method.final is not None:
             self._begin()
+
+    def require_steps(self, steps: int) -> None:
+        """Raise `ArgumentError` if so many more steps end before the schedule does."""
+        if self.step + steps < self.method.last:
+            raise ArgumentError(
+                f"{type(self.method).__name__} changes masks until step {self.method.last}, and the training has "
+                f"{self.step + steps} steps; train longer or end the schedule earlier"
+            )
+
+    def finals(self) -> dict[str, str]:
+        """Return the text of the pattern that each weight is to have in the end."""
+        return {name: str(self._held.final(name)) for name in self._held.names}
 
     def attach(self, optimizer: Optimizer) -> "Sparsifier":
         """Hook into an optimizer, before and after each of its steps; return the sparsifier.

@@ -106,14 +106,17 @@ def prepared(
         inputs = {}
         if hashed:
             chosen = method.method if isinstance(method, Sparsifier) else method
+            finals = method.finals() if isinstance(method, Sparsifier) else {}
             inputs = {
                 "options": digest(asdict(options), getattr(loss, "__qualname__", type(loss).__qualname__)),
-                "method": digest(repr(chosen)),
+                "method": digest(repr(chosen), finals) if finals else digest(repr(chosen)),
                 "batches": digest(sample(batches, options)),
                 # Masks that training moves are where the model starts from, and no more an input than its weights.
                 "masks": digest(masks if isinstance(chosen, FixedMask) else sorted(masks)),
             }
         sparsifier = Sparsifier(model, method, steps=options.steps) if isinstance(method, Method) else method
+        if sparsifier is not None:
+            sparsifier.require_steps(options.steps)
         yield Task(model, lambda batch: (loss(model, batch), {}), batches, options, inputs), sparsifier
 
 
