@@ -36,6 +36,13 @@ def costs(found: Sequence[Record]) -> Table:
     return ("network, batch 8, interval included", "fastest machine, s", "slowest, s"), rows
 
 
+def alone(found: Sequence[Record]) -> Table:
+    """Seconds and memory of a process that does nothing else."""
+    held = {r.name: r.median for r in found if r.kind == "simulation memory"}
+    rows = [[r.name, f"{r.median:.1f}", f"{held[r.name] / 1e6:.0f}"] for r in found if r.kind == "simulation time"]
+    return ("batch 8", "s", "most memory held, MB"), rows
+
+
 def fidelity(found: Sequence[Record]) -> Table:
     """The largest difference of the analytical level from tile events, machine by machine."""
     machines: dict[str, list[Record]] = {}

@@ -1,16 +1,22 @@
 """What the pages on simulation show: a packed MiniLM on every machine, and how long simulating takes.
 
 Run as ``python benchmarks/simulation.py``; prunes the sentence-embedding model of the ``demo`` extra, reads it back as it is packed, and writes
-``benchmarks/records/simulation.jsonl``. Simulated times come out the same everywhere; the seconds that simulating takes are this computer's, one
-thread, median of five.
+``benchmarks/records/simulation.jsonl``. Simulated times come out the same everywhere; the seconds that simulating takes are those of a
+core of this computer, median of five. Memory is the most that a process of its own held: one that simulates BERT-large on every machine, one that
+explores 1,000 designs for BERT-base.
 """
 
+import argparse
+import json
+import os
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
 
-from tilewright import jobs
 from tilewright.hardware import NETWORKS, compare, simulate
+from tilewright.hardware.explore import explore, grid
 from tilewright.hardware.presets import PRESETS
 from tilewright.reports import Record, write_record
 
@@ -56,9 +62,9 @@ def costs() -> None:
         for network in NETWORKS:
             taken = []
             for _ in range(ROUNDS):
-                start = time.perf_counter()
+                start = time.process_time()
                 simulate(network, machine, batch=8)
-                taken.append(time.perf_counter() - start)
+                taken.append(time.process_time() - start)
             record = Record.measure(
                 "simulation cost", f"{network} on {machine}", taken, "s", inputs={"batch": 8, "interval": True}
             )
@@ -66,9 +72,62 @@ def costs() -> None:
             print(f"{record.name:<44}{record.median:>9.3f} s")
 
 
+def large() -> None:
+    """Simulate BERT-large on every machine, tile by tile, intervals included."""
+    for machine in PRESETS:
+        simulate("bert-large", machine, batch=8)
+
+
+def sweep() -> None:
+    """Explore 1,000 designs: four machines, five patterns, five widths of the array, ten memories."""
+    designs = grid(
+        ("a100", "rtx3090", "s4", "sta"),
+        "bert-base",
+        patterns=(None, "2:4", "4:8", "1:8", "bank64@4x"),
+        batches=(8,),
+        vary={"columns": [32, 48, 64, 96, 128], "memories.dram.bandwidth": [2e10 * 1.6**i for i in range(10)]},
+    )
+    report = explore(designs)
+    if report.summary["run now"] != 1000 or report.summary["refused"]:
+        raise SystemExit(f"1,000 designs were to run: {report.summary}")
+
+
+ALONE = {"BERT-large on every machine": large, "1,000 designs for BERT-base": sweep}
+
+
+def held() -> int:
+    """Return the most bytes that this process has held (Linux). getrusage would count the process that started it, too."""
+    status = Path("/proc/self/status").read_text()
+    return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
+
+
+def alone(name: str) -> None:
+    """Record seconds and memory of one of `ALONE`, in a process that does nothing else; its start is not counted."""
+    command = [sys.executable, __file__, "--alone", name]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    seconds, held = json.loads(done.stdout)
+    for kind, value, unit in (("simulation time", seconds, "s"), ("simulation memory", held, "byte")):
+        write_record(RECORDS, Record.measure(kind, name, value, unit, inputs={"batch": 8}))
+    print(f"{name:<44}{seconds:>9.3f} s  {held / 1e6:>6.0f} MB")
+
+
 def main() -> None:
     """Prune, simulate, record."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--alone", choices=ALONE, help="do this only, and print seconds and bytes")
+    asked = parser.parse_args().alone
+    if asked:
+        start = time.process_time()
+        ALONE[asked]()
+        print(json.dumps([time.process_time() - start, held()]))
+        return
+    from tilewright import jobs
+
     RECORDS.unlink(missing_ok=True)
+    for name in ALONE:
+        alone(name)
     with tempfile.TemporaryDirectory() as place:
         for pattern in PATTERNS:
             folder = Path(place) / pattern.replace(":", "-")

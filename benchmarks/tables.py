@@ -283,6 +283,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "permutation-layers": lambda: table(*_permutation_tables.layers(records("permutation-minilm"))),
     "simulated-minilm": lambda: table(*_simulation_tables.minilm(records("simulation"))),
     "simulation-costs": lambda: table(*_simulation_tables.costs(records("simulation"))),
+    "simulation-alone": lambda: table(*_simulation_tables.alone(records("simulation"))),
     "fidelity": lambda: table(*_simulation_tables.fidelity(records("validation-fidelity"))),
     "sta-ratios": lambda: table(*_array_tables.ratios(records("validation-sta"))),
 }

@@ -22,6 +22,7 @@ from tilewright.formats import pack
 from tilewright.hardware import AcceleratorSpec, Fidelity, Operation, OperationResult, WeightView
 from tilewright.hardware.engines import ENGINES
 from tilewright.hardware.engines.memory import dram_bandwidth
+from tilewright.hardware.engines.tensor_core import run_kernels
 from tilewright.hardware.networks import workload
 from tilewright.hardware.presets import PRESETS, preset
 from tilewright.patterns import mask, parse
@@ -59,7 +60,7 @@ class Layer:
 def layers(machine: str, network: str) -> Iterator[Layer]:
     """Yield every layer of a network on a machine, with every batch and pattern."""
     spec = preset(machine)
-    engine, dtype = ENGINES[spec.engine], spec.types[0]
+    dtype = spec.types[0]
     known: dict[object, tuple[float, bool]] = {}
     for batch in BATCHES:
         net = workload(network, batch)
@@ -73,12 +74,19 @@ def layers(machine: str, network: str) -> Iterator[Layer]:
                 o = operation
                 key = (batch, text, uneven, o.kind, o.function, o.M, o.N, o.K, o.copies, o.reads, o.writes)
                 if key not in known:
-                    exact, close = (engine(spec, o, dtype, level) for level in LEVELS)
+                    exact, close = (timed(spec, o, dtype, level) for level in LEVELS)
                     error = close.cycles / exact.cycles - 1 if exact.cycles else 0.0
                     known[key] = error, bound_by_memory(spec, o, exact)
                 error, memory = known[key]
                 name = f"{operation.name}, batch {batch}, {text or 'dense'}{', packed' if uneven else ''}"
                 yield Layer(machine, network, name, error, memory)
+
+
+def timed(spec: AcceleratorSpec, operation: Operation, dtype: str, level: Fidelity) -> OperationResult:
+    """Return one layer at one level; on GPUs with the kernels of its pattern, even where the dense one is faster and would be run."""
+    if spec.engine == "tensor-core" and operation.is_product:
+        return run_kernels(spec, operation, dtype, level)
+    return ENGINES[spec.engine](spec, operation, dtype, level)
 
 
 def drawn(operation: Operation, text: str) -> Operation:

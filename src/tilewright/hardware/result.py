@@ -16,7 +16,7 @@ Fidelity = Literal["roofline", "analytical", "tiles"]
 
 CAUSES: Mapping[str, str] = {
     "useful": "cycles that the kept multiply-accumulates would take with every lane busy",
-    "density step": "the next density that the selectors support is above the weight's own",
+    "density step": "zeros multiplied: the next density that the selectors support is above the weight's own, or a dense run is faster",
     "padding": "edges of tiles and groups that hold no work",
     "fill and drain": "pipelines and arrays filling and emptying",
     "index": "fetching and decoding positions",
