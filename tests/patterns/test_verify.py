@@ -2,16 +2,18 @@
 
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tilewright.errors import ArgumentError, PatternError
+from tilewright.formats import pack
 from tilewright.patterns import (
     NM,
     as_matrix,
     from_matrix,
     mask,
     parse,
+    project,
     split_elements,
     statistics,
     verify_mask,
@@ -121,8 +123,23 @@ def test_masks_with_restored_elements_obey_their_pattern_however_few_outputs_the
     tile, sparsity, extra, shape, seed
 ):
     text = f"tew{tile}@{sparsity}%+{extra}%"
-    verdict = verify_mask(parse(text), good(text, shape, seed), check_density=False)
+    found = good(text, shape, seed)
+    rest = np.count_nonzero(split_elements(found, tile, fewest=True)[1])
+    assert shape[1] < 32 or rest <= 2 * (extra / 100 * found.size + tile)
+    verdict = verify_mask(parse(text), found, check_density=False)
     assert verdict, verdict.message
+
+
+@given(st.integers(0, 99))
+@settings(max_examples=40)
+def test_one_layer_may_get_most_of_the_restored_elements(seed):
+    rng = np.random.default_rng(seed)
+    pattern = parse("tew8@70%+5%")
+    shapes = zip(rng.integers(2, 64, 4), rng.integers(32, 90, 4), strict=True)
+    scores = {str(shape): rng.random(shape) * rng.uniform(0.2, 3) for shape in shapes}
+    for found in project(pattern, scores).values():
+        assert verify_mask(pattern, found, check_density=False)
+        assert pack(np.where(found, 1, 0).astype(np.float32), pattern, found).kept == found.sum()
 
 
 def test_split_elements_adds_up():
