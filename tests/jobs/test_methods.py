@@ -195,8 +195,12 @@ def test_models_are_pruned_at_once_by_what_the_recipe_says(prune, tiny_model, te
     assert report.summary["score"] == wanted.prune.score
     assert report.summary["budget"] == wanted.prune.budget
     assert report.summary.get("update", "none") == wanted.prune.update
+    limits = prune.get("limit", {})
+    if "latency" in limits:  # what was measured decides, and dense layers may be within the limit
+        assert {str(pattern) for pattern in patterns_of(inner_model(student)).values()} <= set(limits["patterns"])
+        return
     assert holds(inner_model(student))
-    limit = prune.get("limit", {}).get("size")
+    limit = limits.get("size")
     if limit:
         stored = sum(row["density"] for row in report.rows) / len(report.rows)
         assert stored <= limit
