@@ -30,7 +30,7 @@ KINDS = {
     "TW, tile 16": "tw16@{}%",
     "TW, tile 64": "tw64@{}%",
     "TW, tile 128": "tw128@{}%",
-    "TEW, tile 64": "tew64@{}%+5%",
+    "TEW, tile 64": "tew64@{}%+{}%",
     "TVW, tile 64": "tvw64@{}%",
 }
 STEPS = 70
@@ -38,11 +38,18 @@ STEPS = 70
 
 
 def stages(kind: str, levels: Sequence[int]) -> list[str]:
-    """Return the patterns of a chain; TEW needs room for what it restores, TVW starts at one half."""
+    """Return the patterns of a chain, each sparser than the last.
+
+    A vector of 16 has no count of its own for every level; TEW restores 5%, or half of what is kept; TVW starts at one half.
+    """
     text = KINDS[kind]
     if kind.startswith("vector"):
-        return [text.format(max(1, round(16 * (1 - level / 100)))) for level in levels]
-    return [text.format(level) for level in levels if not (kind.startswith("TVW") and level < 50)]
+        return list(dict.fromkeys(text.format(max(1, round(16 * (1 - level / 100)))) for level in levels))
+    return [
+        text.format(level, f"{min(5.0, (100 - level) / 2):g}")
+        for level in levels
+        if not (kind.startswith("TVW") and level < 50)
+    ]
 
 
 def chain(

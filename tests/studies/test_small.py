@@ -5,8 +5,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from studies.tiles import KINDS, LEVELS, STEPS, stages
 
 from tilewright.reports import read_records
+from tilewright.training import MultiStage
 
 ROOT = Path(__file__).parents[2]
 STUDIES = sorted(path.stem for path in (ROOT / "studies").glob("[a-z]*.py"))
@@ -19,6 +21,13 @@ def run(name, folder):
 
 def test_all_five_are_found():
     assert STUDIES == ["high_sparsity", "inherited", "one_shot", "tiles", "two_four"]
+
+
+def test_every_chain_of_tiles_is_one_that_can_be_trained():
+    for kind in KINDS:
+        patterns = stages(kind, LEVELS)
+        assert MultiStage(patterns, every=STEPS).last == len(patterns) * STEPS
+        assert len(patterns) >= 5
 
 
 @pytest.mark.slow
