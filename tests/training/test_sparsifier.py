@@ -235,6 +235,20 @@ def test_weights_loaded_behind_its_back_are_not_overwritten() -> None:
     assert sparsifier.step == 2
 
 
+def test_a_mask_of_an_earlier_cut_is_not_the_end() -> None:
+    model = network()
+    sparsifier = Sparsifier(model, Gradual("any@80%", end=6, every=2)).attach(optimizer := sgd(model))
+    loop(model, optimizer, 2)
+    best = copy.deepcopy(model.state_dict())
+    loop(model, optimizer, 6)
+    last = copy.deepcopy(model.state_dict())
+    model.load_state_dict(best)
+    with pytest.raises(CheckFailed, match=r"the mask of 0\.weight keeps \d+ elements, and the last cut left"):
+        sparsifier.finish()
+    model.load_state_dict(last)
+    assert abs(sparsifier.finish().summary["sparsity of the pruned"] - 0.8) < 0.02
+
+
 def test_masks_that_change_at_different_steps_keep_their_hidden_values() -> None:
     """The pattern of one weight has a step of its n between cuts, so that only some masks are computed anew."""
 

@@ -156,6 +156,15 @@ def test_masks_are_held_without_a_method_and_a_sparsifier_chooses_targets() -> N
     assert method.report().summary["sparsity of the pruned"] == 0.75
 
 
+def test_notes_are_about_the_masks_in_the_end() -> None:
+    model = fresh()
+    with torch.no_grad():
+        model.head.weight.mul_(1e-6)
+    plan = Gradual("any@60%", end=4, every=2, budget="global")
+    notes = train_(model, tokens(), loss_of, options=settings(4, learning_rate=1e-8), method=plan).notes
+    assert notes == ("head.weight is pruned entirely",)
+
+
 def test_cycles_repeat_the_schedule() -> None:
     options = TrainOptions(steps=20, learning_rate=1.0, warmup=0.2, cycles=2)
     assert [options.rate(step) for step in range(10)] == [options.rate(step + 10) for step in range(10)]

@@ -55,7 +55,7 @@ class Training:
     seconds
         Wall-clock time of this run.
     notes
-        Sentences about what is odd: masks that keep everything or nothing.
+        Sentences about what is odd in the end: masks that keep everything or nothing.
     mask_changes
         Elements of masks that changed, summed over the steps (the architecture divergence of Zhou et al., arXiv 2102.04010).
     """
@@ -99,7 +99,6 @@ def run_(
         resumed = state.step
         apply_masks_(inner)
         check_masks(inner)
-        notes = _notes(inner)
         step_ = _Step(task, optimizer, sparsifier, ranks)
         while state.step < options.steps:
             loss, extras = step_(state.step)
@@ -117,7 +116,7 @@ def run_(
     finally:
         if sparsifier is not None:
             sparsifier.detach()
-    return Training(state.step, resumed, state.losses, time.monotonic() - began, notes, changes)
+    return Training(state.step, resumed, state.losses, time.monotonic() - began, _notes(inner), changes)
 
 
 class _Step:

@@ -91,6 +91,7 @@ class Sparsifier:
         self._optimizer: Optimizer | None = None
         self._handles: list[Any] = []
         self._prepared: dict[str, weakref.ref[Tensor]] = {}
+        self._counts: dict[str, int] = {}  # kept elements, where the pattern does not say how many
         if method.final is not None:
             self._begin()
 
@@ -172,7 +173,8 @@ class Sparsifier:
         Raises
         ------
         CheckFailed
-            If the schedule is not at its end, a mask keeps everything, a pruned element is not zero, or a mask breaks its pattern.
+            If the schedule is not at its end, a mask is not the one of the last cut, keeps everything or breaks its pattern, or a pruned
+            element is not zero.
         """
         self.detach()
         if self.step < self.method.last:
@@ -180,6 +182,13 @@ class Sparsifier:
                 f"training stopped after {self.step} steps, and {type(self.method).__name__} reaches its pattern after "
                 f"{self.method.last}; train on, or shorten the schedule"
             )
+        for name, count in self._counts.items():
+            now = int(self._held.mask(name).sum())
+            if now != count:
+                raise CheckFailed(
+                    f"the mask of {name} keeps {now} elements, and the last cut left {count}; the model has loaded the state of another "
+                    "step. A trainer that returns to its best checkpoint must not take one from before the schedule's end"
+                )
         self._held.dense, self._held.sums = {}, {}
         check_masks(self.model)
         return self.report()
@@ -220,7 +229,9 @@ class Sparsifier:
             )
         self.step, self.changes = int(state["step"]), int(state["changes"])
         for name, text in state["patterns"].items():
-            set_mask_(self._held.weight(name), self._held.mask(name), parse(text), in_place=True)
+            pattern = parse(text)
+            set_mask_(self._held.weight(name), self._held.mask(name), pattern, in_place=True)
+            self._count(name, pattern)
         self._held.load(state)
 
     def _chosen(self, targets: Targets | None, ignore: Iterable[str]) -> list[Choice]:
@@ -319,6 +330,11 @@ class Sparsifier:
             mask, before = masks[choice.weight.name], self._held.mask(choice.weight.name)
             self.changes += int((mask.to(before.device) != before).sum())
             set_mask_(choice.weight, mask, choice.pattern, in_place=True)
+            self._count(choice.weight.name, choice.pattern)
+
+    def _count(self, name: str, pattern: Pattern) -> None:
+        if not pattern.fixed and self.method.final is not None:
+            self._counts[name] = int(self._held.mask(name).sum())
 
     def _score(self, weight: Weight) -> Tensor:
         return self._held.score(weight, self.method.by[0])
