@@ -216,3 +216,16 @@ def test_config_keeps_the_model_s_own_keys(tmp_path):
     assert config["model_type"] == "bert"
     assert config["architectures"] == ["BertModel"]
     assert config["quantization_config"]["quant_method"] == "tilewright"
+
+
+def test_adapters_are_merged_before_saving(tmp_path):
+    from tilewright.training import lora_, merge_lora_
+
+    model = perceptron()
+    tilewright.sparsify_(model, "2:4")
+    lora_(model, rank=2)
+    with pytest.raises(ArgumentError, match=r"0 has an adapter beside its weight.*call tilewright.training.merge_lora_"):
+        tilewright.save(model, tmp_path / "m")
+    assert not (tmp_path / "m").exists()
+    merge_lora_(model)
+    tilewright.save(model, tmp_path / "m")

@@ -50,7 +50,7 @@ def save(
     Raises
     ------
     ArgumentError
-        If nothing in the model was pruned.
+        If nothing in the model was pruned, or a layer has an adapter that is not merged.
     FormatError
         If a weight no longer obeys its pattern, or the files cannot be written; what stood there before is unchanged.
 
@@ -74,6 +74,12 @@ def save(
         raise ArgumentError(
             f"nothing in this {type(inner).__name__} is pruned, so there is nothing to pack; prune it first with "
             "tilewright.sparsify_(model, '2:4')"
+        )
+    adapted = [name for name, module in inner.named_modules() if "lora_A" in module._parameters]
+    if adapted:
+        raise ArgumentError(
+            f"{adapted[0] or type(inner).__name__} has an adapter beside its weight, and no model without one could load the checkpoint; call "
+            "tilewright.training.merge_lora_(model) first"
         )
     config, more = _config_files(inner)
     write_checkpoint(
