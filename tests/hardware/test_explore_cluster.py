@@ -71,3 +71,10 @@ def test_ray_is_asked_for_by_name(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
     with pytest.raises(NotSupportedError, match=r"needs Ray: pip install 'tilewright\[cluster\]'"):
         explore(POINTS[:1], address="127.0.0.1:1")
+
+
+def test_an_address_where_nobody_listens_is_refused_at_once(monkeypatch):
+    pytest.importorskip("ray")
+    monkeypatch.setattr("ray.init", lambda **_: pytest.fail("Ray tried for itself"))
+    with pytest.raises(ConnectionError, match=r"no Ray cluster at 127\.0\.0\.1:1: .*leave address out"):
+        explore(POINTS[:1], address="127.0.0.1:1")

@@ -4,6 +4,7 @@ Workers only compute. Results come back to the caller, which alone writes the fi
 had done before it died was never seen by anyone. So no result is lost, and none counts twice.
 """
 
+import socket
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,8 @@ _CHUNK = 16
 """Designs of a task: half a second of work, against a few milliseconds of scheduling."""
 _RETRIES = 3
 """How often a task is run again when its worker dies."""
+_PATIENCE = 10.0
+"""Seconds to wait for someone to answer at the address."""
 
 
 def run(jobs: "Jobs", address: str) -> Iterator[tuple[str, "Result"]]:
@@ -34,6 +37,7 @@ def run(jobs: "Jobs", address: str) -> Iterator[tuple[str, "Result"]]:
     ray = _ray()
     mine = not ray.is_initialized()
     if mine:
+        _reach(address)
         ray.init(address=address, log_to_driver=False)
     try:
         evaluate = sweep.evaluate
@@ -49,6 +53,19 @@ def run(jobs: "Jobs", address: str) -> Iterator[tuple[str, "Result"]]:
     finally:
         if mine:
             ray.shutdown()
+
+
+def _reach(address: str) -> None:
+    """Refuse an address where nobody listens: Ray itself would try again for many minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return  # "auto" and the like: Ray knows
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_PATIENCE).close()
+    except OSError as refusal:
+        raise ConnectionError(
+            f"there is no Ray cluster at {address}: {refusal}; start one with `ray start --head`, or leave address out to run here"
+        ) from None
 
 
 def _ray() -> Any:
