@@ -47,7 +47,20 @@ def test_layers_in_json(tilewright):
 
 def test_files_are_written_whole(tilewright, tmp_path):
     trace, page = tmp_path / "trace.json", tmp_path / "page.html"
-    words = ("--network", "bert-base", "--pattern", "2:4", "--arch", "a100,sta", "--timeline", trace, "--html", page)
+    words = (
+        "--network",
+        "bert-base",
+        "--pattern",
+        "2:4",
+        "--batch",
+        "8",
+        "--arch",
+        "a100,sta",
+        "--timeline",
+        trace,
+        "--html",
+        page,
+    )
     done = tilewright("simulate", *words)
     assert done.code == 0, done.err
     events = json.loads(trace.read_text())["traceEvents"]
@@ -75,7 +88,11 @@ def test_files_are_written_whole(tilewright, tmp_path):
         (("--network", "gpt2", "--fidelity", "rtl"), 2, "fidelity is one of roofline, analytical, tiles"),
         (("--network", "gpt2", "--pattern", "5:4"), 2, "5:4"),
         (("--network", "gpt2", "--sequence", "5000"), 2, "sequences of 1 to 1024 tokens"),
-        (("--network", "gpt2", "--html", "/no/such/folder/x.html"), 2, "no such file or directory"),
+        (
+            ("--network", "gpt2", "--html", "/no/such/folder/x.html"),
+            2,
+            "no such folder to write a file to: /no/such/folder\n",
+        ),
     ],
 )
 def test_refusals(tilewright, words, code, message):

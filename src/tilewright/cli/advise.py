@@ -16,13 +16,18 @@ _BYTES = {"B": 1.0, "kB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 1024.0, "MiB": 1024.
 
 def command(
     model: Annotated[str, typer.Argument(help="A dense model: a folder, or package:NAME for one inside a package.")],
-    target: Annotated[str, typer.Option(help="cpu for this machine, or an accelerator: a100, s4, sta, ...")] = "cpu",
-    latency: Annotated[str | None, typer.Option(help="Most time of a call, such as 5ms.")] = None,
+    target: Annotated[
+        str,
+        typer.Option(help="cpu measures this machine; or an accelerator, as for simulate: a100, s4, sta and so on."),
+    ] = "cpu",
+    latency: Annotated[str | None, typer.Option(help="Most time of a call of the whole model, such as 5ms.")] = None,
     size: Annotated[str | None, typer.Option(help="Most bytes of all parameters, such as 20MB.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Samples of a call.")] = 1,
-    sequence: Annotated[int | None, typer.Option(min=1, help="Tokens of a sample.")] = None,
+    sequence: Annotated[
+        int | None, typer.Option(min=1, help="Tokens of a sample; 128, or what the model takes, otherwise.")
+    ] = None,
     patterns: Annotated[
-        str | None, typer.Option(help="To choose from, with commas; what suits the target else.")
+        str | None, typer.Option(help="Patterns to choose from, with commas; what suits the target otherwise.")
     ] = None,
     dtype: Annotated[
         str | None, typer.Option(help="Such as int8 or float16; the accelerator's first otherwise.")

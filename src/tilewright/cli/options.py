@@ -10,7 +10,7 @@ __all__ = ["DryRun", "Json", "Quiet", "checked_pattern", "whole_numbers", "words
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, nothing else.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would happen, with time and memory, and do nothing.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would happen, and do nothing.")]
 
 
 def whole_numbers(text: str, option: str) -> tuple[int, ...]:

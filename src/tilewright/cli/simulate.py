@@ -16,21 +16,34 @@ __all__ = ["command"]
 
 
 def command(
-    path: Annotated[Path | None, typer.Argument(help="Folder of a checkpoint, packed or dense.")] = None,
+    path: Annotated[
+        Path | None, typer.Argument(help="Folder of a checkpoint, packed or dense, or package:NAME.")
+    ] = None,
     arch: Annotated[
-        str, typer.Option(help="Accelerators, with commas; NAME-dense for one without selectors.")
+        str,
+        typer.Option(
+            help="Accelerators, with commas: a100, rtx3090, t4, v100, s4, s10, s30, s40, sta; NAME-dense has no sparse hardware."
+        ),
     ] = "a100,s4,sta",
     batch: Annotated[str, typer.Option(help="Sizes of the batches, with commas.")] = "1",
-    network: Annotated[str | None, typer.Option(help="A full-size network by name instead of a folder.")] = None,
-    pattern: Annotated[str | None, typer.Option(help="As if every weight that can were pruned to this.")] = None,
-    sequence: Annotated[int | None, typer.Option(min=1, help="Tokens of a sample.")] = None,
+    network: Annotated[
+        str | None, typer.Option(help="Instead of a folder: bert-base, bert-large, gpt2, resnet50 or vit-base, dense.")
+    ] = None,
+    pattern: Annotated[
+        str | None, typer.Option(help="As if every weight that can take it were pruned to this, such as 2:4.")
+    ] = None,
+    sequence: Annotated[
+        int | None, typer.Option(min=1, help="Tokens of a sample; 128, or what the model takes, otherwise.")
+    ] = None,
     dtype: Annotated[str | None, typer.Option(help="Such as int8 or float16; each machine's first otherwise.")] = None,
-    fidelity: Annotated[str, typer.Option(help="roofline, analytical or tiles.")] = "tiles",
+    fidelity: Annotated[str, typer.Option(help="How exact: roofline, analytical or tiles.")] = "tiles",
     layers: Annotated[
         bool, typer.Option("--layers", help="Also a table for each accelerator, operation by operation.")
     ] = False,
-    timeline: Annotated[Path | None, typer.Option(help="Write what ran when, for Perfetto or Chrome.")] = None,
-    html: Annotated[Path | None, typer.Option(help="Write a page with pictures and assumptions.")] = None,
+    timeline: Annotated[
+        Path | None, typer.Option(help="Write what ran when to this JSON file, for Perfetto or Chrome.")
+    ] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a page with pictures and assumptions to this file.")] = None,
     as_json: Json = False,
 ) -> int:
     """Say how long a model takes on accelerators, where the cycles go, and what that rests on."""
@@ -48,7 +61,7 @@ def command(
 
         level = cast(Literal["roofline", "analytical", "tiles"], fidelity)
         found = compare(
-            network or str(path), archs, batches, sequence=sequence, fidelity=level, dtype=dtype, pattern=pattern
+            network or _folder(path), archs, batches, sequence=sequence, fidelity=level, dtype=dtype, pattern=pattern
         )
         if timeline is not None:
             write_whole(timeline, json.dumps(_trace(found)))
@@ -65,6 +78,13 @@ def command(
             emit(run.table(), as_json=False)
             emit_text("")
     return emit(found.report(), as_json=False)
+
+
+def _folder(path: Path | None) -> str:
+    from ..jobs import model_folder
+
+    text = str(path)
+    return str(model_folder(text)) if text.startswith("package:") else text
 
 
 def _trace(found: "Comparison") -> dict[str, Any]:

@@ -69,8 +69,8 @@ def assumptions(run: "Simulation") -> Report:
             "low": effect.quantity.interval[0],
             "high": effect.quantity.interval[1],
             "provenance": effect.quantity.provenance,
-            "seconds at low": effect.low,
-            "seconds at high": effect.high,
+            "change of time at low": effect.low,
+            "change of time at high": effect.high,
             "source": effect.quantity.source,
         }
         for effect in run.effects

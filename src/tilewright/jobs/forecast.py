@@ -53,7 +53,7 @@ def forecast(recipe: Recipe) -> Report:
         steps = recipe.recover.total
         step, activations = _step_seconds(model, recipe)
         total = len(recipe.seeds) * steps * step / 60
-        stages.append({"stage": f"recover: {steps} steps, {len(recipe.seeds)} seeds", "minutes": round(total, 1)})
+        stages.append({"stage": f"recover: {steps} steps, {_seeds(recipe)}", "minutes": round(total, 1)})
         memory += 3 * 4 * weights + activations
     stages.append({"stage": "measure against dense engines", "minutes": 1.5})
     minutes = sum(float(str(stage["minutes"])) for stage in stages)
@@ -80,6 +80,10 @@ def _plain(**choices: Any) -> dict[str, Any]:
     }
     plain = {key: value for key, (slow, value) in named.items() if choices.get(key) in slow}
     return choices | plain
+
+
+def _seeds(recipe: Recipe) -> str:
+    return "1 seed" if len(recipe.seeds) == 1 else f"{len(recipe.seeds)} seeds"
 
 
 def _copies(recipe: Recipe) -> int:

@@ -1,5 +1,6 @@
 """Writing a file whole or not at all."""
 
+import errno
 import os
 import tempfile
 from contextlib import suppress
@@ -15,9 +16,11 @@ def write_whole(path: str | os.PathLike[str], text: str) -> None:
     Raises
     ------
     OSError
-        When the file cannot be written; an earlier file of that name is then left as it was.
+        When the folder is missing or the file cannot be written; an earlier file of that name is then left as it was.
     """
     target = Path(path)
+    if not target.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "No such folder to write a file to", str(target.parent))
     handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
