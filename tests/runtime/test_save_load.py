@@ -224,7 +224,9 @@ def test_adapters_are_merged_before_saving(tmp_path):
     model = perceptron()
     tilewright.sparsify_(model, "2:4")
     lora_(model, rank=2)
-    with pytest.raises(ArgumentError, match=r"0 has an adapter beside its weight.*call tilewright.training.merge_lora_"):
+    with pytest.raises(
+        ArgumentError, match=r"0 has an adapter beside its weight.*call tilewright.training.merge_lora_"
+    ):
         tilewright.save(model, tmp_path / "m")
     assert not (tmp_path / "m").exists()
     merge_lora_(model)
