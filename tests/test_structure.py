@@ -29,7 +29,8 @@ ORDER = [
 
 PUBLIC = {
     *("NM", "Banked", "TileWise", "TileElementWise", "TileVectorWise", "Block", "Unstructured"),
-    *("parse", "mask", "sparsify_", "verify", "explain", "save", "load", "load_", "simulate", "advise", "Report", "errors"),
+    *("parse", "mask", "sparsify_", "verify", "explain", "save", "load", "load_"),
+    *("simulate", "advise", "Report", "errors"),
 }
 
 FILES = sorted(PACKAGE.rglob("*.py"))
