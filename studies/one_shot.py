@@ -17,7 +17,7 @@ from tilewright import sparsify_
 from tilewright.jobs.corpus import python_docs
 from tilewright.jobs.models import inner_model, read_model
 from tilewright.jobs.retrieval import embed, rate
-from tilewright.pruning import Calibration, choose, permute_, remove_masks_, set_mask_, solve
+from tilewright.pruning import Calibration, Obs, choose, permute_, remove_masks_, set_mask_, solve
 from tilewright.pruning.scores import SCORES, Scorer
 from tilewright.reports.figures import bar_figure, save_figure
 
@@ -27,7 +27,8 @@ PATTERNS = ("2:4", "4:8", "16:64", "tw16@50%", "any@50%", "1:4", "tw8@75%")
 PERMUTED = ("2:4", "1:4")
 SCORED = {"magnitude": "magnitude", "wanda": "wanda", "second-order mask": "second-order"}
 UPDATED = "second-order update"
-METHODS = (*SCORED, UPDATED, "magnitude, permuted", f"{UPDATED}, permuted")
+DENSE_TARGET = f"{UPDATED}, dense target"
+METHODS = (*SCORED, UPDATED, DENSE_TARGET, "magnitude, permuted", f"{UPDATED}, permuted")
 IGNORE = ["pooler.*"]
 PASSAGES, MANY = 256, 1024
 """Of calibration text, in every point; and in the last one, which asks what more of it gives."""
@@ -89,10 +90,10 @@ def masked(model: nn.Module, pattern: str, scorer: Scorer) -> None:
         set_mask_(choice.weight, mask, choice.pattern)
 
 
-def updated(model: nn.Module, pattern: str, batches: list[Any]) -> Any:
+def updated(model: nn.Module, pattern: str, batches: list[Any], target: str = "own") -> Any:
     """Choose by second order and update, layer after layer."""
-    data = Calibration(batches)
-    report = sparsify_(model, pattern, score="second-order", update="obs", ignore=IGNORE, data=data)
+    data, update = Calibration(batches), Obs(target=target)
+    report = sparsify_(model, pattern, score="second-order", update=update, ignore=IGNORE, data=data)
     return {"error": sum(float(str(r["error updated"])) for r in report.rows if r["pattern"]) / 36}
 
 
@@ -113,6 +114,7 @@ def run_seed(book: Book, encoder: Encoder, seed: int, patterns: tuple[str, ...],
         for method, scorer in scorers.items():
             point(book, encoder, pattern, method, seed, lambda p=pattern, s=scorer: masked(model, p, s))
         point(book, encoder, pattern, UPDATED, seed, lambda p=pattern: updated(model, p, batches))
+        point(book, encoder, pattern, DENSE_TARGET, seed, lambda p=pattern: updated(model, p, batches, "dense"))
         if pattern in PERMUTED and not book.small:
             for method in ("magnitude, permuted", f"{UPDATED}, permuted"):
                 point(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tilewright.errors import ArgumentError
-from tilewright.patterns import NM, Pattern, mask, parse, verify_mask
+from tilewright.patterns import NM, Pattern, Unstructured, mask, parse, verify_mask
 from tilewright.pruning import reference
 from tilewright.pruning.activations import Moments
 from tilewright.pruning.obs import sweep
@@ -30,7 +30,7 @@ def case(outputs: int, inputs: int, seed: int, rows: int = 40) -> tuple[Array, A
 
 def moments(inputs: Array, outputs: int) -> list[Moments]:
     x = torch.from_numpy(inputs)
-    return [Moments(slice(0, outputs), len(x), x.T @ x)]
+    return [Moments(slice(0, outputs), len(x), x.T @ x, x.sum(dim=0))]
 
 
 SHAPES = [(1, 2, 1), (2, 4, 1), (1, 4, 2), (3, 5, 1), (2, 4, 3), (4, 8, 1)]
@@ -159,7 +159,9 @@ def test_every_pattern_is_kept_exactly_and_improved(text: str) -> None:
 def test_ranges_of_outputs_have_inputs_of_their_own() -> None:
     weights, x = case(6, 8, 0)
     y = case(6, 8, 1)[1]
-    parts = [Moments(slice(i, i + 3), 40, torch.from_numpy(z.T @ z)) for i, z in ((0, x), (3, y))]
+    parts = [
+        Moments(slice(i, i + 3), 40, torch.from_numpy(z.T @ z), torch.from_numpy(z.sum(0))) for i, z in ((0, x), (3, y))
+    ]
     solved = update_rows(torch.from_numpy(weights), parts, NM(2, 4), None, Obs())
     for index, z in ((0, x), (3, y)):
         own = slice(index, index + 3)
@@ -178,8 +180,41 @@ def test_the_dense_target_makes_up_for_changed_inputs() -> None:
     np.testing.assert_allclose(found, expected, atol=1e-8)
 
 
+@given(outputs=st.integers(1, 5), inputs=st.integers(3, 10), seed=st.integers(0, 99))
+def test_with_the_bias_the_update_is_least_squares_with_a_constant_input(outputs: int, inputs: int, seed: int) -> None:
+    weights, x = case(outputs, inputs, seed)
+    x = x + 3.0 * np.random.default_rng(seed).normal(size=inputs)  # inputs with means
+    chosen = mask(Unstructured(0.5), np.abs(weights))
+    options = Obs(damping=1e-10, iterations=200, bias=True)
+    solved = update_rows(torch.from_numpy(weights), moments(x, outputs), Unstructured(0.5), chosen, options, True)
+    one = np.ones((len(x), 1))
+    dense = np.concatenate([weights, np.zeros((outputs, 1))], axis=1)
+    free = np.concatenate([chosen, np.ones((outputs, 1), dtype=np.bool_)], axis=1)
+    wanted = reference.least_squares(dense, np.concatenate([x, one], axis=1), free)
+    np.testing.assert_allclose(solved.weights.numpy(), wanted[:, :-1], atol=1e-4)
+    np.testing.assert_allclose(solved.shift.numpy(), wanted[:, -1], atol=1e-3)
+    out = x @ solved.weights.numpy().T + solved.shift.numpy()
+    power = np.sum((x @ weights.T) ** 2)
+    np.testing.assert_allclose(solved.after, np.sum((out - x @ weights.T) ** 2) / power, rtol=1e-6, atol=1e-12)
+    np.testing.assert_allclose(solved.before, np.sum((x @ (weights * chosen - weights).T) ** 2) / power, rtol=1e-6)
+    still = update_rows(torch.from_numpy(weights), moments(x, outputs), Unstructured(0.5), chosen, Obs(), True)
+    assert not still.shift.any()
+
+
+def test_inputs_that_do_not_vary_are_not_centered() -> None:
+    weights, _ = case(2, 4, 0)
+    x = np.tile([[1.0, 2.0, -1.0, 0.5]], (9, 1))
+    solved = update_rows(torch.from_numpy(weights), moments(x, 2), NM(2, 4), None, Obs(bias=True), True)
+    assert np.isfinite(solved.weights.numpy()).all()
+    assert solved.after <= solved.before
+
+
 def test_options_are_checked() -> None:
-    for wrong, words in (({"damping": 0.0}, "damping must be above 0"), ({"target": "x"}, "'own' and 'dense'")):
+    for wrong, words in (
+        ({"damping": 0.0}, "damping must be above 0"),
+        ({"ridge": -1.0}, "ridge at least 0"),
+        ({"target": "x"}, "'own' and 'dense'"),
+    ):
         with pytest.raises(ArgumentError, match=words):
             Obs(**wrong)  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match="block must be at least 1"):

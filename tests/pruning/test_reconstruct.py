@@ -111,7 +111,7 @@ def test_the_update_is_the_one_of_each_layer_in_order() -> None:
     hidden = x
     for name in ("0", "2"):
         weight = dense.get_submodule(name).weight.detach()
-        own = [Moments(slice(0, len(weight)), 50, hidden.T @ hidden)]
+        own = [Moments(slice(0, len(weight)), 50, hidden.T @ hidden, hidden.sum(dim=0))]
         alone = update_rows(weight, own, NM(2, 4), None, Obs())
         torch.testing.assert_close(model.get_submodule(name).weight.detach(), alone.weights)
         assert torch.equal(masks_of(model)[f"{name}.weight"], torch.from_numpy(alone.mask))
@@ -124,6 +124,35 @@ def test_the_update_is_the_one_of_each_layer_in_order() -> None:
     sparsify_(apart, "2:4", score="second-order", update=Obs(sequential=False), data=Calibration([x]))
     torch.testing.assert_close(apart[0].weight, model[0].weight)
     assert not torch.allclose(apart[2].weight, model[2].weight)
+
+
+@pytest.mark.parametrize("target", ["own", "dense"])
+def test_biases_move_with_their_weights_and_keep_the_means(target: str) -> None:
+    model, dense = net(), net()
+    update = Obs(target=target, bias=True)
+    sparsify_(model, "2:4", score="second-order", update=update, data=Calibration(batches()), ignore=["twice", "lstm"])
+    moved = {n for n, p in model.named_parameters() if not torch.equal(p, dense.get_parameter(n))}
+    names = ["conv", "left", "right", "gpt", "attention.out_proj"]
+    assert moved == {f"{n}.{kind}" for n in names for kind in ("weight", "bias")} | {
+        "attention.in_proj_weight",
+        "attention.in_proj_bias",
+    }
+    outs = []
+    for one in (model, dense):
+        hidden = [one.conv(x).transpose(1, 2).relu() for x in batches()]
+        seen = hidden if target == "dense" else [model.conv(x).transpose(1, 2).relu() for x in batches()]
+        outs.append(torch.cat([one.left(h).reshape(-1, 8) for h in seen]).mean(dim=0).detach())
+    torch.testing.assert_close(outs[0], outs[1])
+
+
+def test_a_bias_that_two_modules_share_stays() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 8))
+    model[1].bias = model[0].bias
+    before = [m.bias.detach().clone() for m in model]
+    data = Calibration([torch.randn(32, 8) + 1])
+    sparsify_(model, "2:4", score="second-order", update=Obs(bias=True), data=data)
+    assert [bool(torch.equal(m.bias, b)) for m, b in zip(model, before, strict=True)] == [True, True, False]
 
 
 @pytest.mark.parametrize("pattern", ["2:4", "tw4@50%", "block2x2@50%", "any@60%", "tew4@60%+5%", "tvw8@60%"])

@@ -5,7 +5,7 @@ Products of a batch are taken, and summed over batches, in float32; in float64 w
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from .calibration import Calibration, call, resting, tokens_of
 from .inputs import hosts, seen, shown
 from .weights import Weight
 
-__all__ = ["Moments", "add_products", "collect", "require_seen"]
+__all__ = ["Moments", "add_moments", "collect", "products", "require_seen", "same", "version"]
 
 
 @dataclass
@@ -31,14 +31,20 @@ class Moments:
         Rows summed up, M.
     gram
         ``X^T X``, ``[K, K]``; or only its diagonal, ``[K]``.
+    total
+        Sum of the rows, ``[K]``.
     cross
         ``Y^T X``, ``[K, K]``, with Y the same rows as the dense model sees them; None if not asked for.
+    other
+        Sum of the rows of Y, ``[K]``; None where `cross` is.
     """
 
     outputs: slice
     count: int
     gram: Tensor
+    total: Tensor
     cross: Tensor | None = None
+    other: Tensor | None = None
 
     @property
     def squares(self) -> Tensor:
@@ -46,25 +52,32 @@ class Moments:
         return self.gram if self.gram.ndim == 1 else self.gram.diagonal()
 
 
-def products(rows: Tensor, diagonal: bool, reference: Tensor | None = None) -> tuple[int, Tensor, Tensor | None]:
-    """Return (M, X^T X or its diagonal, Y^T X or None) of rows ``[M, K]``."""
+def products(outputs: slice, rows: Tensor, diagonal: bool, reference: Tensor | None = None) -> Moments:
+    """Return the moments of rows ``[M, K]``, with those of the reference beside them if there is one."""
     wide = rows.to(torch.promote_types(rows.dtype, torch.float32))
+    total = wide.sum(dim=0)
     if diagonal:
-        return len(wide), wide.square().sum(dim=0), None
-    cross = None if reference is None else reference.to(wide.dtype).T @ wide
-    return len(wide), wide.T @ wide, cross
+        return Moments(outputs, len(wide), wide.square().sum(dim=0), total)
+    if reference is None:
+        return Moments(outputs, len(wide), wide.T @ wide, total)
+    beside = reference.to(wide.dtype)
+    return Moments(outputs, len(wide), wide.T @ wide, total, beside.T @ wide, beside.sum(dim=0))
 
 
-def add_products(sums: list[Moments], outputs: slice, found: tuple[int, Tensor, Tensor | None]) -> None:
-    """Add what `products` returned to the moments of its range of outputs, which is new if none has it."""
-    count, gram, cross = found
-    for moments in sums:
-        if moments.outputs == outputs:
-            moments.count += count
-            moments.gram = moments.gram + gram
-            moments.cross = None if moments.cross is None or cross is None else moments.cross + cross
+def add_moments(sums: list[Moments], found: Moments) -> None:
+    """Add moments to those of the same range of outputs, which is new if none has it. Neither is written to."""
+    for index, known in enumerate(sums):
+        if known.outputs == found.outputs:
+            sums[index] = Moments(
+                known.outputs,
+                known.count + found.count,
+                known.gram + found.gram,
+                known.total + found.total,
+                None if known.cross is None or found.cross is None else known.cross + found.cross,
+                None if known.other is None or found.other is None else known.other + found.other,
+            )
             return
-    sums.append(Moments(outputs, count, gram, cross))
+    sums.append(found)
 
 
 def collect(
@@ -112,27 +125,27 @@ class _Gatherer:
         self._sums = sums
         self._diagonal = diagonal
         self._key: tuple[Any, int, Any] = (None, 0, None)
-        self._last: list[tuple[slice, tuple[int, Tensor, Tensor | None]]] = []
+        self._last: list[Moments] = []
 
     def hook(self, own: Sequence[Weight]) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]:
         def before(host: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             for weight in own:
-                for outputs, found in self._products(host, weight, args, kwargs):
-                    add_products(self._sums[weight.name], outputs, found)
+                for found in self._products(host, weight, args, kwargs):
+                    add_moments(self._sums[weight.name], found)
 
         return before
 
     def _products(
         self, host: nn.Module, weight: Weight, args: Sequence[Any], kwargs: Mapping[str, Any]
-    ) -> list[tuple[slice, tuple[int, Tensor, Tensor | None]]]:
+    ) -> list[Moments]:
         source = shown(host, weight, args, kwargs)
         key = (source, version(source), self.tokens)
         if not same(key, self._key):
             rows = seen(host, weight, args, kwargs, self.tokens)
-            self._last = [(outputs, products(inputs, self._diagonal)) for outputs, inputs in rows]
+            self._last = [products(outputs, inputs, self._diagonal) for outputs, inputs in rows]
             self._key = key
         if len(self._last) == 1:  # seen by all outputs: how many there are is the weight's own matter
-            return [(slice(0, weight.matrix_shape[0]), self._last[0][1])]
+            return [replace(self._last[0], outputs=slice(0, weight.matrix_shape[0]))]
         return self._last
 
 

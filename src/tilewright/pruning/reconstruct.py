@@ -1,5 +1,6 @@
 """The update of a whole model: every chosen weight pruned and re-solved on the inputs it will see, or nothing changed at all."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from ..errors import ArgumentError, NotSupportedError
 from ..patterns import as_matrix
 from .activations import Moments, collect
+from .biases import bias_of
 from .calibration import Calibration
 from .choices import Choice
 from .matrices import as_rows, as_stored
@@ -79,6 +81,7 @@ def reconstruct_(
     _refuse_spread(taken)
     patterns = {choice.weight.name: choice.pattern for choice in taken}
     weights = [choice.weight for choice in taken]
+    biases = _own_biases(model, weights)
     result = Reconstruction({}, {})
 
     def visit(weight: Weight, sums: list[Moments]) -> None:
@@ -86,19 +89,24 @@ def reconstruct_(
         assert pattern is not None
         mask = decided.get(weight.name)
         known = None if mask is None else as_matrix(mask.cpu().numpy(), weight.layout)
-        found = update_rows(as_rows(weight, weight.tensor.detach()), sums, pattern, known, options)
+        bias = biases.get(weight.name)
+        rows = as_rows(weight, weight.tensor.detach())
+        found = update_rows(rows, sums, pattern, known, options, bias is not None)
         with torch.no_grad():
             weight.tensor.copy_(as_stored(weight, found.weights))
+            if bias is not None:
+                bias += found.shift
         result.masks[weight.name] = as_stored(weight, torch.from_numpy(found.mask)).contiguous()
         result.errors[weight.name] = (found.before, found.after)
 
-    before = [weight.tensor.detach().clone() for weight in weights]
+    moved = [*(weight.tensor for weight in weights), *biases.values()]
+    before = [tensor.detach().clone() for tensor in moved]
     try:
         _walk(model, weights, data, visit, options)
     except BaseException:
         with torch.no_grad():
-            for weight, values in zip(weights, before, strict=True):
-                weight.tensor.copy_(values)
+            for tensor, values in zip(moved, before, strict=True):
+                tensor.copy_(values)
         raise
     return result
 
@@ -111,6 +119,14 @@ def _walk(model: nn.Module, weights: Sequence[Weight], data: Calibration, visit:
     sums = collect(model, weights, data)
     for weight in weights:
         visit(weight, sums.pop(weight.name))
+
+
+def _own_biases(model: nn.Module, weights: Sequence[Weight]) -> dict[str, Tensor]:
+    """Return by weight name the biases that belong to one module only."""
+    uses = Counter(id(p) for m in model.modules() for p in m._parameters.values() if p is not None)
+    shared = {p.data_ptr() for p in model.parameters() if uses[id(p)] > 1}
+    found = {weight.name: bias_of(weight) for weight in weights}
+    return {name: bias for name, bias in found.items() if bias is not None and bias.data_ptr() not in shared}
 
 
 def _refuse_spread(taken: Sequence[Choice]) -> None:

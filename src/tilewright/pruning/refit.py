@@ -16,16 +16,16 @@ def errors(weights: Tensor, target: Tensor, gram: Tensor) -> Tensor:
     return ((apart @ gram.to(apart.dtype)) * apart).sum(dim=1)
 
 
-def unrestricted(weights: Tensor, cross: Tensor, gram: Tensor, damping: float) -> Tensor:
+def unrestricted(weights: Tensor, cross: Tensor, gram: Tensor, ridge: float) -> Tensor:
     """Return the dense weights that come closest to ``W Y`` on the inputs X: ``[N, K]``.
 
-    ``min ||W Y - T X||^2 + d ||W - T||^2`` with d the damping times the mean diagonal of ``X^T X``: solved by
+    ``min ||W Y - T X||^2 + d ||W - T||^2`` with d the ridge times the mean diagonal of ``X^T X``: solved by
     ``T = (W Y^T X + d W) (X^T X + d)^-1``.
     """
     wide, gram = weights.double(), gram.double()
-    ridge = damping * gram.diagonal().mean()
-    hessian = gram + ridge * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
-    right = wide @ cross.double() + ridge * wide
+    weight = ridge * gram.diagonal().mean()
+    hessian = gram + weight * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+    right = wide @ cross.double() + weight * wide
     return torch.cholesky_solve(right.T, torch.linalg.cholesky(hessian)).T.to(weights.dtype)
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ArgumentError
-from .activations import Moments, add_products, collect, products, require_seen, same, version
+from .activations import Moments, add_moments, collect, products, require_seen, same, version
 from .calibration import Calibration, call, resting, tokens_of
 from .coroutines import Pass
 from .inputs import hosts, seen, shown
@@ -178,7 +178,7 @@ class _Walk:
             ]
             for index, (outputs, inputs) in enumerate(pieces[0]):
                 beside = pieces[1][index][1] if len(pieces) > 1 else None
-                add_products(sums, outputs, products(inputs, False, beside))
+                add_moments(sums, products(outputs, inputs, False, beside))
         self._last = (keys, sums)
         return sums
 
