@@ -13,6 +13,7 @@ from pathlib import Path
 
 import _array_tables
 import _gpu_tables
+import _one_shot_tables
 import _permutation_tables
 import _simulation_tables
 
@@ -24,6 +25,7 @@ PAGES = [
     HERE.parent / "README.md",
     *sorted((DOCS / "explanation").glob("*.md")),
     *sorted((DOCS / "how-to").glob("*.md")),
+    *sorted((DOCS / "studies").glob("*.md")),
     DOCS / "reference" / "simulation.md",
 ]
 MODELS = {
@@ -39,6 +41,13 @@ def records(name: str) -> list[Record]:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         return read_records(HERE / "records" / f"{name}.jsonl")
+
+
+def study(name: str) -> list[Record]:
+    """Return the records of one study."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        return read_records(HERE.parent / "studies" / "records" / f"{name}.jsonl")
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -285,6 +294,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "simulation-costs": lambda: table(*_simulation_tables.costs(records("simulation"))),
     "simulation-alone": lambda: table(*_simulation_tables.alone(records("simulation"))),
     "fidelity": lambda: table(*_simulation_tables.fidelity(records("validation-fidelity"))),
+    "one-shot": lambda: table(*_one_shot_tables.shares(study("one_shot"))),
+    "one-shot-text": lambda: table(*_one_shot_tables.amounts(study("one_shot"))),
     "sta-ratios": lambda: table(*_array_tables.ratios(records("validation-sta"))),
 }
 
