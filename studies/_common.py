@@ -50,7 +50,7 @@ class Book:
     @property
     def figure(self) -> Path:
         """Where its figure goes."""
-        return (self.output or ROOT / "docs" / "studies") / f"{self.name}.svg"
+        return (self.output or ROOT / "docs" / "studies") / f"{self.name.replace('_', '-')}.svg"
 
     @property
     def scratch(self) -> Path:

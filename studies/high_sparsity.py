@@ -174,7 +174,7 @@ def draw(book: Book) -> None:
     ]
     save_figure(
         line_figure({"": series}, "milliseconds, 8 windows, one thread", TASK.score, log_x=True),
-        book.figure.with_name(f"{book.name}-latency.svg"),
+        book.figure.with_name("high-sparsity-latency.svg"),
     )
 
 

@@ -156,7 +156,7 @@ def draw(book: Book, dense: float) -> None:
         if "passages" in record.inputs:
             print(f"{record.inputs} seed {record.seed}: {record.median / dense:.1%}, {record.extra}")
     figure = bar_figure(groups, "MRR, share of dense", intervals=intervals, references={"dense": 1.0})
-    save_figure(figure, book.figure.with_name("one-shot.svg"))
+    save_figure(figure, book.figure)
 
 
 def main() -> None:

@@ -126,7 +126,7 @@ def draw(book: Book, family: Family) -> None:
     speed = line_figure(
         {"": by_speed}, "times as fast as dense, one layer", family.score, log_x=True, references=references
     )
-    save_figure(speed, book.figure.with_name(f"{book.name}-speed.svg"))
+    save_figure(speed, book.figure.with_name("tiles-speed.svg"))
 
 
 def main() -> None:

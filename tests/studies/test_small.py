@@ -37,7 +37,7 @@ def test_a_study_runs_small_and_goes_on_where_it_was(tmp_path, name):
     assert first.returncode == 0, first.stderr[-2000:]
     records = read_records(tmp_path / f"{name}.jsonl")
     assert len(records) >= 5
-    assert (tmp_path / f"{name}.svg").read_text().startswith("<?xml")
+    assert (tmp_path / f"{name.replace('_', '-')}.svg").read_text().startswith("<?xml")
     again = run(name, tmp_path)
     assert again.returncode == 0, again.stderr[-2000:]
     assert read_records(tmp_path / f"{name}.jsonl") == records
