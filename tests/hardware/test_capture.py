@@ -420,3 +420,8 @@ def test_too_long_a_sequence():
     cls, config, _ = transformer("bert")
     with pytest.raises(ArgumentError, match="takes sequences of 1 to 512 tokens, and 600 were asked for"):
         capture(cls(config), sequence=600)
+
+
+def test_nothing_of_a_capture_stays_in_torch():
+    capture(nn.Sequential(nn.Linear(8, 8), nn.ReLU()), torch.zeros(2, 8))
+    assert not torch.nn.modules.module._has_any_global_hook()

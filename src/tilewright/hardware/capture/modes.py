@@ -117,5 +117,7 @@ def _hooked(recorder: Recorder, names: Mapping[int, Module]) -> Any:
     def stop() -> None:
         before.remove()
         after.remove()
+        # torch's handle forgets this entry, which would make torch.compile warn of hooks for the rest of the process.
+        hooks._global_forward_hooks_with_kwargs.pop(after.id, None)
 
     return stop
