@@ -12,7 +12,7 @@ from torch import nn
 
 from tilewright.errors import ArgumentError, CheckFailed, TargetError
 from tilewright.patterns import as_matrix, verify_mask
-from tilewright.pruning import masks_of, patterns_of, prunable, sparsify_
+from tilewright.pruning import masks_of, patterns_of, prunable, remove_masks_, sparsify_
 from tilewright.training import (
     RecoverOptions,
     TrainOptions,
@@ -370,3 +370,12 @@ def test_adapters_of_peft_can_be_merged() -> None:
     for name in ("mlp.0", "conv"):
         expected = merged.get_submodule(name)
         torch.testing.assert_close(whole.get_submodule(name).weight, expected.weight * expected.weight_mask)
+
+
+def test_masks_removed_below_an_adapter_are_named() -> None:
+    model = nn.Sequential(nn.Linear(8, 4))
+    sparsify_(model, "2:4")
+    lora_(model, rank=2)
+    remove_masks_(model)
+    with pytest.raises(CheckFailed, match=r"no mask any more; call merge_lora_ before remove_masks_"):
+        model(torch.zeros(1, 8))

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..errors import CheckFailed
 from ..pruning import Weight, is_spread
 
 __all__ = ["LowRank", "adapt_", "refusal", "rest_", "stored"]
@@ -36,9 +37,13 @@ class LowRank(nn.Module):
 
     def effective(self) -> Tensor:
         """Return the weight with the adapter in it, in the stored shape and dtype."""
-        weight, mask = self._parameters["weight"], self._buffers["weight_mask"]
+        weight, mask = self._parameters["weight"], self._buffers.get("weight_mask")
         assert weight is not None
-        assert mask is not None
+        if mask is None:
+            raise CheckFailed(
+                f"a {type(self).__name__} has an adapter and no mask any more; call merge_lora_ before remove_masks_, so that what "
+                "the adapter has learnt gets its pattern"
+            )
         wide = torch.promote_types(weight.dtype, torch.float32)
         # Under autocast the product would be rounded to fewer bits than in a merge, which runs without.
         with torch.autocast(weight.device.type, enabled=False):
