@@ -16,6 +16,7 @@ import _gpu_tables
 import _one_shot_tables
 import _permutation_tables
 import _simulation_tables
+import _study_tables
 
 from tilewright.reports import Record, read_records
 
@@ -240,6 +241,22 @@ def budgets() -> str:
     return table(["same", "pattern", "budget", "density", "loss", "MRR"], rows)
 
 
+def int8() -> str:
+    """MRR and cosine of MiniLM, dense and 2:4, by precision."""
+    dense = one(records("int8"), "quality", "mrr", pattern="dense", precision="float32").median
+    rows = [
+        [
+            r.inputs["pattern"],
+            r.inputs["precision"],
+            f"{r.median:.3f}",
+            f"{r.median / dense:.1%}",
+            f"{r.extra['cosine']:.3f}",
+        ]
+        for r in records("int8")
+    ]
+    return table(["weights", "precision", "MRR", "of dense float32", "cosine to dense"], rows)
+
+
 def loading() -> str:
     """Loading against from_pretrained."""
     found = records("loading")
@@ -296,6 +313,14 @@ TABLES: dict[str, Callable[[], str]] = {
     "fidelity": lambda: table(*_simulation_tables.fidelity(records("validation-fidelity"))),
     "one-shot": lambda: table(*_one_shot_tables.shares(study("one_shot"))),
     "one-shot-text": lambda: table(*_one_shot_tables.amounts(study("one_shot"))),
+    "two-four": lambda: table(*_study_tables.two_four(study("two_four"))),
+    "inherited": lambda: table(*_study_tables.inherited(study("inherited"))),
+    "inheritance-gain": lambda: table(*_study_tables.inheritance_gain(study("inherited"))),
+    "family-cost": lambda: table(*_study_tables.family_cost(study("inherited"))),
+    "tiles": lambda: table(*_study_tables.tiles(study("tiles"))),
+    "banks": lambda: table(*_study_tables.banks(study("high_sparsity"))),
+    "sizes": lambda: table(*_study_tables.sizes(study("high_sparsity"))),
+    "int8": int8,
     "sta-ratios": lambda: table(*_array_tables.ratios(records("validation-sta"))),
 }
 

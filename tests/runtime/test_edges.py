@@ -241,3 +241,13 @@ def test_inputs_on_other_devices_are_refused():
     layer = SparseLinear(pack(np.array([[0, 1, 2, 0]], dtype=np.float32), NM(2, 4)))
     with pytest.raises(ArgumentError, match="runs on the CPU, and x is on meta"):
         layer.forward(torch.empty(2, 4, device="meta"))
+
+
+def test_a_quantized_model_is_not_saved_as_floats(tmp_path):
+    torchao = pytest.importorskip("torchao.quantization", reason="torchao is not installed")
+    model = nn.Sequential(nn.Linear(64, 64))
+    tilewright.sparsify_(model, "2:4")
+    torchao.quantize_(model, torchao.Int8WeightOnlyConfig())
+    with pytest.raises(ArgumentError, match=r"0\.weight is quantized \(Int8Tensor\).*save the model before it is"):
+        tilewright.save(model, tmp_path / "model")
+    assert not (tmp_path / "model").exists()

@@ -5,8 +5,17 @@ import torch
 from torch import nn
 
 from tilewright.errors import ArgumentError, CheckFailed
-from tilewright.pruning import masks_of, patterns_of, sparsify_
-from tilewright.training import Checkpoint, FixedMask, Sparsifier, TrainOptions, check_masks, check_patterns, train_
+from tilewright.pruning import masks_of, patterns_of, remove_masks_, sparsify_
+from tilewright.training import (
+    Checkpoint,
+    FixedMask,
+    Sparsifier,
+    TrainOptions,
+    check_masks,
+    check_patterns,
+    keeping_patterns,
+    train_,
+)
 
 from .test_sparsifier import data, loop, loss_of, network, sgd
 
@@ -115,6 +124,41 @@ def test_merges_casts_and_exports_are_checked_by_what_is_not_zero() -> None:
         check_patterns({}, patterns, after="the export")
     with pytest.raises(CheckFailed, match=r"after the export 0\.weight has shape \[12, 16\], and its mask \[16, 12\]"):
         check_patterns({n: tensors[n].T for n in patterns}, patterns, after="the export", masks=masks)
+
+
+@pytest.mark.parametrize("pattern", ["2:4", "tw4@50%"])
+def test_what_a_block_does_to_a_model_is_checked_at_its_end(pattern: str) -> None:
+    model = pruned(pattern)
+    with keeping_patterns(model, after="the cast"):
+        model.half()
+
+    def shift() -> None:
+        with keeping_patterns(model, after="the shift"), torch.no_grad():
+            remove_masks_(model)
+            model.get_parameter("0.weight").add_(1)
+
+    with pytest.raises(CheckFailed, match=r"after the shift 0\.weight has \d+ pruned elements that are not zero"):
+        shift()
+
+
+@pytest.mark.parametrize("activations", [False, True])
+def test_torchao_keeps_patterns_in_int8_and_a_zero_point_would_be_found(activations: bool) -> None:
+    torchao = pytest.importorskip("torchao.quantization", reason="torchao is not installed")
+    model = pruned("2:4")
+    before = {name: model.get_parameter(name).detach().clone() for name in masks_of(model)}
+    config = torchao.Int8DynamicActivationInt8WeightConfig() if activations else torchao.Int8WeightOnlyConfig()
+    with keeping_patterns(model, after="quantizing"):
+        torchao.quantize_(model, config)
+    for name, values in before.items():
+        weight = model.get_parameter(name)
+        assert type(weight).__name__ == "Int8Tensor"
+        step = values.abs().amax(1, keepdim=True) / 127
+        assert bool(((weight.dequantize() - values).abs() <= 0.51 * step).all())
+    with (
+        pytest.raises(CheckFailed, match=r"after the shift 0\.weight has 96 pruned elements that are not zero"),
+        keeping_patterns(model, after="the shift"),
+    ):
+        model.get_parameter("0.weight").qdata.add_(1)
 
 
 def test_patterns_that_a_weight_alone_does_not_tell_need_masks() -> None:

@@ -32,3 +32,14 @@ def test_every_block_of_the_page_runs(
     assert (tmp_path / "run.safetensors").exists()
     assert len(names["family"]) == 8
     assert names["small"].n <= 2
+
+
+def test_the_blocks_about_quantizing_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torchao", reason="torchao is not installed")
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    first, second = re.findall(r"```python\n(.*?)```", PAGE.with_name("quantize.md").read_text(), re.DOTALL)
+    exec(first, names)
+    assert {type(module.weight).__name__ for module in names["model"] if hasattr(module, "weight")} == {"Int8Tensor"}
+    exec(second, names)
+    assert (tmp_path / "dense-with-zeros.safetensors").exists()

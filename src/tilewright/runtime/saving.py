@@ -50,7 +50,7 @@ def save(
     Raises
     ------
     ArgumentError
-        If nothing in the model was pruned, or a layer has an adapter that is not merged.
+        If nothing in the model was pruned, a layer has an adapter that is not merged, or a weight is quantized.
     FormatError
         If a weight no longer obeys its pattern, or the files cannot be written; what stood there before is unchanged.
 
@@ -69,6 +69,7 @@ def save(
     if dtype is not None:
         storage_dtype(dtype)  # refuses other names
     inner, files = _sentence_transformer(model)
+    _refuse_quantized(inner)
     weights, dense = contents_of(inner, dtype)
     if not weights:
         raise ArgumentError(
@@ -92,6 +93,16 @@ def save(
         extra_files={**more, **files},
         max_shard_bytes=max_shard_bytes,
     )
+
+
+def _refuse_quantized(model: nn.Module) -> None:
+    """Refuse tensors of a quantizing library: they know how to become floats, which a plain tensor need not."""
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        if tensor.is_quantized or type(tensor).dequantize is not torch.Tensor.dequantize:
+            raise ArgumentError(
+                f"{name} is quantized ({type(tensor).__name__}), and packed weights are float32, float16 or bfloat16; save the model before "
+                "it is quantized"
+            )
 
 
 def contents_of(

@@ -4,8 +4,8 @@
 are their choices, `Batches` a source of batches that can start anywhere, `Checkpoint` says where and how often to save. Methods
 (`FixedMask`, `Gradual`, `MultiStage`, `SRSTE`) are frozen values; `Sparsifier` carries one out in a loop of your own. `distill_progressively_` lets a student's blocks
 take their teacher's places one by one; `inherit_` trains a whole `Family` of n:m
-models. `lora_` and `merge_lora_` train and merge low-rank adapters that keep the pattern. `check_masks` and `check_patterns` guard
-the result. `adapters` holds callbacks for other trainers.
+models. `lora_` and `merge_lora_` train and merge low-rank adapters that keep the pattern. `check_masks`, `check_patterns` and
+`keeping_patterns` guard the result. `adapters` holds callbacks for other trainers.
 """
 
 from .average import MaskedAverage, copy_masks_
@@ -13,7 +13,7 @@ from .batches import Batches, Share
 from .checkpoint import Checkpoint
 from .distillation import Distillation
 from .family import Family, Member
-from .guards import check_masks, check_patterns
+from .guards import check_masks, check_patterns, keeping_patterns
 from .inherit import inherit_
 from .loop import Progress, Training
 from .lora import lora_, merge_into_mask_, merge_lora_
@@ -52,6 +52,7 @@ __all__ = [
     "copy_masks_",
     "distill_progressively_",
     "inherit_",
+    "keeping_patterns",
     "lora_",
     "mean_pooled",
     "merge_into_mask_",

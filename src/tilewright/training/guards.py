@@ -1,6 +1,7 @@
 """Guards: what must hold of a pruned model at every checkpoint, and after anything that rewrites its weights."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from torch import Tensor, nn
 
@@ -8,7 +9,7 @@ from ..errors import ArgumentError, CheckFailed
 from ..patterns import Block, Layout, Pattern, TileWise, Unstructured, as_matrix, verify_mask
 from ..pruning import masks_of, patterns_of, prunable, whole
 
-__all__ = ["check_masks", "check_patterns"]
+__all__ = ["check_masks", "check_patterns", "keeping_patterns"]
 
 
 def check_masks(model: nn.Module) -> None:
@@ -75,6 +76,8 @@ def check_patterns(
         By weight name, as `masks_of` gave them before. Then no other element may be anything but zero. Needed for tile-wise, block
         and unstructured patterns: their masks differ from model to model, and only n:m can be told from the weight alone.
 
+    A tensor of a quantizing subclass, such as torchao's, counts as what its `dequantize` gives.
+
     Raises
     ------
     CheckFailed
@@ -100,7 +103,7 @@ def check_patterns(
     for name, pattern in patterns.items():
         if name not in tensors:
             raise CheckFailed(f"after {after} there is no weight {name}, which had the pattern {pattern}")
-        values = whole(tensors[name].detach())
+        values = _plain(tensors[name])
         if masks is None and isinstance(pattern, TileWise | Block | Unstructured):
             raise ArgumentError(
                 f"whether {name} still has the pattern {pattern} cannot be told without its mask; pass masks=masks_of(model), "
@@ -110,6 +113,47 @@ def check_patterns(
             _check_inside(name, values, masks[name], after)
         layout = layouts.get(name, "linear" if values.ndim == 2 else "conv")
         _check_one(f"after {after} {name}", values != 0, pattern, layout)
+
+
+@contextmanager
+def keeping_patterns(model: nn.Module, *, after: str) -> Iterator[None]:
+    """Stop if what is done to a model in a ``with`` block breaks a pattern: a merge, a cast, a quantization, done in place by any library.
+
+    Parameters
+    ----------
+    model
+        With masks. They are noted at the start, so the block may drop them.
+    after
+        What the block does, for the message.
+
+    Raises
+    ------
+    CheckFailed
+        At the end of the block, as `check_patterns` does. The message names the weight.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from tilewright.pruning import sparsify_
+    >>> model = nn.Sequential(nn.Linear(8, 4))
+    >>> report = sparsify_(model, "2:4")
+    >>> with keeping_patterns(model, after="the cast to bfloat16"):
+    ...     _ = model.bfloat16()
+    >>> with keeping_patterns(model, after="merging"), torch.no_grad():
+    ...     _ = model[0].weight.add_(1)
+    Traceback (most recent call last):
+    tilewright.errors.CheckFailed: after merging 0.weight has 16 pruned elements that are not zero
+    """
+    patterns = patterns_of(model)
+    masks = {name: mask.detach().clone() for name, mask in masks_of(model).items()}
+    yield
+    check_patterns(model, patterns, after=after, masks=masks)
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    values = whole(tensor.detach())
+    quantized = values.is_quantized or type(values).dequantize is not Tensor.dequantize
+    return values.dequantize() if quantized else values
 
 
 def _check_inside(name: str, values: Tensor, mask: Tensor, after: str) -> None:
