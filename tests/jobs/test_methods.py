@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 import yaml
+from pydantic import ValidationError
 
 import tilewright
 from tilewright import jobs
@@ -163,6 +164,23 @@ def test_channels_are_permuted_once(tiny_model, texts, tmp_path):
     assert same(student, again)
     plain, _ = work(recipe(tiny_model, {"pattern": "2:4"}), tmp_path, texts, tiny_model)
     assert not same(student, plain)
+
+
+def test_a_search_bounded_by_steps_alone_finds_the_same_order_again(tiny_model, texts, tmp_path):
+    wanted = recipe(tiny_model, {"pattern": "2:4"}, permute={"seconds": None, "steps": 500, "seed": 3})
+    folders = [tmp_path / name for name in "ab"]
+    students = []
+    for folder in folders:
+        folder.mkdir()
+        students.append(work(wanted, folder, texts, tiny_model)[0])
+    assert same(*students)
+    stages = {str(row["stage"]): row["minutes"] for row in jobs.forecast(wanted).rows}
+    assert 0.2 <= float(str(stages["permute channels"])) < 5
+
+
+def test_a_search_without_any_bound_is_refused(tiny_model):
+    with pytest.raises(ValidationError, match="seconds is null, so steps has to bound the search"):
+        recipe(tiny_model, {"pattern": "2:4"}, permute={"seconds": None})
 
 
 def test_whole_jobs_choose_by_other_pairs_than_they_are_judged_by(tiny_model, tmp_path):

@@ -24,6 +24,7 @@ BROKEN = {
     "name with a slash": GOOD.replace("name: x", "name: ../x"),
     "unknown score": GOOD.replace("}", ", score: beauty}"),
     "unknown budget": GOOD.replace("}", ", budget: infinite}"),
+    "no steps of a search": GOOD + "permute: {steps: 0}\n",
     "negative seconds": GOOD + "permute: {seconds: -1}\n",
     "empty batch of passages": GOOD.replace("}", ", score: wanda, calibration: {batch: 0}}"),
     "share above 1": GOOD.replace("}", ", budget: constrained, limit: {size: 2}}"),

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from ..pruning import prunable, sparsify_
+from ..pruning import permute_, prunable, sparsify_
 from ..report import Report
 from .models import inner_model, read_model
 from .peers import require_engines
@@ -19,6 +19,9 @@ _TOKENS_A_PASSAGE = 48
 
 _MEMBERS = 5
 """Patterns that a planned budget tries on each layer, about."""
+
+_TRIAL = 2_000
+"""Steps of a permutation search that are timed where steps alone bound it."""
 
 _UPDATE = 8
 """Time of updating kept weights on top of the score, in forward passes over the data, about: both its passes and its solving."""
@@ -36,6 +39,7 @@ def forecast(recipe: Recipe) -> Report:
     """
     require_engines(recipe.bench.peers)
     model = inner_model(read_model(recipe.model))
+    permuting = _permutation(model, recipe)
     start = time.perf_counter()
     # Which layers are pruned and how far does not depend on the score, and scores that look at data take minutes.
     report = sparsify_(model, **_plain(**recipe.prune.arguments()))
@@ -44,8 +48,8 @@ def forecast(recipe: Recipe) -> Report:
     stages: list[dict[str, object]] = [
         {"stage": "rate, prune, pack, load", "minutes": round(len(recipe.seeds) * 0.4 + mask_seconds / 60, 1)}
     ]
-    if recipe.permute is not None:
-        stages.append({"stage": "permute channels", "minutes": round(recipe.permute.seconds / 60 + 0.2, 1)})
+    if permuting is not None:
+        stages.append({"stage": "permute channels", "minutes": round(permuting / 60 + 0.2, 1)})
     if recipe.prune.calibration is not None:
         stages.append(_calibration(model, recipe, len(report.rows)))
     memory = 3 * 4 * weights
@@ -64,6 +68,17 @@ def forecast(recipe: Recipe) -> Report:
         **{key: report.summary[key] for key in list(report.summary)[:3]},
     }
     return Report("forecast", tuple(stages), summary)
+
+
+def _permutation(model: Any, recipe: Recipe) -> float | None:
+    """Return the seconds of the permutation search, None if there is none. A trial leaves the model permuted: it computes what it did."""
+    wanted = recipe.permute
+    if wanted is None or wanted.steps is None:
+        return None if wanted is None else wanted.seconds
+    trial = min(_TRIAL, wanted.steps)
+    report = permute_(model, recipe.prune.pattern, **recipe.prune.chosen, seconds=wanted.seconds, steps=trial)
+    seconds = sum(float(str(row["seconds"])) for row in report.rows) * wanted.steps / trial
+    return seconds if wanted.seconds is None else min(seconds, wanted.seconds)
 
 
 def forecast_prune(model: str, pattern: str, **choices: Any) -> Report:

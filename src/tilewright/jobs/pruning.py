@@ -22,7 +22,7 @@ __all__ = ["permute_dense_", "prune", "prune_at_once_"]
 
 def permute_dense_(model: Any, chosen: Permute, prune: Prune) -> Report:
     """Reorder the channels of the dense model, by magnitude; it computes what it did."""
-    return permute_(inner_model(model), prune.pattern, **prune.chosen, seconds=chosen.seconds, seed=chosen.seed)
+    return permute_(inner_model(model), prune.pattern, **prune.chosen, **chosen.model_dump())
 
 
 def prune_at_once_(student: Any, dense: Any, chosen: Prune, corpus: Corpus) -> Report:

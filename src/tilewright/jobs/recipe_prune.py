@@ -15,13 +15,22 @@ class Permute(Part):
     Parameters
     ----------
     seconds
-        Bound on the time of the search.
+        Bound on the time of the search; null for none.
+    steps
+        Bound on the steps of the search of each group of channels. With ``seconds: null`` the order found is the same on every machine.
     seed
         Of the search.
     """
 
-    seconds: float = Field(default=60.0, gt=0)
+    seconds: float | None = Field(default=60.0, gt=0)
+    steps: int | None = Field(default=None, ge=1)
     seed: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _bounded(self) -> "Permute":
+        if self.seconds is None and self.steps is None:
+            raise ValueError("seconds is null, so steps has to bound the search; 200000 is a thorough one")
+        return self
 
 
 class CalibrationData(Part):
