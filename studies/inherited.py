@@ -23,7 +23,7 @@ from ._families import Family as Task
 
 TARGETS = ((2, 4), (1, 4), (2, 8), (1, 8), (1, 16))
 METHODS = ("dense, trained on", "inherited", "one-shot", "gradual", "SR-STE, from dense", "SR-STE, from scratch")
-MEMBER = {"BERT": 100, "ViT": 300}
+MEMBER = {"BERT": 100, "ViT": 150}
 """Steps that training one member takes; a family takes `COST` times as many."""
 COST = 2.5
 
