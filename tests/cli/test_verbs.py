@@ -71,6 +71,8 @@ def test_prune_writes_a_checkpoint_that_verifies(tilewright, tiny_model, tmp_pat
     assert rows["encoder.layer.0.intermediate.dense.weight"]["density"] == 0.5
     assert "pooler.dense.weight" not in [name for name, row in rows.items() if row["density"] < 1]
     assert "prune to 2:4" in done.err
+    size = sum(file.stat().st_size for file in out.glob("*.safetensors"))
+    assert done.body["summary"]["MB written"] == round(size / 1e6, 1) > 0
     verified = tilewright("verify", out, "--json")
     assert (verified.code, verified.body["ok"]) == (0, True)
     assert {row["pattern"] for row in verified.body["rows"]} == {"2:4"}
@@ -110,6 +112,9 @@ def test_explain_gives_each_layer_a_reason(tilewright, packed):
     assert done.code == 0, done.err
     assert len(done.body["rows"]) >= 12
     assert all(row["reason"] for row in done.body["rows"])
+    told = tilewright("explain", packed, "--tokens", "24", "--json")
+    assert told.code == 0, told.err
+    assert any("24" in row["reason"] for row in told.body["rows"])
 
 
 def test_bench_measures_against_torch(tilewright, packed):

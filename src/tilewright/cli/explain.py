@@ -13,11 +13,15 @@ __all__ = ["command"]
 
 def command(
     path: Annotated[Path, typer.Argument(help="Folder of a packed checkpoint.")],
+    tokens: Annotated[
+        int | None,
+        typer.Option(min=1, help="Tokens a call will usually carry (batch times length); 16 and 128 otherwise."),
+    ] = None,
     as_json: Json = False,
 ) -> int:
     """Say for every layer whether it runs sparse or dense on this machine, with which kernel, and the reason."""
     with stdout_kept_clean():
         from ..runtime import explain
 
-        report = explain(path)
+        report = explain(path, tokens=tokens)
     return emit(report, as_json=as_json)

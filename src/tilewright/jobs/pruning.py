@@ -3,6 +3,8 @@
 import copy
 import os
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -103,7 +105,8 @@ def prune(
     )
     told.stage("pack and write")
     save(dense, output)
-    return report
+    written = sum(file.stat().st_size for file in Path(output).glob("*.safetensors"))
+    return replace(report, summary={**report.summary, "MB written": round(written / 1e6, 1)})
 
 
 def _limit(model: nn.Module, chosen: Prune, limit: LimitPart) -> Limit:
