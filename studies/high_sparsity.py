@@ -29,8 +29,8 @@ from ._text import without_vowels
 RATIOS = (2, 4, 8, 16, 32)
 METHODS = ("one-shot", "gradual", "progressive")
 STEPS = 240
-WIDTHS = (32, 48, 64, 96, 128, 256)
-"""Of the dense models; the widest is also made sparse."""
+WIDTHS, WIDEST = (32, 48, 64, 96, 128), 256
+"""Of the dense models, and of the one that is made sparse."""
 TASK = FAMILIES["BERT"]
 BLOCKS = ("blocks.*",)
 
@@ -102,8 +102,8 @@ def banks(book: Book, seed: int, dense_steps: int, steps: int) -> None:
 
 
 def sizes(book: Book, seed: int, dense_steps: int, steps: int) -> None:
-    """Score dense models of every width, and the widest one made sparse, all with the same number of training steps in total."""
-    widest = 64 if book.small else WIDTHS[-1]
+    """Score dense models of every width, and a wider one made sparse, all with the same number of training steps in total."""
+    widest = 64 if book.small else WIDEST
     for width in (32, 64) if book.small else WIDTHS:
         point = {"width": width, "ratio": 1}
         if not book.find(point, seed):
