@@ -7,19 +7,16 @@ accuracy and in speed at once. Run as ``python -m studies.high_sparsity [--small
 import copy
 import statistics
 import time
+from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
 from tilewright import load_, save, sparsify_
+from tilewright.formats import read_checkpoint
 from tilewright.reports.figures import Series, line_figure, save_figure
-from tilewright.training import (
-    Gradual,
-    ProgressiveOptions,
-    Sparsifier,
-    distill_progressively_,
-    train_,
-)
+from tilewright.training import Gradual, ProgressiveOptions, Sparsifier, distill_progressively_, train_
 
 from ._common import Book, Summary, begin
 from ._families import FAMILIES, Family
@@ -97,8 +94,7 @@ def banks(book: Book, seed: int, dense_steps: int, steps: int) -> None:
         for method in METHODS:
             point = {"ratio": ratio, "method": method}
             if not book.find(point, seed):
-                model = recovered(TASK, dense, ratio, method, seed, steps)
-                book.add(TASK.score, TASK.evaluate(model), point, seed)
+                book.add(TASK.score, TASK.evaluate(recovered(TASK, dense, ratio, method, seed, steps)), point, seed)
 
 
 def sizes(book: Book, seed: int, dense_steps: int, steps: int) -> None:
@@ -107,8 +103,7 @@ def sizes(book: Book, seed: int, dense_steps: int, steps: int) -> None:
     for width in (32, 64) if book.small else WIDTHS:
         point = {"width": width, "ratio": 1}
         if not book.find(point, seed):
-            model = trained(book, width, seed, dense_steps + steps)
-            book.add(TASK.score, TASK.evaluate(model), point, seed)
+            book.add(TASK.score, TASK.evaluate(trained(book, width, seed, dense_steps + steps)), point, seed)
     for ratio in RATIOS[2:3] if book.small else RATIOS[2:]:
         point = {"width": widest, "ratio": ratio}
         if not book.find(point, seed):
@@ -118,8 +113,20 @@ def sizes(book: Book, seed: int, dense_steps: int, steps: int) -> None:
             save(model, book.scratch / f"model-{widest}-{ratio}x")
 
 
+def packed(plain: nn.Module, folder: Path, windows: torch.Tensor) -> nn.Module:
+    """Return a checkpoint's model running packed, if it computes what its unpacked weights do in a dense one."""
+    stored, dense = read_checkpoint(folder), copy.deepcopy(plain)
+    state = {name: weight.packed.unpack() for name, weight in stored.weights.items()}
+    state |= {name: raw.data.view(np.float32).reshape(raw.shape) for name, raw in stored.dense.items()}
+    dense.load_state_dict({name: torch.tensor(array) for name, array in state.items()})
+    model = load_(plain, folder)
+    with torch.inference_mode():
+        torch.testing.assert_close(model(windows), dense(windows), atol=1e-3, rtol=1e-3)
+    return model
+
+
 def latencies(book: Book) -> None:
-    """Time every model in turn, 8 windows of 96 characters: what `tilewright.load_` gives, checked against what was saved."""
+    """Time every model in turn, 8 windows of 96 characters: what `tilewright.load_` gives, checked against its unpacked weights."""
     windows = TASK.inputs(TASK.batches(0)[0])[:8]
     models: dict[tuple[int, int], nn.Module] = {}
     for record in book.records:
@@ -127,7 +134,7 @@ def latencies(book: Book) -> None:
         if isinstance(width, int) and isinstance(ratio, int):
             plain = Characters(False, width).eval()
             folder = book.scratch / f"model-{width}-{ratio}x"
-            models[width, ratio] = plain if ratio == 1 else load_(plain, folder)
+            models[width, ratio] = plain if ratio == 1 else packed(plain, folder, windows)
     taken: dict[tuple[int, int], list[float]] = {key: [] for key in models}
     with torch.inference_mode():
         for _ in range(3 if book.small else 15):
