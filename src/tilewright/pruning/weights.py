@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..patterns import Layout, matrix_shape
-from .tensors import plain
+from .tensors import is_spread, plain
 
 __all__ = ["Weight", "prunable", "survey"]
 
@@ -112,6 +112,12 @@ def _refusal(module: nn.Module, name: str, tensor: Tensor) -> str:
         return f"it holds {tensor.dtype}, and only float32, float64, float16 and bfloat16 can be pruned"
     if not plain(tensor):
         return f"it is a {type(tensor).__name__}, and only plain and sharded (DTensor) ones can be pruned"
+    if not is_spread(tensor) and any(
+        step == 0 and size > 1 for step, size in zip(tensor.stride(), tensor.shape, strict=True)
+    ):
+        return (
+            "several of its elements share one number in memory, as expand() leaves them; give it a contiguous tensor"
+        )
     mask = f"{name}_mask"
     if hasattr(module, mask) and name not in module.__dict__.get("tilewright_patterns", ()):
         return f"its module already has an attribute {mask} of its own"
