@@ -7,6 +7,7 @@ elements do, and run as fast as dense tiles. Pruned in stages, each from the las
 
 import copy
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -21,9 +22,11 @@ from ._common import Book, Summary, begin
 from ._families import FAMILIES, Family
 
 LEVELS = (25, 50, 75, 85, 90, 95)
+DENSE = "dense, trained on"
 KINDS = {
+    DENSE: "dense",
     "element-wise": "any@{}%",
-    "vector of 16": "{}:16",
+    "vector of 32": "{}:32",
     "block 8x8": "block8x8@{}%",
     "block 32x32": "block32x32@{}%",
     "TW, tile 4": "tw4@{}%",
@@ -33,31 +36,38 @@ KINDS = {
     "TEW, tile 64": "tew64@{}%+{}%",
     "TVW, tile 64": "tvw64@{}%",
 }
+PANELS = {
+    "single elements, vectors, blocks": ("element-wise", "vector of 32", "block 8x8", "block 32x32"),
+    "tiles": ("TW, tile 4", "TW, tile 16", "TW, tile 64", "TW, tile 128"),
+    "tiles and more": ("element-wise", "TW, tile 64", "TEW, tile 64", "TVW, tile 64"),
+}
 STEPS = 70
 """Training steps of a stage, the scoring ones among them."""
 
 
 def stages(kind: str, levels: Sequence[int]) -> list[str]:
-    """Return the patterns of a chain, each sparser than the last.
+    """Return the patterns of a chain, each sparser than the last, as many as there are levels.
 
-    A vector of 16 has no count of its own for every level; TEW restores 5%, or half of what is kept; TVW starts at one half.
+    Vectors have the count nearest to a level; TEW restores 5%, or half of what is kept; TVW begins as TW, as its n:m alone prunes half.
     """
-    text = KINDS[kind]
-    if kind.startswith("vector"):
-        return list(dict.fromkeys(text.format(max(1, round(16 * (1 - level / 100)))) for level in levels))
-    return [
-        text.format(level, f"{min(5.0, (100 - level) / 2):g}")
-        for level in levels
-        if not (kind.startswith("TVW") and level < 50)
-    ]
+    text, found = KINDS[kind], []
+    for level in levels:
+        form = text.replace("tvw", "tw") if level < 50 else text
+        count = round(32 * (1 - level / 100))
+        found.append(form.format(count if kind.startswith("vector") else level, f"{min(5.0, (100 - level) / 2):g}"))
+    return found
+
+
+def points_of(kind: str, levels: Sequence[int]) -> list[dict[str, Any]]:
+    """Return the inputs of a chain's records."""
+    return [{"kind": kind, "pattern": text, "stage": i + 1} for i, text in enumerate(stages(kind, levels))]
 
 
 def chain(
     book: Book, family: Family, dense: nn.Module, kind: str, seed: int, levels: Sequence[int], steps: int
 ) -> None:
-    """Prune through all stages of one kind, scoring the model at the end of each."""
-    patterns = stages(kind, levels)
-    points = [{"kind": kind, "pattern": pattern} for pattern in patterns]
+    """Prune through all stages of one kind, scoring the model at the end of each; the dense one is trained as long."""
+    points = points_of(kind, levels)
     if all(book.find(point, seed) for point in points):
         return
     model = copy.deepcopy(dense)
@@ -69,63 +79,59 @@ def chain(
             return
         mode = model.training
         masks = masks_of(model).values()
-        kept = sum(int(mask.sum()) for mask in masks) / sum(mask.numel() for mask in masks)
+        kept = sum(int(mask.sum()) for mask in masks) / (sum(mask.numel() for mask in masks) or 1) if masks else 1.0
         book.add(family.score, family.evaluate(model), points[stage - 1], seed, density=kept)
         model.train(mode)
 
-    options: TrainOptions = family.training(seed, steps=steps * len(patterns), cycles=len(patterns))
-    method = MultiStage(patterns, every=steps, begin=scoring, scoring_steps=scoring)
+    options: TrainOptions = family.training(seed, steps=steps * len(points), cycles=len(points))
+    patterns = [str(point["pattern"]) for point in points]
+    method = None if kind == DENSE else MultiStage(patterns, every=steps, begin=scoring, scoring_steps=scoring)
     train_(model, family.batches(seed + 1000), family.loss, options=options, method=method, progress=look)
 
 
 def speeds(book: Book, levels: Sequence[int]) -> None:
-    """Measure what each pattern is worth on this machine: dense time over sparse, a layer of BERT-base, 128 tokens, one thread."""
+    """Measure what each pattern is worth on this machine: dense time over sparse, a layer of BERT-base, 128 tokens, one thread.
+
+    A layer that would be slower sparse runs dense, so no pattern is worth less than 1.
+    """
     torch.manual_seed(0)
     layer = nn.Sequential(nn.Linear(768, 3072))
-    for kind in KINDS:
-        for pattern in stages(kind, levels):
-            point = {"kind": kind, "pattern": pattern, "shape": "3072x768", "tokens": 128, "threads": 1}
-            if book.find(point, None):
-                continue
+    for pattern in dict.fromkeys(text for kind in KINDS if kind != DENSE for text in stages(kind, levels)):
+        point = {"pattern": pattern, "shape": "3072x768", "tokens": 128, "threads": 1}
+        if not book.find(point, None):
             costs = measured_costs(layer, [pattern], tokens=128)
             taken = costs.get(("0.weight", str(parse(pattern))), costs["0.weight", "dense"])
-            book.add("speed", costs["0.weight", "dense"] / taken, point, None, "ratio")
+            book.add("speed", costs["0.weight", "dense"] / taken, point, None, "ratio", checked=True)
 
 
-def draw(book: Book, family: Family) -> None:
+def draw(book: Book, family: Family, levels: Sequence[int]) -> None:
     """Write both figures: score by sparsity, and score by measured speed."""
-    by_sparsity, by_speed = [], []
-    dense = Summary.of(book.values(family.score, kind="dense"))
-    print(f"dense {dense}")
+    by_sparsity: dict[str, Series] = {}
+    by_speed = []
     for kind in KINDS:
-        patterns = list(dict.fromkeys(str(r.inputs["pattern"]) for r in book.records if r.inputs["kind"] == kind))
         scores, kept, fast = [], [], []
-        for pattern in patterns:
-            own = [r for r in book.records if r.name == family.score and r.inputs["pattern"] == pattern]
-            if not own:
-                continue
-            scores.append(Summary.of(r.median for r in own))
-            kept.append(sum(float(str(r.extra["density"])) for r in own) / len(own))
-            fast.append(book.values("speed", pattern=pattern)[0])
-            print(f"{pattern:<18}{scores[-1]}  sparsity {1 - kept[-1]:6.1%}  speed {fast[-1]:.2f}x")
-        order = sorted(range(len(scores)), key=lambda i: -kept[i])
-        if not order:
-            continue
-        y = [scores[i].mean for i in order]
-        low, high = [scores[i].low for i in order], [scores[i].high for i in order]
-        by_sparsity.append(Series(kind, [100 * (1 - kept[i]) for i in order], y, low, high))
-        by_speed.append(Series(kind, [fast[i] for i in order], y, style="both"))
+        for level, point in zip(levels, points_of(kind, levels), strict=True):
+            own = [r for r in book.records if r.name == family.score and dict(r.inputs) == point]
+            if own:
+                scores.append(Summary.of(r.median for r in own))
+                density = sum(float(str(r.extra["density"])) for r in own) / len(own)
+                kept.append(
+                    level if kind == DENSE else 100 * (1 - density)
+                )  # dense ones stand where as long a chain does
+                fast.append(1.0 if kind == DENSE else book.values("speed", pattern=point["pattern"])[0])
+                print(
+                    f"{kind:<18}{point['pattern']:<18}{scores[-1]}  sparsity {1 - density:6.1%}  speed {fast[-1]:.2f}x"
+                )
+        if scores:
+            y, low, high = [s.mean for s in scores], [s.low for s in scores], [s.high for s in scores]
+            by_sparsity[kind] = Series(kind, kept, y, low, high)
+            if kind != DENSE:
+                by_speed.append(Series(kind, fast, y, style="both"))
     panels = {
-        "single elements, vectors, blocks": by_sparsity[:4],
-        "tiles": by_sparsity[4:8],
-        "tiles and more": by_sparsity[7:],
+        title: [by_sparsity[kind] for kind in (DENSE, *kinds) if kind in by_sparsity] for title, kinds in PANELS.items()
     }
-    panels = {title: shown for title, shown in panels.items() if shown}
-    references = {"dense": dense.mean}
-    save_figure(line_figure(panels, "sparsity, %", family.score, references=references), book.figure)
-    speed = line_figure(
-        {"": by_speed}, "times as fast as dense, one layer", family.score, log_x=True, references=references
-    )
+    save_figure(line_figure(panels, "sparsity, %", family.score), book.figure)
+    speed = line_figure({"": by_speed}, "times as fast as dense, one layer", family.score, log_x=True)
     save_figure(speed, book.figure.with_name("tiles-speed.svg"))
 
 
@@ -134,17 +140,21 @@ def main() -> None:
     book = begin("tiles", __doc__)
     family = FAMILIES["ViT" if book.small else "BERT"]
     levels = (50, 75) if book.small else LEVELS
+    kinds = list(KINDS)[:: 3 if book.small else 1]
+    points = [{"kind": "dense", "pattern": "dense"}, *(point for kind in kinds for point in points_of(kind, levels))]
     for seed in range(1 if book.small else 3):
+        if all(book.find(point, seed) for point in points):
+            continue
         torch.manual_seed(seed)
         dense = family.build()
         steps = 40 if book.small else int(family.options["steps"])
         train_(dense, family.batches(seed), family.loss, options=family.training(seed, steps=steps))
-        if not book.find({"kind": "dense", "pattern": "dense"}, seed):
-            book.add(family.score, family.evaluate(dense), {"kind": "dense", "pattern": "dense"}, seed)
-        for kind in list(KINDS)[:: 3 if book.small else 1]:
+        if not book.find(points[0], seed):
+            book.add(family.score, family.evaluate(dense), points[0], seed)
+        for kind in kinds:
             chain(book, family, dense, kind, seed, levels, 10 if book.small else STEPS)
     speeds(book, levels)
-    draw(book, family)
+    draw(book, family, levels)
 
 
 if __name__ == "__main__":

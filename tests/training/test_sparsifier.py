@@ -109,6 +109,33 @@ def test_gradual_falls_along_the_cubic_curve_and_never_lets_an_element_back() ->
     assert str(patterns_of(model)["2.weight"]) == "any@80%"
 
 
+@pytest.mark.parametrize("ratio", [2, 4, 8, 16, 32])
+def test_gradual_carries_banks_to_every_ratio(ratio: int) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(128, 8))
+    optimizer = sgd(model)
+    sparsifier = Sparsifier(model, Gradual(f"bank64@{ratio}x", end=6, every=2)).attach(optimizer)
+    kept = []
+    for _ in range(6):
+        optimizer.zero_grad()
+        model(torch.randn(4, 128)).square().mean().backward()
+        optimizer.step()
+        kept.append(int(masks_of(model)["0.weight"].view(8, 2, 64).sum(2).unique()))  # one count in all banks, always
+    sparsifier.finish()
+    assert kept == sorted(kept, reverse=True)
+    assert kept[-1] == 64 // ratio
+
+
+def test_a_mask_that_keeps_everything_is_found_though_others_of_its_pattern_prune() -> None:
+    model = network()
+    sparsify_(model, "tw4@50%")
+    sparsifier = Sparsifier(model, FixedMask()).attach(optimizer := sgd(model))
+    model[0].weight_mask.fill_(True)
+    loop(model, optimizer, 1)
+    with pytest.raises(CheckFailed, match=r"the mask of 0\.weight keeps 192 elements, and the last cut left 96"):
+        sparsifier.finish()
+
+
 @pytest.mark.parametrize(
     "pattern", ["1:4", "bank64:16", "2:8x4", "block4x4@60%", "tw4@50%", "tew4@50%+5%", "tvw4@75%", "2:4t"]
 )

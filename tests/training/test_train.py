@@ -94,6 +94,36 @@ def test_a_resumed_run_ends_with_the_same_bits(name: str, tmp_path: Path) -> Non
         assert torch.equal(again.state_dict()[key], tensor), key
 
 
+class Noisy:
+    """Batches that are augmented anew whenever they are fetched."""
+
+    def __getitem__(self, step: int) -> torch.Tensor:
+        return (tokens()[step] + torch.randint(0, 3, (1,))) % 50
+
+
+def test_augmented_batches_resume_whatever_was_drawn_before(tmp_path: Path) -> None:
+    whole, again = start("gradual"), start("gradual")
+    expected = train_(whole, Noisy(), loss_of, options=settings(), method=METHODS["gradual"])
+    with pytest.raises(_StopError):
+        train_(
+            start("gradual"),
+            Noisy(),
+            loss_of,
+            options=settings(),
+            method=METHODS["gradual"],
+            checkpoint=Checkpoint(tmp_path / "state", every=4),
+            progress=stop_at(9),
+        )
+    torch.manual_seed(1234)  # of a program that drew something else on its way here
+    before = torch.get_rng_state()
+    result = train_(
+        again, Noisy(), loss_of, options=settings(), method=METHODS["gradual"], checkpoint=tmp_path / "state"
+    )
+    assert torch.equal(torch.get_rng_state(), before)
+    assert result.resumed_from == 8
+    assert result.losses == expected.losses
+
+
 @pytest.mark.parametrize(
     "changes",
     [{"optimizer": "sgd", "learning_rate": 0.05}, {"precision": "bfloat16"}, {"accumulate": 2}, {"cycles": 3}],

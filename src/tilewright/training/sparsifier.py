@@ -94,6 +94,9 @@ class Sparsifier:
         self._counts: dict[str, int] = {}  # kept elements, where the pattern does not say how many
         if method.final is not None:
             self._begin()
+        for name, pattern in patterns_of(model).items():
+            if name in self._held.names:
+                self._count(name, pattern)
 
     def require_steps(self, steps: int) -> None:
         """Raise `ArgumentError` if so many more steps end before the schedule does."""
@@ -333,7 +336,7 @@ class Sparsifier:
             self._count(choice.weight.name, choice.pattern)
 
     def _count(self, name: str, pattern: Pattern) -> None:
-        if not pattern.fixed and self.method.final is not None:
+        if not pattern.fixed:
             self._counts[name] = int(self._held.mask(name).sum())
 
     def _score(self, weight: Weight) -> Tensor:

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ..pruning import masks_of
@@ -121,7 +122,9 @@ def prepared(
 
 
 def sample(batches: Indexed, options: TrainOptions) -> list[Any]:
-    """Return three batches to tell these batches from others."""
+    """Return three batches to tell these batches from others. What torch draws for them is drawn alike each time, as in training."""
     batches = batches.whole if isinstance(batches, Share) else batches
     last = options.steps * options.accumulate - 1
-    return [batches[step] for step in sorted({0, (last + 1) // 2, last})]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(options.seed)
+        return [batches[step] for step in sorted({0, (last + 1) // 2, last})]
