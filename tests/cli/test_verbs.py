@@ -114,7 +114,7 @@ def test_explain_gives_each_layer_a_reason(tilewright, packed):
     assert all(row["reason"] for row in done.body["rows"])
     told = tilewright("explain", packed, "--tokens", "24", "--json")
     assert told.code == 0, told.err
-    assert any("24" in row["reason"] for row in told.body["rows"])
+    assert any("at 24 tokens" in row["reason"] for row in told.body["rows"])
 
 
 def test_bench_measures_against_torch(tilewright, packed):

@@ -44,6 +44,10 @@ CONTRADICTIONS = {
         r"prune.score is 'wanda': recover.method: sr-ste prunes while",
     ),
     "recover: {method: gradual, steps: 5, every: 1, end: 5}": ("update: obs", r"prune.update is 'obs': .* takes none"),
+    "recover: {method: progressive, steps: 5, blocks: ['b.?'], gradual: {every: 1, end: 5}}": (
+        "score: taylor",
+        r"prune.score is 'taylor': .*recover.gradual",
+    ),
     "recover: {method: inherited, steps: 5}": ("budget: global", r"prune.budget is 'global': .* takes uniform"),
     "recover: {method: gradual, steps: 5, every: 1, end: 6}": ("", r"recover.steps is 5: the last cut is after step 6"),
     "recover: {method: multi-stage, steps: 5, every: 5, stages: ['3:4']}": ("", r"the last cut is after step 10"),

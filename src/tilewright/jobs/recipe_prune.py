@@ -17,7 +17,7 @@ class Permute(Part):
     seconds
         Bound on the time of the search; null for none.
     steps
-        Bound on the steps of the search of each group of channels. With ``seconds: null`` the order found is the same on every machine.
+        Bound on the steps of each search: a group of channels has one for every head. With ``seconds: null`` the order found is the same on every machine.
     seed
         Of the search.
     """
