@@ -105,6 +105,17 @@ def explain(model_or_path: nn.Module | str | os.PathLike[str], *, tokens: int | 
     -------
     Report
         A row a layer: pattern, shape, density, how it runs, kernel, dense time over sparse time, reason.
+
+    Examples
+    --------
+    >>> import tempfile, tilewright
+    >>> model = nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 8))
+    >>> pruned = tilewright.sparsify_(model, "2:4", ignore=["1"])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     tilewright.save(model, folder)
+    ...     loaded = tilewright.load_(nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 8)), folder, measure=False)
+    >>> [(row["layer"], row["runs"]) for row in tilewright.explain(loaded).rows]
+    [('0', 'sparse'), ('1', 'dense')]
     """
     from .loading import load
 

@@ -84,6 +84,17 @@ def load_(
     ------
     FormatError
         If the checkpoint is damaged or does not fit the module. Names and shapes are checked before anything is changed.
+
+    Examples
+    --------
+    >>> import tempfile, tilewright
+    >>> model = nn.Sequential(nn.Linear(64, 64))
+    >>> report = tilewright.sparsify_(model, "bank64@4x")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     tilewright.save(model, folder)
+    ...     fresh = load_(nn.Sequential(nn.Linear(64, 64)), folder, measure=False)
+    >>> type(fresh[0]).__name__
+    'SparseLinear'
     """
     check_tokens(tokens)
     return _filled(module, read_checkpoint(path), Path(path), tokens, measure)
