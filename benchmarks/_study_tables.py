@@ -9,15 +9,16 @@ from tilewright.reports import Record
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from studies._common import Summary
+from studies._models import Characters
 
 Found = Sequence[Record]
 Table = tuple[list[str], list[list[str]]]
 
 
 def two_four(found: Found) -> Table:
-    """Each family's score by method, and the last two as shares of the fair dense one."""
+    """Each family's score by method, and retraining as a share of the fair dense one."""
     methods = ("dense", "dense, repeated", "one-shot", "one-shot, permuted", "retrained", "retrained, permuted")
-    header = ["family (score)", *methods, "retrained, share of dense"]
+    header = ["family (score)", *methods, "retrained, share of dense trained as often"]
     rows = []
     for family in _in_order(r.inputs["family"] for r in found):
         own = [r for r in found if r.inputs["family"] == family]
@@ -28,7 +29,7 @@ def two_four(found: Found) -> Table:
 
 
 def inherited(found: Found) -> Table:
-    """Score by task, pattern and method; the last column is inheritance less the best other one."""
+    """Score by task, pattern and method, every method with the same number of steps."""
     points = [r for r in found if r.name != "family cost"]
     methods = [m for m in _in_order(r.inputs["method"] for r in points) if m != "dense"]
     header = ["model, pattern", "steps each", "dense", *methods]
@@ -37,7 +38,8 @@ def inherited(found: Found) -> Table:
         own = [r for r in points if r.inputs["task"] == task]
         for pattern in (p for p in _in_order(r.inputs["pattern"] for r in own) if p != "dense"):
             here = [r for r in own if r.inputs["pattern"] == pattern]
-            steps = str(here[0].extra["steps"])
+            shared = [r for r in here if "alone" not in str(r.inputs["method"])]
+            (steps,) = {str(r.extra["steps"]) for r in shared}  # one budget for all, or it is no comparison
             cells = [_cell(here, method=method) for method in methods]
             rows.append([f"{task} {pattern}", steps, _cell(own, method="dense"), *cells])
     return header, rows
@@ -69,25 +71,32 @@ def family_cost(found: Found) -> Table:
 
 
 def tiles(found: Found) -> Table:
-    """Score and measured speed of every kind of pattern, by what its masks really prune."""
+    """Score of every kind at every stage, with the sparsity of its masks and the measured speed of its pattern."""
     speeds = {str(r.inputs["pattern"]): r.median for r in found if r.name == "speed"}
+    scores = [r for r in found if r.name != "speed"]
+    stages = sorted({int(str(r.inputs["stage"])) for r in scores if "stage" in r.inputs})
     rows = []
-    for kind in _in_order(r.inputs["kind"] for r in found):
-        own = [r for r in found if r.inputs["kind"] == kind and r.name != "speed"]
-        for pattern in _in_order(r.inputs["pattern"] for r in own):
-            here = [r for r in own if r.inputs["pattern"] == pattern]
-            kept = [float(str(r.extra["density"])) for r in here if "density" in r.extra]
-            sparsity = f"{100 * (1 - sum(kept) / len(kept)):.1f}%" if kept else "0%"
-            speed = f"{speeds[str(pattern)]:.2f}x" if str(pattern) in speeds else "1x"
-            rows.append([str(kind), f"`{pattern}`", sparsity, str(Summary.of(r.median for r in here)), speed])
-    return ["kind", "pattern", "sparsity of the masks", "score", "speed on this CPU"], rows
+    for kind in _in_order(r.inputs["kind"] for r in scores if "stage" in r.inputs):
+        cells = []
+        for stage in stages:
+            here = [r for r in scores if r.inputs["kind"] == kind and r.inputs.get("stage") == stage]
+            kept = sum(float(str(r.extra["density"])) for r in here) / len(here)
+            speed = speeds.get(str(here[0].inputs["pattern"]))
+            more = "" if speed is None else f"; {100 * (1 - kept):.1f}%, {speed:.2f}x"
+            cells.append(f"{Summary.of(r.median for r in here)}{more}")
+        rows.append([kind, *cells])
+    return ["kind", *(f"stage {stage}" for stage in stages)], rows
 
 
 def banks(found: Found) -> Table:
     """Score by ratio and method."""
     own = [r for r in found if "method" in r.inputs]
     methods = [m for m in _in_order(r.inputs["method"] for r in own) if m != "dense"]
-    rows = [["1x (dense)", *[_cell(own, method="dense")] * len(methods)]]
+    longer = [r for r in found if r.inputs.get("width") == 128 and r.name != "latency"]  # dense, as many steps in all
+    rows = [
+        ["dense, before", *[_cell(own, method="dense")] * len(methods)],
+        ["dense, trained as long", *[_cell(longer, ratio=1)] * len(methods)],
+    ]
     ratios = sorted({int(str(r.inputs["ratio"])) for r in own if r.inputs["method"] != "dense"})
     rows += [[f"`bank64@{ratio}x`", *(_cell(own, ratio=ratio, method=m) for m in methods)] for ratio in ratios]
     return ["pattern", *methods], rows
@@ -102,8 +111,16 @@ def sizes(found: Found) -> Table:
             r for r in found if r.name != "latency" and r.inputs.get("width") == width and r.inputs["ratio"] == ratio
         ]
         name = f"width {width}, " + ("dense" if ratio == 1 else f"`bank64@{ratio}x`")
-        rows.append([name, str(Summary.of(r.median for r in own)), f"{1e3 * seconds:.1f}"])
-    return ["model", "score", "ms, 8 windows, one thread"], rows
+        cells = [str(Summary.of(r.median for r in own)), f"{_weights(int(str(width)), int(str(ratio))) / 1e3:.0f}"]
+        rows.append([name, *cells, f"{1e3 * seconds:.1f}"])
+    return ["model", "score", "thousand weights", "ms, 8 windows, one thread"], rows
+
+
+def _weights(width: int, ratio: int) -> float:
+    """Weights that a character model keeps when its blocks are pruned; embeddings, convolution and head stay dense."""
+    model = Characters(False, width)
+    pruned = sum(p.numel() for p in model.blocks.parameters() if p.ndim == 2)
+    return sum(p.numel() for p in model.parameters()) - pruned * (1 - 1 / ratio)
 
 
 def _in_order(values: Iterable[object]) -> list[str]:
@@ -121,6 +138,6 @@ def _cell(found: Found, **inputs: object) -> str:
 
 
 def _share(found: Found, part: dict[str, object], whole: dict[str, object]) -> str:
-    pairs = zip(_values(found, **part), _values(found, **whole), strict=False)
+    pairs = zip(_values(found, **part), _values(found, **whole), strict=True)
     shares = Summary.of(a / b for a, b in pairs)
     return f"{100 * shares.mean:.1f} ± {100 * (shares.mean - shares.low):.1f} %"

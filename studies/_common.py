@@ -33,7 +33,7 @@ class Summary:
         return cls(mean, mean - half, mean + half, n)
 
     def __str__(self) -> str:
-        return f"{self.mean:.3f} ± {self.mean - self.low:.3f}"
+        return f"{self.mean:.3f} ± {self.mean - self.low:.3f}" if self.n > 1 else f"{self.mean:.3f}"
 
 
 class Book:
@@ -65,10 +65,17 @@ class Book:
         return next((r for r in self.records if r.seed == seed and dict(r.inputs) == wanted), None)
 
     def add(
-        self, name: str, value: float, inputs: Mapping[str, Any], seed: int | None, unit: str = "1", **extra: Any
+        self,
+        name: str,
+        value: float,
+        inputs: Mapping[str, Any],
+        seed: int | None,
+        unit: str = "1",
+        checked: bool = False,
+        **extra: Any,
     ) -> Record:
-        """Write the record of a point and say so on stderr."""
-        record = Record.measure("study", name, value, unit, inputs=inputs, seed=seed, extra=extra)
+        """Write the record of a point and say so on stderr; a speed is one whose outputs were checked in the same run."""
+        record = Record.measure("study", name, value, unit, inputs=inputs, seed=seed, checked=checked, extra=extra)
         write_record(self.path, record)
         self.records.append(record)
         print(

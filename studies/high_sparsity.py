@@ -87,14 +87,14 @@ def _progressive(task: Family, model: nn.Module, dense: nn.Module, plan: Gradual
 
 def banks(book: Book, seed: int, dense_steps: int, steps: int) -> None:
     """Score every ratio and method of a seed."""
-    dense = trained(book, 128, seed, dense_steps)
-    if not book.find({"ratio": 1, "method": "dense"}, seed):
-        book.add(TASK.score, TASK.evaluate(dense), {"ratio": 1, "method": "dense"}, seed)
-    for ratio in RATIOS[-1:] if book.small else RATIOS:
-        for method in METHODS:
-            point = {"ratio": ratio, "method": method}
-            if not book.find(point, seed):
-                book.add(TASK.score, TASK.evaluate(recovered(TASK, dense, ratio, method, seed, steps)), point, seed)
+    points: list[tuple[int, str]] = [(1, "dense")]
+    points += [(ratio, method) for ratio in (RATIOS[-1:] if book.small else RATIOS) for method in METHODS]
+    for ratio, method in points:
+        point = {"ratio": ratio, "method": method}
+        if not book.find(point, seed):
+            dense = trained(book, 128, seed, dense_steps)
+            model = dense if ratio == 1 else recovered(TASK, dense, ratio, method, seed, steps)
+            book.add(TASK.score, TASK.evaluate(model), point, seed)
 
 
 def sizes(book: Book, seed: int, dense_steps: int, steps: int) -> None:
@@ -133,8 +133,8 @@ def latencies(book: Book) -> None:
         width, ratio = record.inputs.get("width"), record.inputs.get("ratio")
         if isinstance(width, int) and isinstance(ratio, int):
             plain = Characters(False, width).eval()
-            folder = book.scratch / f"model-{width}-{ratio}x"
-            models[width, ratio] = plain if ratio == 1 else packed(plain, folder, windows)
+            path = book.scratch / f"model-{width}-{ratio}x"
+            models[width, ratio] = plain if ratio == 1 else packed(plain, path, windows)
     taken: dict[tuple[int, int], list[float]] = {key: [] for key in models}
     with torch.inference_mode():
         for _ in range(3 if book.small else 15):
@@ -144,8 +144,7 @@ def latencies(book: Book) -> None:
                 taken[key].append(time.perf_counter() - start)
     for (width, ratio), seconds in taken.items():
         point = {"width": width, "ratio": ratio, "windows": 8, "threads": torch.get_num_threads()}
-        if not book.find(point, None):
-            book.add("latency", statistics.median(seconds[1:]), point, None, "s")
+        book.add("latency", statistics.median(seconds[1:]), point, None, "s", checked=True)
 
 
 def draw(book: Book) -> None:
@@ -192,7 +191,8 @@ def main() -> None:
     for seed in range(1 if book.small else 3):
         banks(book, seed, dense_steps, steps)
         sizes(book, seed, dense_steps, steps)
-    latencies(book)
+    if not book.values("latency"):
+        latencies(book)
     draw(book)
 
 
