@@ -16,6 +16,7 @@ from torch import nn
 from tilewright import load_, save, sparsify_
 from tilewright.formats import read_checkpoint
 from tilewright.reports.figures import Series, line_figure, save_figure
+from tilewright.runtime import SparseLinear
 from tilewright.training import Gradual, ProgressiveOptions, Sparsifier, distill_progressively_, train_
 
 from ._common import Book, Summary, begin
@@ -90,8 +91,7 @@ def banks(book: Book, seed: int, dense_steps: int, steps: int) -> None:
     points: list[tuple[int, str]] = [(1, "dense")]
     points += [(ratio, method) for ratio in (RATIOS[-1:] if book.small else RATIOS) for method in METHODS]
     for ratio, method in points:
-        point = {"ratio": ratio, "method": method}
-        if not book.find(point, seed):
+        if not book.find(point := {"ratio": ratio, "method": method}, seed):
             dense = trained(book, 128, seed, dense_steps)
             model = dense if ratio == 1 else recovered(TASK, dense, ratio, method, seed, steps)
             book.add(TASK.score, TASK.evaluate(model), point, seed)
@@ -101,8 +101,7 @@ def sizes(book: Book, seed: int, dense_steps: int, steps: int) -> None:
     """Score dense models of every width, and a wider one made sparse, all with the same number of training steps in total."""
     widest = 64 if book.small else WIDEST
     for width in (32, 64) if book.small else WIDTHS:
-        point = {"width": width, "ratio": 1}
-        if not book.find(point, seed):
+        if not book.find(point := {"width": width, "ratio": 1}, seed):
             book.add(TASK.score, TASK.evaluate(trained(book, width, seed, dense_steps + steps)), point, seed)
     for ratio in RATIOS[2:3] if book.small else RATIOS[2:]:
         point = {"width": widest, "ratio": ratio}
@@ -119,7 +118,7 @@ def packed(plain: nn.Module, folder: Path, windows: torch.Tensor) -> nn.Module:
     state = {name: weight.packed.unpack() for name, weight in stored.weights.items()}
     state |= {name: raw.data.view(np.float32).reshape(raw.shape) for name, raw in stored.dense.items()}
     dense.load_state_dict({name: torch.tensor(array) for name, array in state.items()})
-    model = load_(plain, folder)
+    model = load_(plain, folder, tokens=windows.numel())
     with torch.inference_mode():
         torch.testing.assert_close(model(windows), dense(windows), atol=1e-3, rtol=1e-3)
     return model
@@ -144,7 +143,8 @@ def latencies(book: Book) -> None:
                 taken[key].append(time.perf_counter() - start)
     for (width, ratio), seconds in taken.items():
         point = {"width": width, "ratio": ratio, "windows": 8, "threads": torch.get_num_threads()}
-        book.add("latency", statistics.median(seconds[1:]), point, None, "s", checked=True)
+        packed_layers = sum(isinstance(module, SparseLinear) for module in models[width, ratio].modules())
+        book.add("latency", statistics.median(seconds[1:]), point, None, "s", checked=True, packed_layers=packed_layers)
 
 
 def draw(book: Book) -> None:
