@@ -41,7 +41,7 @@ PANELS = {
     "tiles": ("TW, tile 4", "TW, tile 16", "TW, tile 64", "TW, tile 128"),
     "tiles and more": ("element-wise", "TW, tile 64", "TEW, tile 64", "TVW, tile 64"),
 }
-STEPS = 70
+STEPS = 60
 """Training steps of a stage, the scoring ones among them."""
 
 
