@@ -49,3 +49,11 @@ def test_bars_have_the_heights_given():
 def test_series_of_unequal_lengths_are_refused():
     with pytest.raises(ArgumentError, match="'ours' has 2 x, 1 y"):
         Series("ours", [1, 2], [1])
+
+
+def test_limits_and_references_of_lines_can_be_told_apart():
+    series = Series("one", [1.0, 2.0], [0.1, 0.9])
+    figure = line_figure({"": [series]}, "x", "y", references={"low": 0.2, "high": 0.8}, y_limits=(0.5, 1.0))
+    (axis,) = figure.axes
+    assert axis.get_ylim() == (0.5, 1.0)
+    assert len({line.get_linestyle() for line in axis.lines if line.get_label() in ("low", "high")}) == 2

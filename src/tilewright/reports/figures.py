@@ -29,6 +29,8 @@ _COLOURS = (
     "#9c6644",
     "#6c757d",
     "#b5179e",
+    "#c9a227",
+    "#111111",
 )
 _STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
@@ -46,7 +48,7 @@ _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "figure.max_open_warning": 0,
 }
-_MARKS = "osD^vPX*<>"
+_MARKS = "osD^vPX*<>hp"
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,7 @@ def line_figure(
     log_y: bool = False,
     columns: int = 3,
     references: Mapping[str, float] | None = None,
+    y_limits: tuple[float, float] | None = None,
 ) -> "Figure":
     """Draw one panel a key, each with its series; panels share the vertical scale.
 
@@ -103,6 +106,8 @@ def line_figure(
         Panels side by side, at most.
     references
         Horizontal lines by label, such as the dense model's score.
+    y_limits
+        Of the vertical axes; what lies outside is not shown, so say so beside the figure.
     """
     with _drawing(len(panels), columns) as (figure, axes):
         colours = _colours(series.label for shown in panels.values() for series in shown)
@@ -110,8 +115,8 @@ def line_figure(
             axis.set_title(title)
             for series in shown:
                 _draw(axis, series, *colours[series.label])
-            for label, value in (references or {}).items():
-                axis.axhline(value, color="#4d5359", linewidth=0.9, linestyle=":", label=label)
+            for index, (label, value) in enumerate((references or {}).items()):
+                axis.axhline(value, color="#4d5359", linewidth=0.9, linestyle=(":", "--", "-.")[index % 3], label=label)
             if log_x:
                 axis.set_xscale("log", base=2)
                 axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
@@ -119,6 +124,8 @@ def line_figure(
                 axis.set_yscale("log")
             axis.set_xlabel(x_title)
         axes[0].set_ylabel(y_title)
+        if y_limits:
+            axes[0].set_ylim(*y_limits)
         _legend(figure, axes)
         return figure
 
