@@ -16,7 +16,7 @@ help:
 	@echo "make test       the whole test suite"
 	@echo "make lint       ruff and mypy"
 	@echo "make fuzz       100,000 damaged checkpoints against sanitizer builds of the C++"
-	@echo "make bench      kernels, masks, loading, permutation, budgets; writes benchmarks/records/"
+	@echo "make bench      kernels, masks, loading, permutation, budgets, INT8; writes benchmarks/records/"
 	@echo "make studies    each paper's claim on real data: studies/records/ and docs/studies/"
 	@echo "make validation the accelerator models against published figures and against SCALE-Sim"
 	@echo "make docs       the documentation, into site/"
@@ -45,7 +45,7 @@ fuzz: $(VENV)/.test
 		UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 		$(BIN)/python tests/formats/fuzz_checkpoint.py --mutants 100000 --seed 0 --most-memory 0 --native build/fuzz/_native*.so
 
-bench: $(VENV)/.demo
+bench: $(VENV)/.test
 	$(BIN)/python benchmarks/kernels.py
 	$(BIN)/python benchmarks/masks.py
 	$(BIN)/python benchmarks/loading.py
@@ -53,8 +53,9 @@ bench: $(VENV)/.demo
 	$(BIN)/python benchmarks/permutation.py
 	$(BIN)/python benchmarks/permutation.py --minilm
 	$(BIN)/python benchmarks/budgets.py
+	$(BIN)/python benchmarks/int8.py
 
-# Each study goes on where it was stopped, from the records that are there; without them, all five take most of a day of one core.
+# Each study goes on where it was stopped, from the records that are there; without them, all five take about four hours of one core.
 studies: $(VENV)/.test
 	for study in two_four inherited tiles high_sparsity one_shot; do $(BIN)/python -m studies.$$study || exit 1; done
 

@@ -57,7 +57,8 @@ def inheritance_gain(found: Found) -> Table:
                 (r.inputs["task"], r.inputs["pattern"], r.inputs["method"]): r.median for r in points if r.seed == seed
             }
             pairs = [(v, own[t, p, rival]) for (t, p, m), v in own.items() if m == "inherited" and (t, p, rival) in own]
-            gains.append(sum(a - b for a, b in pairs) / len(pairs))
+            if pairs:
+                gains.append(sum(a - b for a, b in pairs) / len(pairs))
         gain = Summary.of(gains)
         rows.append([rival, f"{100 * gain.mean:+.2f}", f"{100 * gain.low:+.2f} to {100 * gain.high:+.2f}"])
     return ["against", "points gained by inheritance", "95 % interval"], rows

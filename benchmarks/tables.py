@@ -249,7 +249,7 @@ def budgets() -> str:
     return table(["same", "pattern", "budget", "density", "loss", "MRR"], rows)
 
 
-def int8() -> str:
+def quantized() -> str:
     """MRR and cosine of MiniLM, dense and 2:4, by precision."""
     dense = one(records("int8"), "quality", "mrr", pattern="dense", precision="float32").median
     rows = [
@@ -328,7 +328,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "tiles": lambda: table(*_study_tables.tiles(study("tiles"))),
     "banks": lambda: table(*_study_tables.banks(study("high_sparsity"))),
     "sizes": lambda: table(*_study_tables.sizes(study("high_sparsity"))),
-    "int8": int8,
+    "quantized": quantized,
     "sta-ratios": lambda: table(*_array_tables.ratios(records("validation-sta"))),
 }
 
