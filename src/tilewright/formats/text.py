@@ -1,6 +1,7 @@
 """JSON as the format allows it: UTF-8, one meaning, no surprises."""
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -54,8 +55,7 @@ def _without_repeats(where: str) -> Callable[[list[tuple[str, Any]]], dict[str, 
     def build(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
         if len(found) != len(pairs):
-            seen: set[str] = set()
-            twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+            twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
             raise FormatError(f"{where}: the key {show(twice)} appears twice in one JSON object; {DAMAGED}")
         return found
 

@@ -32,7 +32,7 @@ class LowRank(nn.Module):
     """
 
     lora_A: nn.Parameter  # noqa: N815 (the name that state dicts of adapters have)
-    lora_B: nn.Parameter  # noqa: N815
+    lora_B: nn.Parameter  # noqa: N815 (peft's spelling)
     lora_scale: float
 
     def effective(self) -> Tensor:

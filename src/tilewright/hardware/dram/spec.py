@@ -18,35 +18,35 @@ class Cycles:
     """Clocks that a burst holds the data bus."""
     tRCD: int  # noqa: N815 (JEDEC's spelling)
     """Activate to read or write."""
-    tRP: int  # noqa: N815
+    tRP: int  # noqa: N815 (JEDEC's spelling)
     """Precharge to activate."""
-    tRAS: int  # noqa: N815
+    tRAS: int  # noqa: N815 (JEDEC's spelling)
     """Activate to precharge."""
-    tCL: int  # noqa: N815
+    tCL: int  # noqa: N815 (JEDEC's spelling)
     """Read to its first data."""
-    tCWL: int  # noqa: N815
+    tCWL: int  # noqa: N815 (JEDEC's spelling)
     """Write to its first data."""
-    tCCD_S: int  # noqa: N815
+    tCCD_S: int  # noqa: N815 (JEDEC's spelling)
     """Column command to the next, in another bank group."""
-    tCCD_L: int  # noqa: N815
+    tCCD_L: int  # noqa: N815 (JEDEC's spelling)
     """The same, in the same bank group."""
-    tRRD_S: int  # noqa: N815
+    tRRD_S: int  # noqa: N815 (JEDEC's spelling)
     """Activate to the next, in another bank group."""
-    tRRD_L: int  # noqa: N815
+    tRRD_L: int  # noqa: N815 (JEDEC's spelling)
     """The same, in the same bank group."""
-    tFAW: int  # noqa: N815
+    tFAW: int  # noqa: N815 (JEDEC's spelling)
     """Activate to the fourth after it."""
-    tWR: int  # noqa: N815
+    tWR: int  # noqa: N815 (JEDEC's spelling)
     """End of written data to precharge."""
-    tRTP: int  # noqa: N815
+    tRTP: int  # noqa: N815 (JEDEC's spelling)
     """Read to precharge."""
-    tWTR_S: int  # noqa: N815
+    tWTR_S: int  # noqa: N815 (JEDEC's spelling)
     """End of written data to read, in another bank group."""
-    tWTR_L: int  # noqa: N815
+    tWTR_L: int  # noqa: N815 (JEDEC's spelling)
     """The same, in the same bank group."""
-    tRFC: int  # noqa: N815
+    tRFC: int  # noqa: N815 (JEDEC's spelling)
     """Refresh of all banks to activate."""
-    tREFI: int  # noqa: N815
+    tREFI: int  # noqa: N815 (JEDEC's spelling)
     """Refresh to the next being due."""
 
     @property
