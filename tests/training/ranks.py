@@ -16,6 +16,7 @@ from tilewright.training import (
     FixedMask,
     Gradual,
     Method,
+    MultiStage,
     Share,
     Sparsifier,
     Training,
@@ -31,6 +32,8 @@ METHODS: dict[str, Method] = {
     "gradual": Gradual("1:4", end=6, every=2),
     "taylor": Gradual("tw2@50%", end=6, every=3, score="taylor", budget="global", scoring_steps=2),
     "srste": SRSTE("2:4", decay=1e-2),
+    "stages": MultiStage(("tw2@25%", "tw2@50%"), every=3, begin=2, scoring_steps=2),
+    "regrow": Gradual("1:4", end=6, every=2, regrow=True),
 }
 
 KINDS = ("ddp", "sharded")

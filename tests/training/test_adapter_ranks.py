@@ -1,7 +1,5 @@
 """The callbacks on two processes: the same masks on both, what one process gives at the same global batch, and one that goes on alone."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,9 +9,10 @@ for package in ("transformers", "accelerate", "lightning"):
     pytest.importorskip(package, reason=f"{package} is not installed")
 
 from tilewright.patterns import verify_mask  # noqa: E402 (nothing to test without the packages)
-from tilewright.pruning import masks_of, patterns_of  # noqa: E402
+from tilewright.pruning import masks_of, patterns_of  # noqa: E402 (as above)
 
-from .adapter_ranks import METHODS, TRAINERS  # noqa: E402
+from .adapter_ranks import METHODS, TRAINERS  # noqa: E402 (as above)
+from .launch import on_two_processes  # noqa: E402 (as above)
 
 pytestmark = [
     pytest.mark.slow,
@@ -25,18 +24,7 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Run the program once on two processes; return where its files are."""
-    place = tmp_path_factory.mktemp("adapters")
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run(
-        [*launch, "-m", "tests.training.adapter_ranks", str(place)],
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        timeout=400,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
-    return place
+    return on_two_processes("adapter_ranks.py", tmp_path_factory.mktemp("adapters"))
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -1,8 +1,6 @@
 """Two processes: DDP and sharded weights give what one process gives, and one process goes on from what two have saved."""
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +11,7 @@ from tilewright.pruning import masks_of, patterns_of
 from tilewright.training import Share
 from tilewright.training.batches import digest
 
+from .launch import on_two_processes
 from .ranks import KINDS, METHODS, batches, build, plain_loop, train
 
 pytestmark = [
@@ -26,17 +25,7 @@ Results = list[dict]
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Run the program once on two processes; return where its files are."""
-    place = tmp_path_factory.mktemp("ranks")
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run(
-        [*launch, str(Path(__file__).with_name("ranks.py")), str(place)],
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
-    return place
+    return on_two_processes("ranks.py", tmp_path_factory.mktemp("ranks"))
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from .scores import Calibration, Scorer
 from .sensitivity import sensitivity_scan
 from .solve import solve
 from .sparsify import sparsify_
-from .tensors import gathered, is_spread, local, own_part, plain, spread_like, whole
+from .tensors import gathered, is_quantized, is_spread, local, own_part, plain, spread_like, whole
 from .update import Obs
 from .weights import Weight, prunable
 
@@ -35,6 +35,7 @@ __all__ = [
     "choose",
     "efficacy",
     "gathered",
+    "is_quantized",
     "is_spread",
     "kept_score",
     "load_masked_",

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-__all__ = ["gathered", "is_spread", "local", "own_part", "plain", "spread_like", "whole"]
+__all__ = ["gathered", "is_quantized", "is_spread", "local", "own_part", "plain", "spread_like", "whole"]
 
 
 def whole(tensor: Tensor) -> Tensor:
@@ -59,6 +59,11 @@ def gathered(part: Tensor, like: Tensor) -> Tensor:
 def plain(tensor: Tensor) -> bool:
     """Say whether the tensor is an ordinary or a sharded parameter, and not of some other subclass."""
     return type(tensor) in (torch.nn.Parameter, Tensor) or is_spread(tensor)
+
+
+def is_quantized(tensor: Tensor) -> bool:
+    """Say whether a tensor is of a quantizing library: it knows how to become floats, which a plain one need not."""
+    return tensor.is_quantized or type(tensor).dequantize is not Tensor.dequantize
 
 
 def is_spread(tensor: Tensor) -> bool:

@@ -14,7 +14,7 @@ from torch import nn
 from ..errors import ArgumentError, FormatError, PatternError
 from ..formats import RawTensor, StoredWeight, ValueType, pack, storage_dtype, write_checkpoint
 from ..patterns import Layout, Pattern, as_matrix, parse
-from ..pruning import masks_of, patterns_of, prunable
+from ..pruning import is_quantized, masks_of, patterns_of, prunable
 from .install import note_of, sparse_layers
 from .tensors import raw_of, value_array
 
@@ -96,9 +96,9 @@ def save(
 
 
 def _refuse_quantized(model: nn.Module) -> None:
-    """Refuse tensors of a quantizing library: they know how to become floats, which a plain tensor need not."""
+    """Refuse tensors of a quantizing library."""
     for name, tensor in model.state_dict(keep_vars=True).items():
-        if tensor.is_quantized or type(tensor).dequantize is not torch.Tensor.dequantize:
+        if is_quantized(tensor):
             raise ArgumentError(
                 f"{name} is quantized ({type(tensor).__name__}), and packed weights are float32, float16 or bfloat16; save the model before "
                 "it is quantized"

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ..errors import ArgumentError, CheckFailed
 from ..patterns import Block, Layout, Pattern, TileWise, Unstructured, as_matrix, verify_mask
-from ..pruning import masks_of, patterns_of, prunable, whole
+from ..pruning import is_quantized, masks_of, patterns_of, prunable, whole
 
 __all__ = ["check_masks", "check_patterns", "keeping_patterns"]
 
@@ -152,8 +152,7 @@ def keeping_patterns(model: nn.Module, *, after: str) -> Iterator[None]:
 
 def _plain(tensor: Tensor) -> Tensor:
     values = whole(tensor.detach())
-    quantized = values.is_quantized or type(values).dequantize is not Tensor.dequantize
-    return values.dequantize() if quantized else values
+    return values.dequantize() if is_quantized(values) else values
 
 
 def _check_inside(name: str, values: Tensor, mask: Tensor, after: str) -> None:
