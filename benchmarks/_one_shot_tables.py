@@ -1,9 +1,15 @@
 """The tables of studies/records/one_shot.jsonl: retrieval without training, as a share of the dense model's."""
 
 import statistics
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from tilewright.reports import Record
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from studies._common import Summary
 
 Table = tuple[Sequence[str], Sequence[Sequence[object]]]
 
@@ -49,11 +55,6 @@ def _share(found: Sequence[Record], pattern: str, method: str) -> str:
 
 
 def _interval(found: Sequence[Record], own: Sequence[Record]) -> str:
-    from scipy.stats import t as student
-
     (dense,) = _own(found, {"pattern": "dense", "method": "dense"})
-    values = [100 * r.median / dense.median for r in own]
-    if len(values) == 1:
-        return f"{values[0]:.1f}%"
-    half = student.ppf(0.975, len(values) - 1) * statistics.stdev(values) / len(values) ** 0.5
-    return f"{statistics.mean(values):.1f}% ± {half:.1f}"
+    share = Summary.of(100 * r.median / dense.median for r in own)
+    return f"{share.mean:.1f}%" + (f" ± {share.mean - share.low:.1f}" if share.n > 1 else "")

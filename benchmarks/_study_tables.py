@@ -29,7 +29,7 @@ def two_four(found: Found) -> Table:
 
 
 def inherited(found: Found) -> Table:
-    """Score by task, pattern and method, every method with the same number of steps."""
+    """Score by task, pattern and method, every method but a member alone with the same number of steps."""
     points = [r for r in found if r.name != "family cost"]
     methods = [m for m in _in_order(r.inputs["method"] for r in points) if m != "dense"]
     header = ["model, pattern", "steps each", "dense", *methods]

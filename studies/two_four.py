@@ -111,7 +111,10 @@ def draw(book: Book) -> None:
             groups.setdefault(family, {})[method] = shares.mean
             intervals.setdefault(family, {})[method] = (shares.low, shares.high)
             print(f"{family:<8}{method:<22}{Summary.of(values)}   {shares.mean:7.1%} of dense")
-    save_figure(bar_figure(groups, "score, share of dense", intervals=intervals, references={"": 1.0}), book.figure)
+    save_figure(
+        bar_figure(groups, "score, share of dense trained as often", intervals=intervals, references={"": 1.0}),
+        book.figure,
+    )
 
 
 def main() -> None:
