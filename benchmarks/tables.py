@@ -101,7 +101,7 @@ def models() -> str:
 
 _MODEL_ROWS: list[tuple[str, Callable[[list[Record]], str]]] = [
     ("MRR, dense", lambda r: f"{one(r, 'quality', 'mrr', model='dense').median:.3f}"),
-    ("MRR, pruned in one step", lambda r: pruned_at_once(r)),
+    ("MRR, pruned in one step", pruned_at_once),
     ("MRR, recovered and packed", lambda r: f"{one(r, 'quality', 'mrr', model='packed').median:.3f}"),
     ("share of the dense MRR", lambda r: share(r, "quality", "mrr", {"model": "packed"}, {"model": "dense"})),
     (
