@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "tilewright"
 ORDER = [
     "errors",
+    "files",
     "report",
     "patterns",
     "formats",

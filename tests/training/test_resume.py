@@ -105,9 +105,12 @@ def test_ctrl_c_leaves_the_last_checkpoint_and_no_scraps(tmp_path: Path) -> None
 def test_half_written_checkpoint_of_a_killed_run_is_passed_over(tmp_path: Path) -> None:
     path = tmp_path / "state"
     interrupted(path, 5)
-    (tmp_path / ".state.partial").write_bytes(path.read_bytes()[:100])
+    scraps = tmp_path / ".tilewright-part-dead"
+    scraps.mkdir()
+    (scraps / "state").write_bytes(path.read_bytes()[:100])
     student, teacher = pair()
     assert recover_(student, teacher, tokens(), options=options(), checkpoint=path).resumed_from == 4
+    assert not scraps.exists()
 
 
 def test_full_disk_names_the_file_and_keeps_the_last_checkpoint(
@@ -120,7 +123,7 @@ def test_full_disk_names_the_file_and_keeps_the_last_checkpoint(
     def full(*args: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("tilewright.training.checkpoint._sync", full)
+    monkeypatch.setattr("tilewright.files.whole.flush", full)
     student, teacher = pair()
     with pytest.raises(OSError, match=r"the checkpoint of step 4 cannot be written to .*state: .*No space left"):
         recover_(student, teacher, tokens(), options=options(), checkpoint=Checkpoint(path, every=2))

@@ -56,8 +56,8 @@ def command(
     if pattern is not None:
         checked_pattern(pattern)
     with stdout_kept_clean():
+        from ..files import write_whole
         from ..hardware import compare
-        from ..reports import write_whole
 
         level = cast(Literal["roofline", "analytical", "tiles"], fidelity)
         found = compare(

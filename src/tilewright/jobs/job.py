@@ -11,6 +11,7 @@ import torch
 import yaml
 
 from ..errors import CheckFailed
+from ..files import replacing, write_whole
 from ..reports import Progress, Record, write_record
 from ..runtime import load, save
 from ..training import Checkpoint
@@ -51,7 +52,7 @@ class Job:
         self.shares: list[float] = []
         self.records_path.unlink(missing_ok=True)
         text = yaml.safe_dump(recipe.resolved(), sort_keys=False)
-        (folder / "recipe.yaml").write_text(text, encoding="utf-8")
+        write_whole(folder / "recipe.yaml", text)
 
     def add(self, *records: Record) -> None:
         """Keep records and append them to the file."""
@@ -195,10 +196,9 @@ def _keep(model: torch.nn.Module, place: Path, key: str) -> None:
     """Write a model's tensors so that at any instant the file is whole or absent."""
     from safetensors.torch import save_file
 
-    temporary = place.with_suffix(".partial")
     tensors = {name: tensor.contiguous().clone() for name, tensor in model.state_dict().items()}
-    save_file(tensors, temporary, {"recipe": key})
-    temporary.replace(place)
+    with replacing(place) as file:
+        save_file(tensors, file, {"recipe": key})
 
 
 def _restored(model: torch.nn.Module, place: Path, key: str) -> bool:

@@ -2,8 +2,7 @@
 
 import hashlib
 import json
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ArgumentError, FormatError
+from ..files import replacing, write_whole
 from ..report import Report
 
 __all__ = ["Progress", "digest"]
@@ -54,11 +54,12 @@ class Progress:
     def finish(self, index: int, name: str, report: Report, batches: list[Any]) -> None:
         """Note that a block is saved."""
         if index + 1 < len(self._key["blocks"]):
-            _replace(self._file(index + 1), lambda path: torch.save(batches, path))
+            with replacing(self._file(index + 1)) as file:
+                torch.save(batches, file)
         self._rows += [{**row, "name": f"{name}.{row['name']}"} for row in report.rows]
         self.done = index + 1
         body = {"key": self._key, "done": self.done, "rows": self._rows}
-        _replace(self._folder / "progress.json", lambda path: path.write_text(json.dumps(body)))
+        write_whole(self._folder / "progress.json", json.dumps(body))
         self._file(index).unlink(missing_ok=True)
 
     def report(self, score: str, update: Any) -> Report:
@@ -96,15 +97,6 @@ def _size(row: Mapping[str, Any]) -> int:
     for side in row["shape"]:
         total *= side
     return total
-
-
-def _replace(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write a file beside its place and move it there, flushed: a kill leaves the old file or the new one."""
-    partial = path.with_name(path.name + ".partial")
-    write(partial)
-    with partial.open("rb") as file:
-        os.fsync(file.fileno())
-    os.replace(partial, path)
 
 
 def digest(batches: Sequence[Any]) -> str:

@@ -1,14 +1,13 @@
 """The file a sensitivity scan keeps its results in, so that a scan cut short goes on where it stopped.
 
-JSON lines: the first says what was scanned, each of the others is one result. A line is added in one write; a torn last line, which
-a killed process may leave, is dropped when the file is read again.
+JSON lines: the first says what was scanned, each of the others is one result. A torn last line, which a killed process may leave, is
+dropped when the file is read again.
 """
 
 import hashlib
 import json
 import math
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import torch
 from torch import nn
 
 from ..errors import ArgumentError, FormatError
+from ..files import append_line, write_whole
 from .tensors import local
 
 __all__ = ["ScanLog", "fingerprint"]
@@ -65,15 +65,12 @@ class ScanLog:
         """Keep a result; it is in the file when this returns."""
         self._found[name, pattern] = dict(result)
         if self._path is not None:
-            line = json.dumps({"name": name, "pattern": pattern, **result}) + "\n"
-            with self._path.open("ab", buffering=0) as file:
-                file.write(line.encode())
-                os.fsync(file.fileno())
+            append_line(self._path, json.dumps({"name": name, "pattern": pattern, **result}))
         return self._found[name, pattern]
 
     def _open(self, path: Path, key: dict[str, Any]) -> None:
-        lines = path.read_text().split("\n")[:-1] if path.exists() else []  # what follows the last newline is torn
         try:
+            lines = path.read_text().split("\n")[:-1] if path.exists() else []  # what follows the last newline is torn
             entries = [json.loads(line) for line in lines]
             earlier = entries[0]["scan"] if entries else key
             found = {(entry.pop("name"), entry.pop("pattern")): entry for entry in entries[1:]}
@@ -88,14 +85,8 @@ class ScanLog:
                 "name another file for this scan, or remove that one"
             )
         self._found = found
-        self._rewrite(path, [json.dumps({"scan": key}), *lines[1:]])
-
-    @staticmethod
-    def _rewrite(path: Path, lines: list[str]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".tmp", delete=False) as file:
-            file.write("".join(f"{line}\n" for line in lines))
-        Path(file.name).replace(path)
+        write_whole(path, "".join(f"{line}\n" for line in (json.dumps({"scan": key}), *lines[1:])))
 
 
 def _agree(one: object, other: object) -> bool:

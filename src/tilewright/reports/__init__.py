@@ -3,7 +3,6 @@
 from .checks import Check
 from .doctor import doctor
 from .environment import machine, revision, versions
-from .files import write_whole
 from .html import render_report, write_report
 from .progress import Progress, SilentProgress
 from .records import Record, TornRecordWarning, read_records, write_record
@@ -27,5 +26,4 @@ __all__ = [
     "waterfall_svg",
     "write_record",
     "write_report",
-    "write_whole",
 ]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ArgumentError, NotSupportedError
+from ..files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -202,11 +203,11 @@ def save_figure(figure: "Figure", path: str | os.PathLike[str]) -> None:
     """Write a figure; the ending of the path (``.svg``, ``.png``) chooses the kind."""
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with _styled():
+    with _styled(), replacing(target) as file:
         metadata = {"Date": None} if target.suffix == ".svg" else {}
-        figure.savefig(target, bbox_inches="tight", dpi=150, metadata=metadata)
-    if target.suffix == ".svg":
-        target.write_text("".join(f"{line.rstrip()}\n" for line in target.read_text().splitlines()))
+        figure.savefig(file, bbox_inches="tight", dpi=150, metadata=metadata)
+        if target.suffix == ".svg":
+            file.write_text("".join(f"{line.rstrip()}\n" for line in file.read_text().splitlines()))
 
 
 @contextmanager

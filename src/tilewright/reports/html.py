@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ..files import write_whole
 from . import listings, sections
 from .checks import Check
-from .files import write_whole
 from .headline import figures, headline
 from .measured import unchecked
 from .pictures import MaskPicture, picture_of

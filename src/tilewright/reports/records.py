@@ -1,10 +1,9 @@
 """`Record`: one measured result with everything needed to judge it, kept as one JSON line.
 
-A file of records only grows. A line is handed to the system in one write, under a lock, so that writers in several processes never mix
-their lines; a run killed inside that write leaves at most one torn last line, which readers skip and the next writer removes.
+A file of records only grows, by `files.append_line`: writers in several processes never mix their lines, and a killed run leaves at most
+one torn last line, which readers skip and the next writer removes.
 """
 
-import fcntl
 import json
 import math
 import os
@@ -15,6 +14,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from ..errors import ArgumentError, FormatError
+from ..files import append_line
 from .environment import machine, revision, versions
 
 __all__ = ["Record", "TornRecordWarning", "read_records", "write_record"]
@@ -191,20 +191,7 @@ def write_record(path: str | os.PathLike[str], record: Record) -> None:
     OSError
         When the file cannot be opened or the disk is full.
     """
-    line = (record.to_json() + "\n").encode()
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        size = _repair_tail(handle)
-        try:
-            written = os.write(handle, line)
-            if written != len(line):  # a disk that fills up takes the part that fits; the next write names the reason
-                os.write(handle, line[written:])
-        except BaseException:
-            os.ftruncate(handle, size)
-            raise
-    finally:
-        os.close(handle)
+    append_line(path, record.to_json())
 
 
 def read_records(path: str | os.PathLike[str]) -> list[Record]:
@@ -247,21 +234,6 @@ def _parse_line(line: bytes, path: str | os.PathLike[str], number: int) -> Recor
         raise FormatError(f"{os.fspath(path)}: line {number} is not UTF-8 text ({e})") from e
     except FormatError as e:
         raise FormatError(f"{os.fspath(path)}: line {number}: {e}") from e
-
-
-def _repair_tail(handle: int) -> int:
-    """End the file at a line end and return its size: drop a torn last line, complete a whole one that lacks its newline."""
-    size = os.fstat(handle).st_size
-    if size == 0 or os.pread(handle, 1, size - 1) == b"\n":
-        return size
-    content = os.pread(handle, size, 0)
-    start = content.rfind(b"\n") + 1
-    try:
-        Record.from_json(content[start:].decode())
-    except (FormatError, UnicodeDecodeError):
-        os.ftruncate(handle, start)
-        return start
-    return size + os.write(handle, b"\n")
 
 
 def _plain(value: Mapping[str, object], name: str) -> Mapping[str, object]:

@@ -6,7 +6,6 @@ values, so it is made once and kept in a file under ``$TILEWRIGHT_CACHE`` (``~/.
 
 import json
 import os
-import tempfile
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from torch import nn
 from torch.nn import functional
 
 from ..errors import ArgumentError, CheckFailed
+from ..files import write_whole
 from ..kernels import implementations
 from .install import Note, dense_twin, pin, set_submodule, sparse_layers
 from .modules import SparseLinear
@@ -226,9 +226,7 @@ class _Cache:
             return
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile("w", dir=self._path.parent, suffix=".tmp", delete=False) as file:
-                json.dump(self._entries, file, indent=1)
-            Path(file.name).replace(self._path)
+            write_whole(self._path, json.dumps(self._entries, indent=1))
             self._changed = False
         except OSError:
             return  # a cache only saves time

@@ -5,9 +5,7 @@ that a run on several processes can go on in one. The rest, JSON in the file's m
 patterns of the masks, and hashes of what the run was given. No random state is stored: each step seeds itself.
 """
 
-import contextlib
 import json
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +16,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ..errors import ArgumentError, FormatError
+from ..files import replacing
 from ..pruning import local, own_part, spread_like, whole
 from .distributed import Ranks
 from .sparsifier import Sparsifier
@@ -157,16 +156,9 @@ def write_atomically(path: Path, tensors: Mapping[str, Tensor], metadata: dict[s
     """Write a safetensors file so that at any instant there is the old one or the new one."""
     from safetensors.torch import save_file
 
-    temporary = path.with_name(f".{path.name}.partial")  # one name: what a killed run left is overwritten
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(dict(tensors), temporary, metadata)
-        _sync(temporary)
-        os.replace(temporary, path)
-        _sync(path.parent)
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as file:
+        save_file(dict(tensors), file, metadata)
 
 
 def restore_(path: Path, inputs: Mapping[str, str], snapshot: Snapshot) -> State | None:
@@ -216,11 +208,3 @@ def _read(path: Path) -> tuple[State, dict[str, Any], dict[str, Tensor]]:
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     start = f"{prefix}."
     return {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..errors import ArgumentError, FormatError
+from ..files import write_whole
 from ..formats import disk_bytes, pack
 from ..patterns import Pattern, as_matrix, parse
 from ..pruning import load_masked_, masks_of, patterns_of, prunable, remove_masks_
@@ -203,9 +204,7 @@ def write_members(folder: Path, members: tuple[Member, ...], inputs: Mapping[str
         for member in members
     ]
     body = {"version": _VERSION, "inputs": dict(inputs), "members": rows}
-    temporary = folder / f".{INDEX}.partial"
-    temporary.write_text(json.dumps(body, indent=1))
-    temporary.replace(folder / INDEX)
+    write_whole(folder / INDEX, json.dumps(body, indent=1))
 
 
 def read_members(folder: Path) -> tuple[tuple[Member, ...], dict[str, str]]:

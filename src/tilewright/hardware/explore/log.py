@@ -1,12 +1,12 @@
 """The file a sweep keeps its results in: JSON lines by content hash, written as they come, so that nothing is run twice."""
 
-import fcntl
 import json
 import os
 from pathlib import Path
 from typing import Any
 
 from ...errors import FormatError
+from ...files import append_line
 
 __all__ = ["SweepLog"]
 
@@ -55,24 +55,5 @@ class SweepLog:
             return
         self._found[key] = result
         if self._path is not None:
-            self._append(self._path, json.dumps({"key": key, "result": result}).encode() + b"\n")
-
-    @staticmethod
-    def _append(path: Path, line: bytes) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            size = os.fstat(handle).st_size
-            if size and os.pread(handle, 1, size - 1) != b"\n":  # a killed run's last line, cut short
-                size = path.read_bytes().rfind(b"\n") + 1
-                os.ftruncate(handle, size)
-            try:
-                written = os.write(handle, line)
-                if written != len(line):  # the next write names the reason
-                    os.write(handle, line[written:])
-            except BaseException:
-                os.ftruncate(handle, size)
-                raise
-        finally:
-            os.close(handle)
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            append_line(self._path, json.dumps({"key": key, "result": result}))

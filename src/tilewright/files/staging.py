@@ -1,0 +1,70 @@
+"""Folders in which files are made before they take their places; what a dead process left of them is removed by the next one."""
+
+import errno
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from .locks import lock
+
+__all__ = ["clear", "flush", "staging"]
+
+
+@contextmanager
+def staging(directory: Path, prefix: str) -> Iterator[Path]:
+    """Yield an empty folder inside `directory`, locked while in use and removed afterwards."""
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=directory))
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        if lock(handle) is not None and folder.exists():
+            break
+        os.close(handle)  # another process took it for a dead one's in the instant before it was locked
+    try:
+        yield folder
+    finally:
+        _remove(folder)
+        os.close(handle)
+
+
+def clear(directory: Path, prefix: str) -> None:
+    """Remove the staging folders of dead processes, where locks can tell and permissions allow."""
+    for entry in os.scandir(directory):
+        if not entry.name.startswith(prefix) or not entry.is_dir(follow_symlinks=False):
+            continue
+        try:
+            handle = os.open(entry.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError:  # of another user, or gone already
+            continue
+        try:
+            if lock(handle):
+                shutil.rmtree(entry.path, ignore_errors=True)
+        finally:
+            os.close(handle)
+
+
+def flush(path: Path) -> None:
+    """Have the disk hold a file, or the names in a folder, before going on."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        # Some file systems cannot flush a folder, and keep its names in order without.
+        if error.errno != errno.EINVAL or not stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise
+    finally:
+        os.close(handle)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder, also when Ctrl-C comes a second time."""
+    try:
+        shutil.rmtree(folder)
+    except BaseException as error:
+        with suppress(OSError):
+            shutil.rmtree(folder, ignore_errors=True)
+        if not isinstance(error, OSError):
+            raise
