@@ -16,6 +16,7 @@ from .scores import Calibration, Scorer
 from .sensitivity import sensitivity_scan
 from .solve import solve
 from .sparsify import sparsify_
+from .targets import matches
 from .tensors import gathered, is_quantized, is_spread, local, own_part, plain, spread_like, whole
 from .update import Obs
 from .weights import Weight, prunable
@@ -41,6 +42,7 @@ __all__ = [
     "load_masked_",
     "local",
     "masks_of",
+    "matches",
     "next_batch",
     "own_part",
     "patterns_of",

@@ -1,15 +1,17 @@
 """Putting packed weights into a module: sparse layers where there is a kernel, dense parameters where there is none."""
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
-from ..errors import FormatError
+from ..errors import FormatError, TargetError
 from ..formats import StoredWeight, ValueType
 from ..patterns import from_matrix
+from ..pruning import matches
+from .calling import activated
 from .modules import SparseLinear
 
 __all__ = [
@@ -23,6 +25,7 @@ __all__ = [
     "set_submodule",
     "sparse_layers",
     "unpack_into",
+    "unpack_named_",
 ]
 
 _NOTE = "tilewright_note"
@@ -60,14 +63,6 @@ def note_of(module: nn.Module, parameter: str = "weight") -> Note | None:
     notes: dict[str, Note] = getattr(module, _NOTE, {})
     return notes.get(parameter)
 
-
-_ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
-    "relu": nn.ReLU,
-    "gelu": nn.GELU,
-    "gelu_tanh": lambda: nn.GELU("tanh"),
-    "silu": nn.SiLU,
-    "tanh": nn.Tanh,
-}
 
 _NO_KERNEL = "no sparse kernel for {kind} yet: unpacked to dense"
 
@@ -132,6 +127,29 @@ def unpack_into(module: nn.Module, parameter: str, weight: StoredWeight) -> None
     setattr(module, parameter, nn.Parameter(tensor, requires_grad=False))
 
 
+def unpack_named_(model: nn.Module, expressions: Iterable[str], prefix: str = "") -> None:
+    """Make the sparse layers that expressions name dense, in place; `prefix` is what stands before the names a user knows.
+
+    Raises
+    ------
+    TargetError
+        If an expression names no packed layer.
+    """
+    layers = dict(sparse_layers(model))
+    for expression in expressions:
+        names = [name for name, layer in layers.items() if matches(expression, name.removeprefix(prefix), layer)]
+        if not names:
+            known = ", ".join(name.removeprefix(prefix) for name in [*layers][:3])
+            raise TargetError(
+                f"dense names {expression!r}, which matches no packed layer; the first of {len(layers)} are {known}"
+            )
+        for name in names:
+            layer = layers.pop(name)
+            twin = dense_twin(layer)
+            pin(twin, Note(layer.pattern, layer.stored_dtype, "dense as asked"))
+            set_submodule(model, name, twin)
+
+
 def set_submodule(model: nn.Module, name: str, module: nn.Module) -> None:
     """Replace a submodule by name."""
     parent, _, child = name.rpartition(".")
@@ -162,11 +180,10 @@ class _ActivatedLinear(nn.Linear):
 
     def __init__(self, inputs: int, outputs: int, bias: bool, activation: str) -> None:
         super().__init__(inputs, outputs, bias=bias)
-        self.activation = _ACTIVATIONS[activation]()
+        self.activation = activation
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        result: torch.Tensor = self.activation(super().forward(x))
-        return result
+        return activated(super().forward(x), self.activation)
 
 
 def sparse_layers(model: nn.Module) -> Mapping[str, SparseLinear]:

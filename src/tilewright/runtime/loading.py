@@ -1,7 +1,7 @@
 """`load` and `load_`: a checkpoint back into a model that runs, its weights packed all the way."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,15 +11,23 @@ from torch import nn
 
 from ..errors import FormatError, NotSupportedError
 from ..formats import Checkpoint, is_checkpoint, read_checkpoint
+from ..pruning import masks_of, remove_masks_
 from .choice import check_tokens, settle_
 from .fuse import fuse_activations_
-from .install import attach_weights
+from .install import attach_weights, unpack_named_
 from .tensors import tensor_of
 
 __all__ = ["load", "load_"]
 
 
-def load(path: str | os.PathLike[str], *, tokens: int | None = None, measure: bool = True, **options: Any) -> Any:
+def load(
+    path: str | os.PathLike[str],
+    *,
+    tokens: int | None = None,
+    measure: bool = True,
+    dense: Iterable[str] = (),
+    **options: Any,
+) -> Any:
     """Return the model of a checkpoint as the class it was saved from, with sparse layers inside.
 
     Weights go from the file to the kernels without ever being expanded. Then each layer is measured once against its dense twin
@@ -34,6 +42,9 @@ def load(path: str | os.PathLike[str], *, tokens: int | None = None, measure: bo
         1 and 128 in a model that generates text.
     measure
         Switch the measuring off to run every packed layer sparse.
+    dense
+        Expressions, as the targets of `sparsify_`, for layers to unpack whatever their speed: those whose weight the model's own
+        code computes with.
     options
         Changes to the model's configuration, such as ``attn_implementation="eager"``; for a ``SentenceTransformer``, its
         arguments.
@@ -55,15 +66,20 @@ def load(path: str | os.PathLike[str], *, tokens: int | None = None, measure: bo
     if not is_checkpoint(folder):
         read_checkpoint(folder)  # raises, with the reason
     if (folder / "modules.json").is_file():
-        return _finished(_sentence_transformer(folder, options), tokens, measure)
+        return _finished(_sentence_transformer(folder, options), tokens, measure, dense)
     check_tokens(tokens)
     checkpoint = read_checkpoint(folder)
     model = _skeleton(folder, checkpoint, options)
-    return _filled(model, checkpoint, folder, tokens, measure).eval()
+    return _filled(model, checkpoint, folder, tokens, measure, dense).eval()
 
 
 def load_(
-    module: nn.Module, path: str | os.PathLike[str], *, tokens: int | None = None, measure: bool = True
+    module: nn.Module,
+    path: str | os.PathLike[str],
+    *,
+    tokens: int | None = None,
+    measure: bool = True,
+    dense: Iterable[str] = (),
 ) -> nn.Module:
     """Load a checkpoint into a module you built; linear layers that were packed become `SparseLinear`, in place.
 
@@ -72,7 +88,7 @@ def load_(
     module
         Same architecture as the one saved; its values do not matter (built on the ``meta`` device it takes no memory, if it has no
         buffers that are not saved).
-    path, tokens, measure
+    path, tokens, measure, dense
         As for `load`.
 
     Returns
@@ -97,17 +113,20 @@ def load_(
     'SparseLinear'
     """
     check_tokens(tokens)
-    return _filled(module, read_checkpoint(path), Path(path), tokens, measure)
+    return _filled(module, read_checkpoint(path), Path(path), tokens, measure, dense)
 
 
-def _filled(module: nn.Module, checkpoint: Checkpoint, path: Path, tokens: int | None, measure: bool) -> nn.Module:
+def _filled(
+    module: nn.Module, checkpoint: Checkpoint, path: Path, tokens: int | None, measure: bool, dense: Iterable[str]
+) -> nn.Module:
     """Give a module the tensors of a checkpoint that fits it, in place of its own."""
     _check_fit(module, checkpoint, path)
+    remove_masks_(module)  # of a model that was pruned itself; the checkpoint's patterns take their place
     root = nn.Sequential()
     root.add_module("root", module)
     root.load_state_dict(_state(root, checkpoint), strict=False, assign=True)
     attach_weights(root, {f"root.{name}": weight for name, weight in checkpoint.weights.items()})
-    loaded: nn.Module = _finished(root, tokens, measure).get_submodule("root")
+    loaded: nn.Module = _finished(root, tokens, measure, dense, "root.").get_submodule("root")
     return loaded
 
 
@@ -143,7 +162,8 @@ def _check_fit(module: nn.Module, checkpoint: Checkpoint, path: Path) -> None:
     given = {name: raw.shape for name, raw in checkpoint.dense.items()}
     given |= {name: tuple(weight.original_shape) for name, weight in checkpoint.weights.items()}
     covered = {twin for name in given if name in state for twin in names[name]}
-    missing = [name for name in state if name not in covered]
+    masks = {f"{name}_mask" for name in masks_of(module)}
+    missing = [name for name in state if name not in covered and name not in masks]
     unknown = [name for name in given if name not in state]
     if missing or unknown:
         raise FormatError(
@@ -165,7 +185,8 @@ def _check_fit(module: nn.Module, checkpoint: Checkpoint, path: Path) -> None:
             )
 
 
-def _finished(model: Any, tokens: int | None, measure: bool) -> Any:
+def _finished(model: Any, tokens: int | None, measure: bool, dense: Iterable[str], prefix: str = "") -> Any:
+    unpack_named_(model, dense, prefix)
     fuse_activations_(model)
     if measure:
         settle_(model, tokens)

@@ -5,12 +5,16 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.autograd import forward_ad
+from torch.nn import functional
 
 from ..errors import ArgumentError, FormatError
 from ..formats import Packed, ValueType, pack
 from ..kernels import ACTIVATIONS
 from ..patterns import Layout
-from .op import run, sparse_linear
+from .calling import activated, check_transforms, has_tangent, is_plain, parts_of, traced_by_converter, untraced
+from .op import dense_weight, run, sparse_linear
+from .standin import StandIn
 from .tensors import ARRAYS, arrays_of, packed_of
 
 __all__ = ["SparseLinear"]
@@ -87,18 +91,33 @@ class SparseLinear(nn.Module):
         """Return ``activation(x @ w.T + bias)`` ``[..., N]`` for x ``[..., K]``."""
         if x.dtype in (torch.float16, torch.bfloat16):
             return self.forward(x.float()).to(x.dtype)
-        tensors: Any = [self._buffers[name] for name in ARRAYS]  # by attribute, each would cost a microsecond
+        if is_plain(x):
+            # The operator's own body: the same work without the dispatcher, which would cost as much as a small layer.
+            return run(*self._arguments(x))
+        if not torch.compiler.is_compiling():
+            check_transforms()
+        if traced_by_converter():
+            with untraced():
+                weight = self.dense().weight
+            return activated(functional.linear(x, weight, self.bias), self.activation)
+        if has_tangent(x):
+            return self._dual(x)
+        y: torch.Tensor = sparse_linear(*self._arguments(x))
+        return y
+
+    def _arguments(self, x: torch.Tensor) -> Any:
+        # By attribute, each tensor would cost a microsecond.
+        tensors = [self._buffers[name] for name in ARRAYS]
         bias = self._parameters["bias"]
-        arguments = (self.pattern, self.out_features, self.in_features, self.tile, self.activation)
-        if (
-            torch.compiler.is_compiling()
-            or type(x) is not torch.Tensor
-            or (x.requires_grad and torch.is_grad_enabled())
-        ):
-            y: torch.Tensor = sparse_linear(x, *tensors, bias, *arguments)
-            return y
-        # The operator's own body: the same work without the dispatcher, which would cost as much as a small layer.
-        return run(x, *tensors, bias, *arguments)  # type: ignore[call-arg]  # a list of eight
+        return (x, *tensors, bias, self.pattern, self.out_features, self.in_features, self.tile, self.activation)
+
+    def _dual(self, x: torch.Tensor) -> torch.Tensor:
+        """Forward-mode differentiation with respect to x: the layer is linear up to its activation, which torch differentiates."""
+        value, tangent = parts_of(x)
+        tensors = [self._buffers[name] for name in ARRAYS]
+        linear = (self.pattern, self.out_features, self.in_features, self.tile, "none")
+        product: Any = (run(value, *tensors, self._parameters["bias"], *linear), run(tangent, *tensors, None, *linear))  # type: ignore[arg-type,call-arg]
+        return activated(forward_ad.make_dual(*product), self.activation)  # type: ignore[no-untyped-call]
 
     def packed(self) -> Packed:
         """Return the weight, sharing the module's memory; widened values return to the type they were stored in."""
@@ -122,8 +141,18 @@ class SparseLinear(nn.Module):
 
     @property
     def weight(self) -> torch.Tensor:
-        """A stand-in without values for code that asks a linear layer for the type or shape of its weight."""
-        return torch.empty(self.shape, dtype=self.surrounding, device="meta")
+        """A stand-in for code that asks for the type, shape or device of a linear layer's weight; computing with it raises.
+
+        In code compiled by `torch.compile` or exported by `torch.export` it is the weight itself, unpacked where it is used.
+        """
+        if torch.compiler.is_compiling():
+            tensors = [getattr(self, name) for name in ARRAYS]
+            dense: torch.Tensor = dense_weight(*tensors, self.pattern, *self.shape, self.tile)
+            return dense.to(self.surrounding)
+        owner = (
+            f"SparseLinear(in_features={self.in_features}, out_features={self.out_features}, pattern={self.pattern})"
+        )
+        return StandIn(self.shape, self.surrounding, self.values.device, owner)
 
     def dense(self) -> nn.Linear:
         """Return an ordinary `torch.nn.Linear` with the same weight, zeros included, in the type of the model around it.

@@ -4,6 +4,7 @@ Internal: modules call it. Its index tensors are checked in full when they are f
 that a caller with other tensors gets an error and not a crash. Writes behind torch's back (``.data``, ``.numpy()``) are not seen.
 """
 
+import atexit
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from ..errors import ArgumentError, NotSupportedError
 from ..kernels import KernelArrays, linear_arrays
 from .tensors import ARRAYS, packed_of
 
-__all__ = ["run", "sparse_linear"]
+__all__ = ["dense_weight", "run", "sparse_linear"]
 
 _LIBRARY: Any = torch.library.Library("tilewright", "DEF")  # type: ignore[no-untyped-call]  # as torch ships it
 _LIBRARY.define(
@@ -22,9 +23,16 @@ _LIBRARY.define(
     "str pattern, int outputs, int inputs, int tile, str activation) -> Tensor",
     tags=(torch.Tag.pt2_compliant_tag, torch.Tag.needs_fixed_stride_order),
 )
+_LIBRARY.define(
+    "dense_weight(Tensor values, Tensor columns, Tensor pointers, Tensor? rows, Tensor? positions, "
+    "Tensor? residual_values, Tensor? residual_columns, Tensor? residual_pointers, str pattern, int outputs, int inputs, int tile) "
+    "-> Tensor",
+    tags=(torch.Tag.pt2_compliant_tag,),
+)
 
 _Optional = torch.Tensor | None
 _seen: Any = WeakTensorKeyDictionary()
+atexit.register(_seen.clear)  # traced programs keep tensors alive past the end of the bindings
 
 
 def _prepare(tensors: tuple[_Optional, ...], pattern: str, outputs: int, inputs: int, tile: int) -> KernelArrays:
@@ -111,10 +119,35 @@ def _no_gradient(ctx: object, *gradients: torch.Tensor) -> None:
     )
 
 
+def _unpack(values: torch.Tensor, *rest: Any) -> torch.Tensor:
+    """Return the weight ``[N, K]`` behind the tensors, zeros included."""
+    *tensors, pattern, outputs, inputs, tile = rest
+    packed = packed_of(dict(zip(ARRAYS, (values, *tensors), strict=True)), pattern, outputs, inputs, tile)
+    return torch.from_numpy(packed.unpack())
+
+
+def _batched(info: Any, dims: tuple[int | None, ...], x: torch.Tensor, *rest: Any) -> tuple[torch.Tensor, int]:
+    """Under `torch.vmap`: a batch of inputs is one more leading axis; a batch of weights is not possible."""
+    if any(dim is not None for dim in dims[1:]):
+        raise NotSupportedError(
+            "torch.vmap over the packed weight of a sparse linear layer; only its input can be batched"
+        )
+    assert dims[0] is not None
+    return sparse_linear(x.movedim(dims[0], 0), *rest), 0
+
+
 _LIBRARY.impl("sparse_linear", run, "CPU")
+_LIBRARY.impl("dense_weight", _unpack, "CPU")
+torch.library.register_fake(
+    "tilewright::dense_weight", lambda values, *rest: values.new_empty(rest[-3:-1]), lib=_LIBRARY
+)
+torch.library.register_vmap("tilewright::sparse_linear", _batched, lib=_LIBRARY)
 torch.library.register_fake("tilewright::sparse_linear", _fake, lib=_LIBRARY)
 torch.library.register_autograd("tilewright::sparse_linear", _no_gradient, lib=_LIBRARY)
 torch.library.register_autocast("tilewright::sparse_linear", "cpu", torch.float32, lib=_LIBRARY)
 
 sparse_linear = torch.ops.tilewright.sparse_linear.default
 """``sparse_linear(x, *arrays, bias, pattern, outputs, inputs, tile, activation)``; see `SparseLinear`."""
+
+dense_weight = torch.ops.tilewright.dense_weight.default
+"""``dense_weight(*arrays, pattern, outputs, inputs, tile)``: the weight itself, for compiled code that computes with it."""
