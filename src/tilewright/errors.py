@@ -14,6 +14,9 @@
 The command line maps the first five to exit code 2, `NotSupportedError` to 3 and `CheckFailed` to 1.
 """
 
+import difflib
+from collections.abc import Collection
+
 __all__ = [
     "ArgumentError",
     "CheckFailed",
@@ -23,6 +26,7 @@ __all__ = [
     "RecipeError",
     "TargetError",
     "TilewrightError",
+    "unknown",
 ]
 
 
@@ -56,3 +60,27 @@ class NotSupportedError(TilewrightError, RuntimeError):
 
 class CheckFailed(TilewrightError, RuntimeError):  # noqa: N818 (a verdict, not a fault)
     """A check the caller asked for came out negative."""
+
+
+def unknown(what: str, value: object, choices: Collection[str], expected: str = "") -> str:
+    """Return the sentence about a word that is not one of those expected, with the nearest of them.
+
+    Parameters
+    ----------
+    what
+        What the word names, such as ``"score"``.
+    value
+        The word.
+    choices
+        Every word that would do.
+    expected
+        What is expected, in words, where a list of the choices would be long. Default: the list.
+
+    Examples
+    --------
+    >>> unknown("score", "magnitud", ["magnitude", "taylor"])
+    "unknown score 'magnitud'; did you mean 'magnitude'? Expected one of 'magnitude', 'taylor'"
+    """
+    near = difflib.get_close_matches(str(value).lower(), choices, 1)
+    expected = expected or f"one of {', '.join(map(repr, choices))}"
+    return f"unknown {what} {value!r}; {f'did you mean {near[0]!r}? E' if near else 'e'}xpected {expected}"

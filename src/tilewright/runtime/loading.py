@@ -15,6 +15,7 @@ from ..pruning import masks_of, remove_masks_
 from .choice import check_tokens, settle_
 from .fuse import fuse_activations_
 from .install import attach_weights, unpack_named_
+from .options import config_options, dtype_of, require_known, sentence_options
 from .tensors import tensor_of
 
 __all__ = ["load", "load_"]
@@ -46,13 +47,16 @@ def load(
         Expressions, as the targets of `sparsify_`, for layers to unpack whatever their speed: those whose weight the model's own
         code computes with.
     options
-        Changes to the model's configuration, such as ``attn_implementation="eager"``; for a ``SentenceTransformer``, its
-        arguments.
+        ``dtype`` (``"float32"``, ``"float16"``, ``"bfloat16"`` or the torch type): type of everything that runs dense, and of what
+        goes in and out of sparse layers, which compute in float32 themselves. Default: the type on record. The rest are changes to the
+        model's configuration, such as ``attn_implementation="eager"``; for a ``SentenceTransformer``, its arguments.
 
     Raises
     ------
     FormatError
         If the directory is no checkpoint, or a damaged one.
+    ArgumentError
+        If the model has no such option; the message has the nearest name.
     NotSupportedError
         If the model's library is not installed, or the checkpoint is of a plain module: build it and call `load_`.
 
@@ -69,8 +73,9 @@ def load(
         return _finished(_sentence_transformer(folder, options), tokens, measure, dense)
     check_tokens(tokens)
     checkpoint = read_checkpoint(folder)
-    model = _skeleton(folder, checkpoint, options)
-    return _filled(model, checkpoint, folder, tokens, measure, dense).eval()
+    dtype = dtype_of(options.pop("dtype", None))
+    model = _skeleton(folder, checkpoint, options if dtype is None else {**options, "dtype": dtype})
+    return _filled(model, checkpoint, folder, tokens, measure, dense, dtype).eval()
 
 
 def load_(
@@ -117,25 +122,33 @@ def load_(
 
 
 def _filled(
-    module: nn.Module, checkpoint: Checkpoint, path: Path, tokens: int | None, measure: bool, dense: Iterable[str]
+    module: nn.Module,
+    checkpoint: Checkpoint,
+    path: Path,
+    tokens: int | None,
+    measure: bool,
+    dense: Iterable[str],
+    dtype: torch.dtype | None = None,
 ) -> nn.Module:
-    """Give a module the tensors of a checkpoint that fits it, in place of its own."""
+    """Give a module the tensors of a checkpoint that fits it, in place of its own; in another type if there is one."""
     _check_fit(module, checkpoint, path)
     remove_masks_(module)  # of a model that was pruned itself; the checkpoint's patterns take their place
     root = nn.Sequential()
     root.add_module("root", module)
-    root.load_state_dict(_state(root, checkpoint), strict=False, assign=True)
+    root.load_state_dict(_state(root, checkpoint, dtype), strict=False, assign=True)
     attach_weights(root, {f"root.{name}": weight for name, weight in checkpoint.weights.items()})
     loaded: nn.Module = _finished(root, tokens, measure, dense, "root.").get_submodule("root")
     return loaded
 
 
-def _state(root: nn.Module, checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
+def _state(root: nn.Module, checkpoint: Checkpoint, dtype: torch.dtype | None) -> dict[str, torch.Tensor]:
     """Return the dense tensors under every name they have in the module; tied parameters stay one object."""
     names, parameters = _names(root), dict(root.named_parameters(remove_duplicate=False))
     state: dict[str, torch.Tensor] = {}
     for name, raw in checkpoint.dense.items():
         tensor = tensor_of(raw)
+        if dtype is not None and tensor.is_floating_point():
+            tensor = tensor.to(dtype)
         old = parameters.get(f"root.{name}")
         if old is not None:
             tensor = nn.Parameter(tensor, requires_grad=old.requires_grad and tensor.is_floating_point())
@@ -203,7 +216,7 @@ def _sentence_transformer(folder: Path, options: dict[str, Any]) -> Any:
     from .hub import register
 
     register()
-    return SentenceTransformer(str(folder), **{"device": "cpu", "local_files_only": True, **options})
+    return SentenceTransformer(str(folder), **sentence_options(SentenceTransformer, options))
 
 
 def _skeleton(folder: Path, checkpoint: Checkpoint, options: dict[str, Any]) -> Any:
@@ -224,6 +237,7 @@ def _skeleton(folder: Path, checkpoint: Checkpoint, options: dict[str, Any]) -> 
             "tilewright.load_(module, path)"
         )
     assert cls is not None
+    require_known(options, config_options(cls.config_class), cls.__name__)
     try:
         config = cls.config_class.from_dict(dict(checkpoint.config), **options)
         with no_init_weights(), _default_dtype(config.dtype):
