@@ -4,9 +4,11 @@ import pytest
 import torch
 from models import mixed, perceptron
 from safetensors.torch import save_file
+from torch import nn
 
 import tilewright
-from tilewright.errors import ArgumentError, FormatError, PatternError
+from tilewright.errors import ArgumentError, FormatError, PatternError, TargetError
+from tilewright.pruning import remove_masks_
 
 
 def test_a_pruned_model_verifies():
@@ -70,6 +72,70 @@ def test_a_layer_that_lost_everything_is_a_finding_and_under_nm_a_fault(pattern,
     assert report.summary["weights pruned entirely"] == 1
 
 
+LEFT_OUT = [
+    ({"ignore": ["head"]}, {"body.0", "body.2"}),
+    ({"ignore": ["*.0", "re:.*head"]}, {"body.2"}),
+    ({"ignore": ["body.0.weight", "head"]}, {"body.2"}),
+    ({"targets": ["body.*"]}, {"body.0", "body.2"}),
+    ({"targets": {"body.0": "2:4", "body.*": "4:8"}}, {"body.0", "body.2"}),
+    ({"targets": ["body.*"], "ignore": ["body.0", "head", "embed"]}, {"body.2"}),
+]
+
+
+def with_dense_head():
+    model = nn.ModuleDict({"embed": nn.Embedding(9, 16), "body": perceptron(), "head": nn.Linear(32, 9)})
+    tilewright.sparsify_(model, "2:4", targets=["body.*"])
+    return model
+
+
+@pytest.mark.parametrize("kind", ["model", "checkpoint", "zeros"])
+@pytest.mark.parametrize(("choice", "expected"), LEFT_OUT)
+def test_a_dense_head_is_left_out(tmp_path, kind, choice, expected):
+    model = with_dense_head()
+    place = tmp_path / "m"
+    if kind == "checkpoint":
+        tilewright.save(model, place)
+    elif kind == "zeros":
+        remove_masks_(model)
+        place.mkdir()
+        save_file(model.state_dict(), place / "model.safetensors")
+    report = tilewright.verify(model if kind == "model" else place, "2:4", **choice)
+    assert report.ok
+    assert {row["layer"].removesuffix(".weight") for row in report.rows} == expected
+    wanted = choice["targets"] if isinstance(choice.get("targets"), dict) else {}
+    assert {row["pattern"] for row in report.rows} == (set(wanted.values()) or {"2:4"})
+    if kind != "checkpoint":  # packed weights are all there is to look at in one, and the head is not packed
+        assert not tilewright.verify(model if kind == "model" else place, "2:4").ok
+
+
+def test_class_names_pick_the_modules_of_a_model(tmp_path):
+    model = with_dense_head()
+    tilewright.save(model, tmp_path)
+    fresh = nn.ModuleDict({"embed": nn.Embedding(9, 16), "body": perceptron(), "head": nn.Linear(32, 9)})
+    loaded = tilewright.load_(fresh, tmp_path, measure=False)
+    for form in (model, loaded):
+        assert len(tilewright.verify(form, targets=["Linear"], ignore=["Embedding"]).rows) == 2
+
+
+@pytest.mark.parametrize("kind", ["model", "checkpoint", "zeros"])
+@pytest.mark.parametrize("role", ["targets", "ignore"])
+def test_an_expression_that_matches_nothing_is_an_error(tmp_path, kind, role):
+    model = with_dense_head()
+    if kind == "checkpoint":
+        tilewright.save(model, tmp_path)
+    elif kind == "zeros":
+        save_file(model.state_dict(), tmp_path / "model.safetensors")
+    with pytest.raises(TargetError, match=rf"^{role} 'boddy.0' matches no weight here; the nearest names are body\.0"):
+        tilewright.verify(model if kind == "model" else tmp_path, "2:4", **{role: ["boddy.0"]})
+
+
+def test_text_instead_of_a_list_is_refused():
+    with pytest.raises(TargetError, match=r"ignore must be a list of expressions, and it is 'head'; write \['head'\]"):
+        tilewright.verify(perceptron(), "2:4", ignore="head")
+    with pytest.raises(TargetError, match=r"targets must be a list of expressions or a mapping"):
+        tilewright.verify(perceptron(), "2:4", targets=[])
+
+
 def test_nothing_to_verify_is_said(tmp_path):
     with pytest.raises(ArgumentError, match=r"nothing to verify.*--pattern"):
         tilewright.verify(perceptron())
@@ -80,7 +146,7 @@ def test_nothing_to_verify_is_said(tmp_path):
     (tmp_path / "a.safetensors").write_bytes(b"garbage")
     with pytest.raises(FormatError, match=r"a.safetensors is no readable safetensors file"):
         tilewright.verify(tmp_path, "2:4")
-    with pytest.raises(PatternError, match="names no pattern"):
+    with pytest.raises(PatternError, match="unknown pattern 'half'"):
         tilewright.verify(perceptron(), "half")
 
 

@@ -19,6 +19,12 @@ def command(
     exact: Annotated[
         bool, typer.Option("--exact", help="Require as many kept weights as the pattern allows, not fewer.")
     ] = False,
+    target: Annotated[
+        list[str] | None, typer.Option(help="Look only at what this name or expression matches; may repeat.")
+    ] = None,
+    ignore: Annotated[
+        list[str] | None, typer.Option(help="Leave out what this name or expression matches; may repeat.")
+    ] = None,
     as_json: Json = False,
 ) -> int:
     """Say for every pruned weight whether its pattern holds, and where it first fails. Exit code 1 when one does not."""
@@ -27,5 +33,5 @@ def command(
     with stdout_kept_clean():
         from ..runtime import verify
 
-        report = verify(path, pattern, exact=exact)
+        report = verify(path, pattern, exact=exact, targets=target or None, ignore=tuple(ignore or ()))
     return emit(report, as_json=as_json)

@@ -16,7 +16,7 @@ from .scores import Calibration, Scorer
 from .sensitivity import sensitivity_scan
 from .solve import solve
 from .sparsify import sparsify_
-from .targets import matches
+from .targets import matches, means
 from .tensors import gathered, is_quantized, is_spread, local, own_part, plain, spread_like, whole
 from .update import Obs
 from .weights import Weight, prunable
@@ -43,6 +43,7 @@ __all__ = [
     "local",
     "masks_of",
     "matches",
+    "means",
     "next_batch",
     "own_part",
     "patterns_of",

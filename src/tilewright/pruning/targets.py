@@ -10,14 +10,19 @@ from torch import nn
 from ..errors import TargetError
 from .weights import Weight
 
-__all__ = ["matches", "pick", "require_match"]
+__all__ = ["matches", "means", "pick", "require_match"]
 
 
 def matches(expression: str, module_name: str, module: nn.Module, parameter_name: str = "") -> bool:
-    """Say whether an expression means a module, or its parameter.
+    """Say whether an expression means a module, or its parameter; see `means`."""
+    return means(expression, module_name, parameter_name, [base.__name__ for base in type(module).__mro__])
+
+
+def means(expression: str, module_name: str, parameter_name: str = "", classes: Sequence[str] = ()) -> bool:
+    """Say whether an expression means what has these names.
 
     ``re:...`` is a regular expression for the whole name; ``*``, ``?`` and ``[...]`` make a glob, in which ``*`` crosses dots;
-    anything else is an exact name or the name of the module's class or of one of its bases.
+    anything else is an exact name, or the name of the module's class or of one of its bases.
     """
     names = [module_name]
     if parameter_name:
@@ -25,9 +30,7 @@ def matches(expression: str, module_name: str, module: nn.Module, parameter_name
     if expression.startswith("re:"):
         regex = _compiled(expression)
         return any(regex.fullmatch(name) for name in names)
-    if any(fnmatchcase(name, expression) for name in names) or expression in names:
-        return True
-    return any(base.__name__ == expression for base in type(module).__mro__)
+    return any(fnmatchcase(name, expression) or name == expression for name in names) or expression in classes
 
 
 def pick(expressions: Iterable[str], weight: Weight) -> str | None:

@@ -1,7 +1,7 @@
 """`verify` and `explain`: what a model or a checkpoint holds, whether it is right, and what runs how."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +12,24 @@ from torch import nn
 from ..errors import ArgumentError, FormatError
 from ..formats import is_checkpoint, read_checkpoint
 from ..patterns import Pattern, as_matrix, parse, verify_mask
-from ..pruning import masks_of, patterns_of, prunable
+from ..pruning import Targets, masks_of, patterns_of, prunable
 from ..report import Report
 from .choice import check_tokens, choose, kernel_in_use
 from .install import Note, has_kernel, note_of, sparse_layers
 from .modules import SparseLinear
+from .selection import Selection
 from .tensors import value_array
 
 __all__ = ["explain", "verify"]
 
 
 def verify(
-    model_or_path: nn.Module | str | os.PathLike[str], pattern: Pattern | str | None = None, *, exact: bool = False
+    model_or_path: nn.Module | str | os.PathLike[str],
+    pattern: Pattern | str | None = None,
+    *,
+    exact: bool = False,
+    targets: Targets | None = None,
+    ignore: Sequence[str] = (),
 ) -> Report:
     """Say for every pruned weight whether its pattern holds, and where it first fails.
 
@@ -36,6 +42,9 @@ def verify(
         What every weight with two or more dimensions (embeddings aside) is held against, instead of the patterns on record.
     exact
         Ask that each group keeps exactly what the pattern allows, not at most.
+    targets, ignore
+        Expressions for the weights to look at and to leave out, as for `sparsify_`; ``ignore=["lm_head"]`` leaves out a head that
+        stayed dense. A mapping holds each target against a pattern of its own. Class names need a model: files have none.
 
     Returns
     -------
@@ -49,6 +58,8 @@ def verify(
         If there is nothing to verify: no pattern on record and none given.
     FormatError
         If the path is no readable checkpoint.
+    TargetError
+        If an expression matches nothing.
 
     Examples
     --------
@@ -59,11 +70,12 @@ def verify(
     True
     """
     wanted = parse(pattern) if isinstance(pattern, str) else pattern
-    found = (
-        _model_masks(model_or_path, wanted)
-        if isinstance(model_or_path, nn.Module)
-        else _path_masks(Path(model_or_path), wanted)
-    )
+    selection = Selection(wanted, targets, ignore)
+    if isinstance(model_or_path, nn.Module):
+        found = list(_model_masks(model_or_path, selection))
+    else:
+        found = list(_path_masks(Path(model_or_path), selection))
+    selection.require_all_used()
     rows = []
     kept = total = 0
     for name, rule, mask in found:
@@ -80,8 +92,8 @@ def verify(
         )
     if not rows:
         raise ArgumentError(
-            "there is nothing to verify: no weight of this model has a pattern on record; prune it first, or say which pattern to "
-            "look for (pattern='2:4', or --pattern on the command line)"
+            "there is nothing to verify: no weight that was asked about has a pattern on record; prune it first, or say which pattern "
+            "to look for (pattern='2:4', or --pattern on the command line)"
         )
     bad = sum(not row["holds"] for row in rows)
     summary = {"weights": len(rows), "density": kept / total, "sparsity": 1 - kept / total, "violations": bad}
@@ -169,11 +181,17 @@ def _dense_rows(name: str, module: nn.Module) -> Iterator[dict[str, object]]:
         yield _row(name or weight.name, tuple(weight.tensor.shape), density, "dense", "torch", note)
 
 
-def _model_masks(model: nn.Module, wanted: Pattern | None) -> Iterator[tuple[str, Pattern, NDArray[np.bool_]]]:
+_Found = Iterator[tuple[str, Pattern, NDArray[np.bool_]]]
+
+
+def _model_masks(model: nn.Module, selection: Selection) -> _Found:
+    for name, module in model.named_modules():
+        selection.see(name, module)
     masks, patterns = masks_of(model), patterns_of(model)
     for weight in prunable(model):
         note = note_of(weight.module, weight.parameter_name)
-        rule = wanted or patterns.get(weight.name) or (parse(note.pattern) if note else None)
+        record = patterns.get(weight.name) or (parse(note.pattern) if note else None)
+        rule = selection.rule(weight.name, record, weight.module)
         if rule is None:
             continue
         nonzero = as_matrix((weight.tensor.detach() != 0).cpu().numpy(), weight.layout)
@@ -182,20 +200,28 @@ def _model_masks(model: nn.Module, wanted: Pattern | None) -> Iterator[tuple[str
         yield weight.name, rule, nonzero if mask is None else nonzero | as_matrix(mask.cpu().numpy(), weight.layout)
     for name, layer in sparse_layers(model).items():
         packed = layer.packed()
-        yield f"{name}.weight" if name else "weight", wanted or packed.pattern, packed.mask()
+        full = f"{name}.weight" if name else "weight"
+        rule = selection.rule(full, packed.pattern, layer)
+        if rule is not None:
+            yield full, rule, packed.mask()
 
 
-def _path_masks(path: Path, wanted: Pattern | None) -> Iterator[tuple[str, Pattern, NDArray[np.bool_]]]:
+def _path_masks(path: Path, selection: Selection) -> _Found:
     if is_checkpoint(path):
-        for name, weight in read_checkpoint(path).weights.items():
-            yield name, wanted or weight.packed.pattern, weight.packed.mask()
-    elif wanted is not None:
-        yield from _dense_masks(path, wanted)
+        checkpoint = read_checkpoint(path)
+        for name in checkpoint.dense:
+            selection.see(name.rpartition(".")[0])
+        for name, weight in checkpoint.weights.items():
+            rule = selection.rule(name, weight.packed.pattern)
+            if rule is not None:
+                yield name, rule, weight.packed.mask()
+    elif selection.pattern is not None or selection.patterns:
+        yield from _dense_masks(path, selection)
     elif not path.is_dir():
         raise FormatError(f"{path} does not exist or is no folder; name the folder of a model")
 
 
-def _dense_masks(path: Path, wanted: Pattern) -> Iterator[tuple[str, Pattern, NDArray[np.bool_]]]:
+def _dense_masks(path: Path, selection: Selection) -> _Found:
     """Masks of the weights of an ordinary safetensors folder: what is not zero; embeddings are no products and left out."""
     from safetensors import SafetensorError, safe_open
 
@@ -206,9 +232,16 @@ def _dense_masks(path: Path, wanted: Pattern) -> Iterator[tuple[str, Pattern, ND
         try:
             with safe_open(str(file), framework="pt") as tensors:
                 for name in tensors.keys():  # noqa: SIM118 (not a mapping)
+                    selection.see(name.rpartition(".")[0])
+                    slices = tensors.get_slice(name)
+                    if len(slices.get_shape()) < 2 or "embed" in name.lower():
+                        continue
+                    rule = selection.rule(name, None)
+                    if rule is None:
+                        continue
                     tensor: Any = tensors.get_tensor(name)
-                    if tensor.ndim >= 2 and tensor.is_floating_point() and "embed" not in name.lower():
+                    if tensor.is_floating_point():
                         dense = value_array(tensor.float())[0] != 0
-                        yield name, wanted, as_matrix(dense, "linear" if tensor.ndim == 2 else "conv")
+                        yield name, rule, as_matrix(dense, "linear" if tensor.ndim == 2 else "conv")
         except SafetensorError as error:
             raise FormatError(f"{file} is no readable safetensors file: {error}; fetch or write it again") from None
