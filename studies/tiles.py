@@ -100,7 +100,7 @@ def speeds(book: Book, levels: Sequence[int]) -> None:
         point = {"pattern": pattern, "shape": "3072x768", "tokens": 128, "threads": 1}
         if not book.find(point, None):
             costs = measured_costs(layer, [pattern], tokens=128)
-            taken = costs.get(("0.weight", str(parse(pattern))), costs["0.weight", "dense"])
+            taken = costs.get(("0.weight", parse(pattern).canonical), costs["0.weight", "dense"])
             book.add("speed", costs["0.weight", "dense"] / taken, point, None, "ratio", checked=True)
 
 

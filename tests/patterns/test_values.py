@@ -1,5 +1,6 @@
 """Patterns are values: they print, parse back, compare, hash, pickle, and refuse nonsense in sentences."""
 
+import copy
 import dataclasses
 import pickle
 
@@ -49,6 +50,27 @@ def test_text_parses_back_to_an_equal_value(pattern):
     assert hash(parse(str(pattern))) == hash(pattern)
 
 
+@pytest.mark.parametrize("ratio", [1, 2, 4, 8, 16, 32])
+def test_a_bank_prints_as_it_was_written_and_is_no_other_pattern(ratio):
+    text, plain = f"bank64@{ratio}x", NM(64 // ratio, 64)
+    for bank in (Banked(ratio), parse(text), pickle.loads(pickle.dumps(Banked(ratio))), copy.deepcopy(parse(text))):
+        assert (str(bank), bank.canonical) == (text, str(plain))
+        assert bank == plain
+        assert hash(bank) == hash(plain)
+        assert parse(str(bank)) == bank
+    assert str(plain) == f"{64 // ratio}:64"
+    assert str(parse(str(plain))) == str(plain)
+    assert {plain: "seen"}[Banked(ratio)] == "seen"
+
+
+def test_what_a_bank_is_changed_into_prints_as_what_it_is():
+    assert str(dataclasses.replace(Banked(4), n=8)) == "bank64@8x"
+    assert str(dataclasses.replace(Banked(4), n=48)) == "48:64"
+    assert str(dataclasses.replace(Banked(4), tile=4)) == "16:64x4"
+    assert str(dataclasses.replace(Banked(4), m=128)) == "16:128"
+    assert str(dataclasses.replace(Banked(4), transposable=True)) == "16:64t"
+
+
 @given(patterns())
 def test_patterns_pickle(pattern):
     assert pickle.loads(pickle.dumps(pattern)) == pattern
@@ -84,7 +106,9 @@ def test_other_texts_are_refused(text):
 
 
 def test_refusals_say_what_was_given_and_what_to_do():
-    with pytest.raises(PatternError, match=r"'nonsense' names no pattern; the forms are 2:4, .*per cent are sparsity"):
+    with pytest.raises(
+        PatternError, match=r"^unknown pattern 'nonsense'; expected one of the forms 2:4, .*per cent are sparsity"
+    ):
         parse("nonsense")
     with pytest.raises(PatternError, match=r"5:4 keeps 5 of every 4.*n counts the kept"):
         NM(5, 4)

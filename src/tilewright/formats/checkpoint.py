@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import FormatError
+from ..errors import FormatError, PatternError
+from ..patterns import Pattern, parse
 from .bits import DAMAGED
 from .container import RawTensor, parse_container
 from .sources import Directory, Memory, Source
@@ -99,7 +100,8 @@ def _read(source: Source) -> Checkpoint:
     modules = _modules(block, where)
     assert isinstance(block, dict)
     tensors = read_tensors(source)
-    weights = {name: decode_weight(name, entry, tensors, where) for name, entry in modules.items()}
+    spelling = _spelling(block.get("spelling", {}), where)
+    weights = {name: decode_weight(name, entry, tensors, where, spelling) for name, entry in modules.items()}
     consumed = {f"{name}.{suffix}" for name in weights for suffix in SUFFIXES}
     for name in weights:
         if name in tensors:
@@ -113,6 +115,23 @@ def _read(source: Source) -> Checkpoint:
         recipe=block.get("recipe"),
         recipe_hash=block.get("recipe_hash"),
     )
+
+
+def _spelling(block: object, where: str) -> dict[str, Pattern]:
+    """Return patterns as their author wrote them, by the text that the entries have."""
+    pairs = block.items() if isinstance(block, dict) else [("", "")]
+    spelling: dict[str, Pattern] = {}
+    for text, written in pairs:
+        try:
+            pattern = parse(written)
+        except PatternError:
+            pattern = None
+        if pattern is None or (pattern.canonical, str(pattern)) != (text, written):
+            raise FormatError(
+                f"{where}: spelling must map texts of patterns to other texts of the same patterns, and is {show(block)}; {DAMAGED}"
+            )
+        spelling[text] = pattern
+    return spelling
 
 
 def _modules(block: object, where: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, cast, get_args
 
 import numpy as np
@@ -85,7 +86,7 @@ def encode_weight(name: str, weight: StoredWeight) -> tuple[dict[str, Any], dict
     pattern, (outputs, inputs) = packed.pattern, packed.shape
     index = encode_columns(pattern, inputs, packed.pointers, packed.columns)
     entry: dict[str, Any] = {
-        "pattern": str(pattern),
+        "pattern": pattern.canonical,
         "dtype": packed.dtype,
         "shape": [outputs, inputs],
         "layout": weight.layout,
@@ -111,9 +112,16 @@ def encode_weight(name: str, weight: StoredWeight) -> tuple[dict[str, Any], dict
     return entry, {f"{name}.{suffix}": tensor for suffix, tensor in tensors.items()}
 
 
-def decode_weight(name: str, entry: object, tensors: Mapping[str, RawTensor], file: str) -> StoredWeight:
+def decode_weight(
+    name: str,
+    entry: object,
+    tensors: Mapping[str, RawTensor],
+    file: str,
+    spelling: Mapping[str, Pattern] = MappingProxyType({}),
+) -> StoredWeight:
     """Return the parameter `name` from its config entry and from ``tensors``, all those of the checkpoint.
 
+    A pattern whose text is in `spelling` prints the way it does there.
     Counts are compared with the bytes that are really there before anything is allocated by them.
 
     Raises
@@ -121,13 +129,15 @@ def decode_weight(name: str, entry: object, tensors: Mapping[str, RawTensor], fi
     FormatError
         If entry and tensors are not exactly one weight of the format.
     """
-    return _Decoder(name, entry, tensors, file).weight()
+    return _Decoder(name, entry, tensors, file, spelling).weight()
 
 
 class _Decoder:
     """One parameter on its way in: the entry's fields, checked, and its tensors."""
 
-    def __init__(self, name: str, entry: object, tensors: Mapping[str, RawTensor], file: str) -> None:
+    def __init__(
+        self, name: str, entry: object, tensors: Mapping[str, RawTensor], file: str, spelling: Mapping[str, Pattern]
+    ) -> None:
         self.name, self.file, self.tensors = name, file, tensors
         self.where = f"{file}: parameter {show(name)}"
         if not isinstance(entry, dict) or not _KEYS <= set(entry) <= _KEYS | _OPTIONAL:
@@ -138,6 +148,7 @@ class _Decoder:
             )
         self.entry = entry
         self.pattern = self._pattern()
+        self.pattern = spelling.get(self.pattern.canonical, self.pattern)
         self.shape = cast(tuple[int, int], self._sizes("shape", 2, 2))
         self.original = self._sizes("original_shape", 2, 8)
         self.dtype = self._one_of("dtype", get_args(ValueType))
@@ -191,7 +202,7 @@ class _Decoder:
             pattern = parse(text) if isinstance(text, str) and len(text) <= 200 else None
         except PatternError as error:
             raise FormatError(f"{self.where}: {show(str(error))}; {DAMAGED}") from None
-        if pattern is None or str(pattern) != text:
+        if pattern is None or pattern.canonical != text:
             raise FormatError(f"{self.where}: the pattern {show(text)} is not in its canonical form; {DAMAGED}")
         return pattern
 

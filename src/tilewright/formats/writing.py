@@ -68,7 +68,10 @@ def write_checkpoint(
     array([[0., 1., 2., 0.]], dtype=float32)
     """
     tensors, modules = _encode(weights, dense)
+    patterns = [weight.packed.pattern for weight in weights.values()]
+    spelling = {pattern.canonical: str(pattern) for pattern in patterns if str(pattern) != pattern.canonical}
     block: dict[str, Any] = {"quant_method": METHOD, "format_version": VERSION, "modules": modules}
+    block |= {"spelling": spelling} if spelling else {}
     block |= {"recipe": recipe} if recipe is not None else {}
     block |= {"recipe_hash": recipe_hash} if recipe_hash is not None else {}
     text = json_bytes({**config, BLOCK: block}, CONFIG)

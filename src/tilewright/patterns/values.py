@@ -3,7 +3,7 @@
 A pattern speaks of a weight seen as a matrix ``[N, K]``: N outputs, K inputs.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 
 from ..errors import PatternError
@@ -22,6 +22,9 @@ __all__ = [
 BANK = 64
 """Neighbours along K in one bank of an S4 weight."""
 
+_RATIOS = (1, 2, 4, 8, 16, 32)
+"""Of a bank's elements to the kept ones."""
+
 
 @dataclass(frozen=True)
 class Pattern:
@@ -31,6 +34,11 @@ class Pattern:
     def density(self) -> float:
         """Fraction of the elements that are kept, as the pattern states it."""
         raise TypeError(f"{type(self).__name__} is abstract; use one of the patterns, such as NM(2, 4)")
+
+    @property
+    def canonical(self) -> str:
+        """The text that all equal patterns share, however each was written: for files, and for keys of a cache."""
+        return str(self)
 
     @property
     def fixed(self) -> bool:
@@ -57,6 +65,9 @@ class NM(Pattern):
     transposable
         The mask also keeps at most n of every m neighbours along N, so that the transposed weight
         is n:m as well. Needs ``tile == 1``.
+    bank
+        Print 4:64 as ``bank64@16x``, as whoever wrote it did. Makes no other difference: patterns that differ in nothing else are
+        equal.
 
     Raises
     ------
@@ -73,6 +84,7 @@ class NM(Pattern):
     m: int
     tile: int = 1
     transposable: bool = False
+    bank: bool = field(default=False, compare=False, repr=False, kw_only=True)
 
     def __post_init__(self) -> None:
         _whole("n:m", m=self.m, n=self.n, tile=self.tile)
@@ -116,6 +128,14 @@ class NM(Pattern):
         return None
 
     def __str__(self) -> str:
+        ratio = BANK // self.n
+        if self.bank and self == NM(BANK // ratio, BANK) and ratio in _RATIOS:
+            return f"bank{BANK}@{ratio}x"
+        return self.canonical
+
+    @property
+    def canonical(self) -> str:
+        """The text with n and m, tile and all."""
         tile = f"x{self.tile}" if self.tile > 1 else ""
         return f"{self.n}:{self.m}{tile}{'t' if self.transposable else ''}"
 
@@ -135,12 +155,12 @@ def Banked(ratio: int) -> NM:  # noqa: N802 (a constructor, spelled like the pat
 
     Examples
     --------
-    >>> Banked(16)
-    NM(n=4, m=64, tile=1, transposable=False)
+    >>> Banked(16), str(Banked(16))
+    (NM(n=4, m=64, tile=1, transposable=False), 'bank64@16x')
     """
-    if ratio not in (1, 2, 4, 8, 16, 32):
+    if ratio not in _RATIOS:
         raise PatternError(f"a bank of 64 has no ratio {ratio!r}; the ratios are 1, 2, 4, 8, 16 and 32")
-    return NM(BANK // ratio, BANK)
+    return NM(BANK // ratio, BANK, bank=True)
 
 
 @dataclass(frozen=True)

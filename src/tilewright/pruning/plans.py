@@ -194,6 +194,8 @@ def _cost(costs: Costs, name: str, pattern: Pattern | None, kind: str) -> float:
     text = DENSE if pattern is None else str(pattern)
     if callable(costs):
         return float(costs(name, pattern))
+    if pattern is not None and (name, text) not in costs:
+        text = pattern.canonical
     if (name, text) not in costs:
         raise ArgumentError(f"no {kind} are given for {name} at {text}; the table needs an entry ({name!r}, {text!r})")
     return float(costs[name, text])

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..errors import ArgumentError, TargetError
+from ..errors import ArgumentError, TargetError, unknown
 from ..formats import ValueType, disk_bytes, pack
 from ..patterns import Pattern, as_matrix, parse
 from ..report import Report
@@ -86,7 +86,7 @@ def sensitivity_scan(
     """
     tried = _patterns(patterns, sparsities)
     if score not in SCORES:
-        raise ArgumentError(f"{score!r} is no score; there are {' and '.join(map(repr, SCORES))}")
+        raise ArgumentError(unknown("score", score, SCORES))
     if isinstance(targets, dict | str) or isinstance(ignore, str):
         raise TargetError("targets and ignore of a scan are lists of expressions: every weight takes the same patterns")
     data = replace(data, batches=list(data.batches))
@@ -149,7 +149,7 @@ def _layer(
         if choice.pattern is None:
             yield _row(weight, str(pattern), {}, dense, choice.reason)
             continue
-        found = log.get(weight.name, str(pattern))
+        found = log.get(weight.name, pattern.canonical)
         if found is None:
             mask = solve([choice], scorer, "uniform")[weight.name]
             matrix = as_matrix(mask.numpy(), weight.layout)
@@ -158,7 +158,7 @@ def _layer(
             size = disk_bytes(pack(zeros, pattern, matrix, dtype=kind))
             with _pruned(weight, mask):
                 loss = _mean_loss(model, data, f"{weight.name} at {pattern}")
-            found = log.put(weight.name, str(pattern), density=float(matrix.mean()), loss=loss, bytes=size)
+            found = log.put(weight.name, pattern.canonical, density=float(matrix.mean()), loss=loss, bytes=size)
         yield _row(weight, str(pattern), found, dense)
 
 

@@ -18,6 +18,7 @@ from torch.nn import functional
 from ..errors import ArgumentError, CheckFailed
 from ..files import write_whole
 from ..kernels import implementations
+from ..patterns import parse
 from .install import Note, dense_twin, pin, set_submodule, sparse_layers
 from .modules import SparseLinear
 
@@ -169,7 +170,7 @@ def _key(layer: SparseLinear, counts: tuple[int, ...]) -> str:
         kernel_in_use(),
         f"{torch.get_num_threads()} threads",
         f"{layer.out_features}x{layer.in_features} {layer.surrounding}",
-        layer.pattern,
+        parse(layer.pattern).canonical,
         f"{layer.values.numel() / (layer.out_features * layer.in_features):.3f}",
         "tokens " + ",".join(map(str, counts)),
     )

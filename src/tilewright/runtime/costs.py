@@ -79,7 +79,7 @@ def _measured(weight: Weight, tried: Sequence[Pattern], tokens: int) -> dict[str
     """Return seconds by pattern text, the dense layer's among them."""
     matrix = as_matrix(weight.tensor.detach().float().cpu().numpy(), weight.layout)
     x = torch.randn(tokens, matrix.shape[1], generator=torch.Generator().manual_seed(0))
-    found = {str(pattern): pair for pattern, pair in _pairs(matrix, tried, x)}
+    found = {pattern.canonical: pair for pattern, pair in _pairs(matrix, tried, x)}
     if not found:  # nothing to compare the dense layer with, and it needs its time all the same
         layer = nn.Linear(*reversed(matrix.shape))
         found = {_DENSE: times(layer, layer, x)}

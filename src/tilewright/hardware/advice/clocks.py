@@ -128,7 +128,7 @@ class CpuClock:
 
     def _times(self, layer: Layer, pattern: Pattern | None) -> tuple[float, float, float]:
         """Return (median, low, high); of a weight that never runs packed, nothing: it is part of the rest."""
-        text = _DENSE if pattern is None else str(pattern)
+        text = _DENSE if pattern is None else pattern.canonical
         totals = [0.0, 0.0, 0.0]
         for operation in layer.operations:
             found = self._seconds.get((layer.weight.matrix_shape, operation.M, text))

@@ -79,7 +79,7 @@ class Design:
         ArgumentError
             As `spec`.
         """
-        spec, pattern = self.spec(), None if self.pattern is None else str(parse(self.pattern))
+        spec, pattern = self.spec(), None if self.pattern is None else parse(self.pattern).canonical
         parts = (
             spec.digest(),
             preset(self.arch).digest(),

@@ -92,9 +92,9 @@ def _pattern(record: Mapping[str, Any], records: list[dict[str, Any]], path: obj
     if _is_dense(record):
         return _DENSE
     if "pattern" in record["inputs"]:
-        return str(parse(str(record["inputs"]["pattern"])))
+        return parse(str(record["inputs"]["pattern"])).canonical
     layers = {str(r["inputs"].get("pattern") or "") for r in records if r["kind"] == "layer"} - {""}
     if len(layers) != 1:
         held = f"layers of {len(layers)} patterns" if layers else "no layers"
         raise ArgumentError(f"{path} does not say which pattern {record['name']} belongs to: it has {held}")
-    return str(parse(layers.pop()))
+    return parse(layers.pop()).canonical

@@ -128,7 +128,7 @@ def _run(jobs: Jobs, address: str | None) -> Iterator[tuple[str, Result]]:
 
 
 def _row(design: Design, result: Result, columns: list[str], quality: Mapping[str, float]) -> dict[str, object]:
-    pattern = "dense" if design.pattern is None else str(parse(design.pattern))
+    pattern = "dense" if design.pattern is None else parse(design.pattern).canonical
     changed, known = dict(design.changes), dict(preset(design.arch).quantities())
     numbers = {path: changed.get(path, float(known[path]) if path in known else None) for path in columns}
     steps = design.selectors
