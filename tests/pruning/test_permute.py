@@ -240,7 +240,7 @@ def test_refusals_are_sentences() -> None:
     model, example = build("encoder")
     with pytest.raises(ArgumentError, match="pass example=, one batch as the model takes it"):
         permute_(model, "2:4")
-    with pytest.raises(ArgumentError, match="'size' is no score; there are 'magnitude'"):
+    with pytest.raises(ArgumentError, match="unknown score 'size'; expected one of 'magnitude'"):
         permute_(model, "2:4", example=example, score="size")
     for text in ("any@50%", "block4x4@50%", "2:4t"):
         with pytest.raises(PatternError, match=r"it takes n:m along K, banks, tw, tew and tvw"):

@@ -206,7 +206,7 @@ def test_each_target_keeps_its_own_family():
             "limit goes with budget='constrained'",
         ),
         ({"limit": Limit(size=10)}, "limit goes with budget='constrained', and the budget is 'uniform'"),
-        ({"budget": "even"}, "'even' is no budget; there are"),
+        ({"budget": "even"}, "unknown budget 'even'; expected one of"),
     ],
 )
 def test_what_cannot_be_done_is_said_and_changes_nothing(options, sentence):

@@ -263,7 +263,7 @@ def test_what_an_update_needs_is_said() -> None:
     model, x = nn.Sequential(nn.Linear(8, 4)), torch.randn(4, 8)
     with pytest.raises(ArgumentError, match=r"an update needs data=Calibration\(batches\)"):
         sparsify_(model, "2:4", update="obs")
-    with pytest.raises(ArgumentError, match=r"'sgpt' is no update; there are 'none' and 'obs'"):
+    with pytest.raises(ArgumentError, match=r"unknown update 'sgpt'; expected one of 'none', 'obs'"):
         sparsify_(model, "2:4", update="sgpt", data=Calibration([x]))
     with pytest.raises(ArgumentError, match="take 1 to 512 of them, and data has 513"):
         sparsify_(model, "2:4", update="obs", score="second-order", data=Calibration([x] * 513))

@@ -168,7 +168,7 @@ def test_what_cannot_be_measured_is_said(change, sentence):
         sensitivity_scan(mlp(), ["2:4"], replace(calibration(), **change))
     with pytest.raises(ArgumentError, match="needs at least one pattern"):
         sensitivity_scan(mlp(), [], calibration())
-    with pytest.raises(ArgumentError, match="'size' is no score"):
+    with pytest.raises(ArgumentError, match="unknown score 'size'"):
         sensitivity_scan(mlp(), ["2:4"], calibration(), score="size")
 
 

@@ -42,10 +42,11 @@ def command(
     quiet: Quiet = False,
 ) -> int:
     """Prune a model in one shot and write it as a packed checkpoint. Recovery is the work of `run`."""
-    checked_pattern(pattern)
-    with stdout_kept_clean(), progress(quiet or dry_run) as told:
-        from .. import jobs
+    from .. import jobs
 
+    checked_pattern(pattern)
+    jobs.require_choices(score, update, budget)
+    with stdout_kept_clean(), progress(quiet or dry_run) as told:
         spared = tuple(ignore or ())
         if dry_run:
             report = jobs.forecast_prune(

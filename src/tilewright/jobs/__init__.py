@@ -1,16 +1,23 @@
 """Whole jobs: what the command line calls, and what a script may call as well.
 
 `run` does everything a recipe says; `prune` and `bench` do one part; `forecast` and its kin tell what that will take.
+Nothing heavy is imported until it is used: a wrong recipe or option is refused in milliseconds.
 """
 
-from .bench import bench, forecast_bench
-from .corpus import Corpus, python_docs
-from .forecast import forecast, forecast_prune
-from .models import model_folder
-from .pruning import prune
-from .recipe import Recipe, load_recipe
-from .running import JobResult, run
-from .schema import recipe_schema
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from .choices import require_choices
+
+if TYPE_CHECKING:
+    from .bench import bench, forecast_bench
+    from .corpus import Corpus, python_docs
+    from .forecast import forecast, forecast_prune
+    from .models import model_folder
+    from .pruning import prune
+    from .recipe import Recipe, load_recipe
+    from .running import JobResult, run
+    from .schema import recipe_schema
 
 __all__ = [
     "Corpus",
@@ -25,5 +32,31 @@ __all__ = [
     "prune",
     "python_docs",
     "recipe_schema",
+    "require_choices",
     "run",
 ]
+
+_HOMES = {
+    "Corpus": "corpus",
+    "JobResult": "running",
+    "Recipe": "recipe",
+    "bench": "bench",
+    "forecast": "forecast",
+    "forecast_bench": "bench",
+    "forecast_prune": "forecast",
+    "load_recipe": "recipe",
+    "model_folder": "models",
+    "prune": "pruning",
+    "python_docs": "corpus",
+    "recipe_schema": "schema",
+    "run": "running",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import the part that a name lives in when it is first asked for."""
+    if name not in _HOMES:
+        raise AttributeError(f"tilewright.jobs has no public name {name!r}; it has {', '.join(__all__)}")
+    value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    globals()[name] = value
+    return value

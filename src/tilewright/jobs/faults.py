@@ -1,11 +1,13 @@
 """What is wrong with a recipe, in words: the validator's findings as sentences with their place."""
 
 import difflib
+import re
 from collections.abc import Iterator
 from typing import Any
 
 from pydantic import BaseModel
 
+from ..errors import unknown
 from .recipe_recover import METHODS
 
 __all__ = ["fault_text"]
@@ -29,6 +31,10 @@ def fault_text(fault: Any, root: type[BaseModel]) -> str:
         return f"{place} is missing"
     if fault["type"] == "union_tag_invalid":
         return f"{place}.method is {fault['ctx']['tag']!r}: the methods are {', '.join(METHODS)}"
+    if fault["type"] == "literal_error" and isinstance(fault["input"], str):
+        choices = re.findall(r"'([^']*)'", fault["ctx"]["expected"])
+        word = str(keys[-1]) if isinstance(keys[-1], str) else str(keys[-2]).removesuffix("s")
+        return f"{place}: {unknown(word, fault['input'], choices)}"
     text = str(fault["msg"]).removeprefix("Value error, ")
     if not place:  # two parts that contradict each other name their places themselves
         return text

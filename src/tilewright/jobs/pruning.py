@@ -9,11 +9,11 @@ from typing import Any
 
 from torch import nn
 
-from ..errors import ArgumentError
 from ..pruning import Limit, choose, permute_, sparsify_
 from ..report import Report
 from ..reports import Progress, SilentProgress
 from ..runtime import measured_costs, save
+from .choices import require_choices
 from .corpus import Corpus, python_docs
 from .models import inner_model, read_model
 from .recipe_prune import CalibrationData, LimitPart, Permute, Prune
@@ -79,12 +79,11 @@ def prune(
     Raises
     ------
     ArgumentError
-        If the budget is one that needs a limit.
+        If score, update or budget are not what is described above, or the budget needs a limit.
     TilewrightError
         If the model cannot be had, pruned or written. An earlier checkpoint in `output` stays as it was.
     """
-    if budget == "constrained":
-        raise ArgumentError("the constrained budget needs a limit, which only a recipe can give: prune.limit")
+    require_choices(score, update, budget)
     told = progress or SilentProgress()
     told.stage("read model")
     dense = read_model(model)

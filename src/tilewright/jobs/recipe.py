@@ -4,18 +4,20 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from ..errors import RecipeError
 from ..formats import ValueType
-from ..training import RecoverOptions
 from .faults import fault_text
 from .parts import Part
 from .recipe_prune import CalibrationData, Permute, Prune
 from .recipe_recover import Recover
+
+if TYPE_CHECKING:
+    from ..training import RecoverOptions
 
 __all__ = ["Bench", "Data", "Recipe", "Require", "load_recipe"]
 
@@ -166,7 +168,7 @@ class Recipe(Part):
         """Return a SHA-256 over the resolved recipe."""
         return hashlib.sha256(json.dumps(self.resolved(), sort_keys=True).encode()).hexdigest()
 
-    def options(self, seed: int) -> RecoverOptions:
+    def options(self, seed: int) -> "RecoverOptions":
         """Return the options of the recovery for one seed."""
         assert self.recover is not None
         return self.recover.options(seed)

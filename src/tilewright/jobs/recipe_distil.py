@@ -1,13 +1,15 @@
 """What the recoveries of a recipe have in common: batches, training options, and a rising sparsity."""
 
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from ..training import Gradual, Method, RecoverOptions
 from .parts import Part
 from .recipe_prune import Prune
+
+if TYPE_CHECKING:
+    from ..training import Gradual, Method, RecoverOptions
 
 __all__ = ["Distilled", "Rise", "fastest_precision", "gradual", "late", "listed", "only"]
 
@@ -66,11 +68,13 @@ class Distilled(Part):
         """Optimizer steps of a seed."""
         return self.steps
 
-    def options(self, seed: int) -> RecoverOptions:
+    def options(self, seed: int) -> "RecoverOptions":
         """Return the options of the training for one seed."""
+        from ..training import RecoverOptions
+
         return RecoverOptions(**self._plain(), seed=seed)
 
-    def way(self, prune: Prune) -> Method | None:
+    def way(self, prune: Prune) -> "Method | None":
         """Return the method that prunes while training, None for fixed masks."""
         return None
 
@@ -111,8 +115,10 @@ class Rise(Part):
     scoring_steps: int = Field(default=100, ge=1)
 
 
-def gradual(rise: Rise, prune: Prune) -> Gradual:
+def gradual(rise: Rise, prune: Prune) -> "Gradual":
     """Return the schedule that takes a pruning's pattern, score and budget there."""
+    from ..training import Gradual
+
     return Gradual(
         prune.pattern,
         begin=rise.begin,

@@ -1,9 +1,10 @@
 """The parts of a recipe before training: `Permute`, `Prune`, and the data that scores look at."""
 
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field, model_validator
 
+from .choices import Budget, Score, Update
 from .parts import Part, PatternText, Share
 
 __all__ = ["CalibrationData", "LimitPart", "Permute", "Prune"]
@@ -107,9 +108,9 @@ class Prune(Part):
     pattern: PatternText
     targets: tuple[str, ...] | dict[str, PatternText] = ()
     ignore: tuple[str, ...] = ()
-    score: Literal["magnitude", "taylor", "wanda", "second-order"] = "magnitude"
-    update: Literal["none", "obs"] = "none"
-    budget: Literal["uniform", "global", "sensitivity", "constrained"] = "uniform"
+    score: Score = "magnitude"
+    update: Update = "none"
+    budget: Budget = "uniform"
     limit: LimitPart | None = None
     calibration: CalibrationData | None = None
 

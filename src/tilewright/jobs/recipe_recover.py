@@ -1,15 +1,17 @@
 """The recoveries a recipe can name, all by distillation from the dense model: one class each, told apart by `method`."""
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from ..patterns import NM, parse
-from ..training import SRSTE, Apriori, Gradual, Method, MultiStage, ProgressiveOptions
 from .parts import Part, PatternText, Share
 from .recipe_distil import Distilled, Rise, gradual, late, listed, only
 from .recipe_prune import Prune
+
+if TYPE_CHECKING:
+    from ..training import SRSTE, Gradual, Method, MultiStage, ProgressiveOptions
 
 __all__ = [
     "METHODS",
@@ -45,7 +47,7 @@ class GradualRecovery(Distilled, Rise):
 
     method: Literal["gradual"]
 
-    def way(self, prune: Prune) -> Gradual:
+    def way(self, prune: Prune) -> "Gradual":
         """Return the schedule."""
         return gradual(self, prune)
 
@@ -94,8 +96,10 @@ class MultiStageRecovery(Distilled):
     scoring_steps: int = Field(default=100, ge=1)
     apriori: AprioriPart | None = None
 
-    def way(self, prune: Prune) -> MultiStage:
+    def way(self, prune: Prune) -> "MultiStage":
         """Return the stages."""
+        from ..training import Apriori, MultiStage
+
         return MultiStage(
             (*self.stages, prune.pattern),
             every=self.every,
@@ -129,8 +133,10 @@ class SRSTERecovery(Distilled):
     decay: float = Field(default=2e-4, ge=0, lt=1)
     every: int = Field(default=1, ge=1)
 
-    def way(self, prune: Prune) -> SRSTE:
+    def way(self, prune: Prune) -> "SRSTE":
         """Return the method."""
+        from ..training import SRSTE
+
         return SRSTE(prune.pattern, self.decay, self.every)
 
 
@@ -246,12 +252,14 @@ class Progressive(Distilled):
         """Whether the model is pruned at once, before training."""
         return self.gradual is None
 
-    def options(self, seed: int) -> ProgressiveOptions:
+    def options(self, seed: int) -> "ProgressiveOptions":
         """Return the options of the training for one seed."""
+        from ..training import ProgressiveOptions
+
         own = self.model_dump(include={"start", "rise", "attention"})
         return ProgressiveOptions(**self._plain(), **own, attentions=self.attentions, seed=seed)
 
-    def way(self, prune: Prune) -> Method | None:
+    def way(self, prune: Prune) -> "Method | None":
         """Return the schedule, if there is one."""
         return None if self.gradual is None else gradual(self.gradual, prune)
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable
 
-from ..errors import PatternError
+from ..errors import PatternError, unknown
 from .values import (
     NM,
     Banked,
@@ -43,6 +43,9 @@ _FORMS: list[tuple[re.Pattern[str], Callable[..., Pattern]]] = [
     (re.compile(rf"any@{_PERCENT}"), lambda s: Unstructured(fraction_of(s))),
 ]
 
+_EXAMPLES = ("2:4", "2:4x8", "2:4t", "bank64@16x", "tw16@75%", "tew64@75%+5%", "tvw64@75%", "block32x32@75%", "any@90%")
+"""One of each form."""
+
 
 def parse(text: str) -> Pattern:
     """Return the pattern that a text names; ``parse(str(p)) == p`` for every pattern.
@@ -67,7 +70,5 @@ def parse(text: str) -> Pattern:
         match = form.fullmatch(text.strip()) if isinstance(text, str) else None
         if match:
             return build(*match.groups())
-    raise PatternError(
-        f"{text!r} names no pattern; the forms are 2:4, 2:4x8, 2:4t, bank64@16x, tw16@75%, tew64@75%+5%, tvw64@75%, "
-        "block32x32@75% and any@90% (per cent are sparsity, what is pruned)"
-    )
+    expected = f"one of the forms {', '.join(_EXAMPLES)} (per cent are sparsity, what is pruned)"
+    raise PatternError(unknown("pattern", text, _EXAMPLES, expected))

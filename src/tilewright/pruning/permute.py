@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ..errors import ArgumentError, CheckFailed, PatternError
+from ..errors import ArgumentError, CheckFailed, PatternError, unknown
 from ..patterns import NM, Pattern, TileElementWise, TileVectorWise, TileWise
 from ..report import Report
 from .calibration import resting
@@ -100,7 +100,7 @@ def permute_(
     ['not folded: graph input', 'folded']
     """
     if score not in SCORES:
-        raise ArgumentError(f"{score!r} is no score; there are {' and '.join(map(repr, SCORES))}")
+        raise ArgumentError(unknown("score", score, SCORES))
     if masks_of(model):
         raise ArgumentError(
             f"{type(model).__name__} is pruned already; permute its channels before sparsify_, while it is dense"

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..errors import ArgumentError, PatternError, TargetError
+from ..errors import ArgumentError, PatternError, TargetError, unknown
 from ..patterns import Pattern
 from ..report import Report
 from .budgets import BUDGETS
@@ -125,7 +125,7 @@ def sparsify_(
 
 def _one_of(what: str, given: str, table: Mapping[str, Any]) -> None:
     if given not in table:
-        raise ArgumentError(f"{given!r} is no {what}; there are {' and '.join(map(repr, table))}")
+        raise ArgumentError(unknown(what, given, table))
 
 
 def _require_finite(weights: Iterable[Weight]) -> None:

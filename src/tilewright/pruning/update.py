@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, unknown
 from ..patterns import NM, Pattern
 from ..patterns import mask as project_mask
 from .activations import Moments
@@ -70,7 +70,7 @@ class Obs:
                 f"damping must be above 0 and ridge at least 0; got {self.damping} and {self.ridge}, where 0.01 and 0.1 suit most data"
             )
         if self.target not in ("own", "dense"):
-            raise ArgumentError(f"{self.target!r} is no target of an update; there are 'own' and 'dense'")
+            raise ArgumentError(unknown("target of an update", self.target, ("own", "dense")))
         if self.block < 1 or self.iterations < 0:
             raise ArgumentError(
                 f"block must be at least 1 and iterations at least 0; got {self.block} and {self.iterations}"
