@@ -19,6 +19,8 @@ from tilewright.training import (
     TrainOptions,
     train_,
 )
+from tilewright.training.distributed import Ranks
+from tilewright.training.loop import Task, _Step
 
 from .tiny import STEPS, Tiny, tokens
 
@@ -253,3 +255,55 @@ def test_targets_of_another_run_are_not_gone_on_from(tmp_path: Path) -> None:
     run({"blocks.0.*": "2:4", "blocks.1.*": "1:4"})
     with pytest.raises(ArgumentError, match="belongs to a run with other method"):
         run({"blocks.0.*": "1:4", "blocks.1.*": "2:4"})
+
+
+@pytest.mark.parametrize("rule", ["sgd", "adamw"])
+def test_only_matrices_decay(rule: str) -> None:
+    """A loss whose gradient is zero leaves decay alone: one step takes ``rate * decay`` of a matrix, and nothing of biases and norms."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Embedding(5, 6), nn.Linear(6, 4), nn.LayerNorm(4), nn.Conv1d(3, 2, 1), nn.BatchNorm1d(2))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(1.0)
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    options = TrainOptions(
+        steps=1, learning_rate=0.1, weight_decay=0.25, warmup=0.0, schedule="constant", optimizer=rule, clip=None
+    )
+    train_(model, [None], lambda model, _: sum(0.0 * p.sum() for p in model.parameters()), options=options)
+    for name, value in model.named_parameters():
+        kept = 1 - 0.1 * 0.25 if value.ndim > 1 else 1.0
+        torch.testing.assert_close(value.detach(), before[name] * kept, rtol=1e-6, atol=0 if kept == 1 else 1e-7)
+
+
+def drawn(seed: int, step: int, rank: int) -> list[float]:
+    """Return what one step of one process draws."""
+    numbers: list[float] = []
+
+    def terms(batch: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        numbers.extend(torch.rand(4).tolist())
+        return layer(batch).sum(), {}
+
+    layer = nn.Linear(2, 1)
+    options = TrainOptions(steps=9, seed=seed)
+    task = Task(layer, terms, [torch.ones(1, 2)] * 9, options, {})
+    _Step(task, torch.optim.SGD(layer.parameters(), lr=0.1), None, Ranks(rank))(step)
+    return numbers
+
+
+def test_seed_step_and_process_each_draw_numbers_of_their_own() -> None:
+    """Dropout on two processes must not drop the same units, nor a step repeat the one before, nor the next seed begin one step later."""
+    places = [(seed, step, rank) for seed in (0, 1, 2, 2**32 - 1) for step in (0, 1, 2) for rank in (0, 1, 2)]
+    streams = {place: tuple(drawn(*place)) for place in places}
+    assert len(set(streams.values())) == len(places)
+    assert all(tuple(drawn(*place)) == stream for place, stream in streams.items())
+
+
+def test_two_seeds_drop_different_units() -> None:
+    def losses(seed: int) -> tuple[float, ...]:
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Dropout(0.5), nn.Linear(8, 1))
+        options = TrainOptions(steps=3, seed=seed)
+        return train_(model, [torch.ones(1, 8)] * 3, lambda model, x: model(x).square().sum(), options=options).losses
+
+    assert losses(0) == losses(0)
+    assert len({losses(seed) for seed in (0, 1, 2)}) == 3

@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -129,8 +130,7 @@ class _Step:
         self.trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
     def __call__(self, step: int) -> tuple[float, dict[str, float]]:
-        # Processes that share a model draw differently; the first one draws as a single one does.
-        torch.manual_seed(((self.options.seed << 32) + step + self.ranks.rank * 0x9E3779B97F4A7C15) % 2**64)
+        torch.manual_seed(_mixed(self.options.seed, step, self.ranks.rank))
         self.optimizer.zero_grad(set_to_none=True)
         loss, extras = self._gradients(step)
         changes = self._prepare()
@@ -183,6 +183,14 @@ class _Step:
                 f"the {what} is {value} at step {step + 1} of {self.options.steps}; training stopped before it touched the weights. "
                 "Lower the learning rate, or look at this step's batch"
             )
+
+
+def _mixed(seed: int, step: int, rank: int) -> int:
+    """Return 64 bits of which each depends on all three: torch's CPU generator looks at the low 32 alone.
+
+    Processes that share a model draw differently; the first one draws as a single one does.
+    """
+    return int(np.random.SeedSequence((seed, step, rank)).generate_state(1, np.uint64)[0])
 
 
 @contextmanager
