@@ -136,6 +136,28 @@ def test_any_optimizer_will_do(kind: str) -> None:
         assert sparsifier.finish().ok
 
 
+@pytest.mark.parametrize("fused", [False, True])
+def test_taylor_sums_are_those_of_the_loss_without_its_scale(fused: bool) -> None:
+    """The scale doubles between the two steps that are summed: left in, it would weigh the second one four times."""
+    sums = []
+    for scale in (1.0, 1024.0):
+        model = network()
+        sparsifier = Sparsifier(model, Gradual("any@50%", end=9, every=3, score="taylor", scoring_steps=2))
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1, fused=fused)
+        sparsifier.attach(optimizer)
+        scaler = torch.amp.GradScaler("cpu", init_scale=scale, growth_interval=2, enabled=scale > 1)
+        for step in range(2):
+            optimizer.zero_grad()
+            scaler.scale(loss_of(model, data(step))).backward()
+            scaler.step(optimizer)
+            scaler.update(scale * 2**step if scale > 1 else None)
+        sums.append(sparsifier.state_dict()["sums"])
+    assert sums[0].keys() == sums[1].keys() == {"0.weight", "2.weight"}
+    for name, total in sums[0].items():
+        assert total.count_nonzero() > 0
+        torch.testing.assert_close(sums[1][name], total, rtol=1e-4, atol=0)
+
+
 @pytest.mark.parametrize("method", METHODS, ids=repr)
 @pytest.mark.parametrize("fused", [False, True])
 def test_a_loss_scaler_changes_nothing_but_rounding(method: Method, fused: bool) -> None:

@@ -13,6 +13,28 @@ from tilewright.training.losses import Probe, hidden_loss, output_loss
 
 from .tiny import Tiny, options, pair, tokens
 
+MASK = torch.tensor([[1, 1, 0], [1, 0, 0]])
+
+
+@pytest.mark.parametrize(("kind", "expected"), [("cosine", 1 - (1 + 0 + 1) / 3), ("mse", (0 + 4 + 0) / (1 + 2 + 1))])
+def test_only_real_tokens_count_and_only_their_number_divides(kind: str, expected: float) -> None:
+    """Three tokens are real: alike, at right angles (squared error 4 to a power of 2), alike. The padded ones are far off."""
+    student = torch.tensor([[[1.0, 0.0], [1.0, -1.0], [0.0, 50.0]], [[0.0, 1.0], [-70.0, 0.0], [9.0, 9.0]]])
+    teacher = torch.tensor([[[1.0, 0.0], [1.0, 1.0], [30.0, 0.0]], [[0.0, 1.0], [70.0, 0.0], [-9.0, -9.0]]])
+    assert output_loss(kind, student, teacher, MASK).item() == pytest.approx(expected)
+    assert output_loss(kind, student, teacher, None).item() != pytest.approx(expected)
+    if kind == "mse":
+        assert hidden_loss([student, teacher], [teacher, teacher], MASK).item() == pytest.approx(expected / 2)
+
+
+def test_cross_entropy_is_a_mean_over_real_tokens() -> None:
+    """Teacher certain of one of two classes, student torn: ``log 2`` for each real token that is torn, one of three."""
+    teacher = torch.tensor([[[40.0, 0.0], [40.0, 0.0], [40.0, 0.0]], [[40.0, 0.0], [0.0, 0.0], [0.0, 0.0]]])
+    student = torch.tensor([[[40.0, 0.0], [0.0, 0.0], [0.0, 40.0]], [[40.0, 0.0], [0.0, 9.0], [9.0, 0.0]]])
+    assert output_loss("cross-entropy", student, teacher, MASK).item() == pytest.approx(
+        torch.tensor(2.0).log().item() / 3
+    )
+
 
 def test_recovery_brings_the_student_back_and_keeps_its_zeros() -> None:
     student, teacher = pair()
