@@ -187,6 +187,18 @@ def test_refusals_say_what_the_hardware_needs():
         deinterleave_metadata(np.zeros(32, dtype=np.uint16), 5)
 
 
+@pytest.mark.parametrize(("inside", "outside"), [(7, 8), (-8, -9)])
+def test_int4_ends_where_four_bits_do(inside, outside):
+    weight = np.zeros((1, 64), dtype=np.int8)
+    weight[0, 0] = inside
+    np.testing.assert_array_equal(compress24(weight, "int4").expand(), weight)
+    weight[0, 0] = outside
+    low, high = sorted((0, outside))
+    with pytest.raises(FormatError, match=f"int4 holds -8 to 7, and the weight runs from {low} to {high}"):
+        compress24(weight, "int4")
+    np.testing.assert_array_equal(compress24(weight, "int8").expand(), weight)  # a byte has room for it
+
+
 @pytest.mark.parametrize("kind", ["float16", "bfloat16", "int8", "tf32"])
 def test_memory_is_what_torch_hands_to_its_sparse_tensor_core_kernels(kind):
     torch = pytest.importorskip("torch")

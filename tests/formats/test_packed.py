@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tilewright.errors import FormatError, PatternError
 from tilewright.formats import Packed, pack
-from tilewright.patterns import NM, TileWise, mask, parse
+from tilewright.patterns import NM, TileVectorWise, TileWise, mask, parse
 
 TEXTS = ["2:4", "1:8", "3:6x5", "2:4x8", "2:4t", "4:64", "32:64x4", "tw16@75%", "tw3@50%", "tew8@70%+5%", "tvw16@75%"]
 TEXTS += ["tvw8@80%:1:4", "block8x4@60%", "block32x32@75%", "any@90%", "any@0%"]
@@ -125,6 +125,36 @@ def test_positions_are_checked_group_by_group():
             dataclasses.replace(packed, positions=bad)
     with pytest.raises(FormatError, match="positions belong to tile-vector-wise weights"):
         dataclasses.replace(packed, positions=None)
+
+
+@pytest.mark.parametrize(("n", "m"), [(1, 4), (2, 4), (3, 8), (7, 8), (1, 2), (1, 16)])
+@pytest.mark.parametrize("beyond", [0, 1, 2, 3])
+def test_the_last_place_of_a_group_is_the_last_that_is_taken(n, m, beyond):
+    """Of whole groups and of a shorter one behind them, which has fewer places."""
+    columns = 2 * m + min(beyond, m - 1)
+    lengths = [length for length in (m, m, columns - 2 * m) if length]
+    kept = [min(n, length) for length in lengths]
+    base = np.concatenate([np.arange(count) for count in kept]).astype(np.uint8)
+    weight = Packed(
+        pattern=TileVectorWise(m, 1 - n / m / 2, n, m),
+        shape=(1, columns),
+        dtype="float32",
+        tile=m,
+        values=np.ones(len(base), dtype=np.float32),
+        columns=np.arange(columns, dtype=np.uint16),
+        pointers=np.array([0, columns]),
+        positions=base,
+    )
+    for group, length in enumerate(lengths):
+        last = sum(kept[: group + 1]) - 1
+        positions = base.copy()
+        positions[last] = length - 1
+        assert dataclasses.replace(weight, positions=positions).mask().sum() == len(base)
+        positions[last] = length
+        with pytest.raises(
+            FormatError, match=f"value {last} of output 0 of a tile of {columns} columns has position {length}"
+        ):
+            dataclasses.replace(weight, positions=positions)
 
 
 def test_residual_is_checked_too():
