@@ -7,7 +7,8 @@ from torch import nn
 
 from tilewright.errors import ArgumentError, PatternError
 from tilewright.patterns import NM, mask
-from tilewright.pruning import Calibration, masks_of, sparsify_
+from tilewright.pruning import Calibration, masks_of, prunable, sparsify_
+from tilewright.pruning.scores import taylor
 
 from .models import mlp
 
@@ -36,6 +37,30 @@ def test_taylor_is_the_squared_product_summed_over_batches() -> None:
     magnitude = mlp()
     sparsify_(magnitude, "2:4")
     assert not torch.equal(masks_of(magnitude)["0.weight"], masks_of(model)["0.weight"])
+
+
+def rows(values: list[list[float]]) -> nn.Linear:
+    layer = nn.Linear(len(values[0]), len(values), bias=False)
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor(values))
+    return layer
+
+
+def test_scores_are_on_the_scale_of_the_product_itself() -> None:
+    """Gradients are the inputs here: two batches of ones and one of threes make ``|w| * sqrt(1 + 1 + 9)``."""
+    model = rows([[3.0, -4.0], [3.0, 1.0]])
+    ones = torch.ones(1, 2)
+    data = Calibration([ones, ones, 3 * ones], lambda model, batch: model(batch).sum())
+    weights = prunable(model)
+    expected = model.weight.detach().abs() * 11**0.5
+    torch.testing.assert_close(taylor(model, weights, data)(weights[0]), expected)
+
+
+def test_a_tile_shares_the_position_with_the_larger_sum_of_squares() -> None:
+    """Products 3 and 3 against 4 and 1: squares 18 against 17 keep the first, fourth powers 162 against 257 would keep the second."""
+    model = rows([[3.0, 4.0], [3.0, 1.0]])
+    sparsify_(model, "1:2x2", score="taylor", data=Calibration([torch.ones(1, 2)], lambda m, x: m(x).sum()))
+    assert masks_of(model)["weight"].tolist() == [[True, False], [True, False]]
 
 
 def test_the_pass_over_the_data_leaves_the_model_as_it_was() -> None:
