@@ -104,6 +104,26 @@ def test_softmax_corners():
         golden.SoftmaxUnit(1.0, lanes=0)
 
 
+@pytest.mark.parametrize("bits", range(4, 16))
+@pytest.mark.parametrize("lanes", [1, 16])
+def test_exact_halves_of_a_probability_round_up(bits, lanes):
+    """``2**(bits + 1)`` equal scores have exactly half a unit each; one more score, and each has less than half of one."""
+    unit, count = golden.SoftmaxUnit(1.0, lanes, bits), 2 ** (bits + 1)
+    assert set(unit.run(np.zeros((1, count), dtype=int))[0].tolist()) == {1}
+    assert set(golden.softmax_row(unit, [0] * count)) == {1}
+    if count < golden.LONGEST_ROW:
+        assert not unit.run(np.zeros((1, count + 1), dtype=int)).any()
+        assert not any(golden.softmax_row(unit, [0] * (count + 1)))
+
+
+@pytest.mark.parametrize(("bits", "expected"), [(7, [26, 51, 51]), (4, [3, 6, 6]), (12, [819, 1638, 1638])])
+def test_whole_powers_share_a_row_as_by_hand(bits, expected):
+    """Scores of 0, 1 and 1 in units of log 2: 1/5, 2/5 and 2/5 of ``2**bits``, to the nearest unit."""
+    unit = golden.SoftmaxUnit(math.log(2), bits=bits)
+    assert unit.run(np.array([[0, 1, 1]])).tolist() == [expected]
+    assert golden.softmax_row(unit, [0, 1, 1]) == expected
+
+
 def test_the_exponential_table_has_the_stated_words():
     assert (TABLE[0], TABLE[128], TABLE[255], len(TABLE)) == (32768, 23170, 16428, 256)
     assert (np.diff(TABLE) < 0).all()
