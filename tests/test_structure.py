@@ -22,6 +22,7 @@ ORDER = [
     "pruning",
     "training",
     "runtime",
+    "hooks",
     "hardware",
     "reports",
     "jobs",

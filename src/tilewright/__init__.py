@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from . import errors
+from .hooks import register_with_transformers
 from .patterns import NM, Banked, Block, TileElementWise, TileVectorWise, TileWise, Unstructured, mask, parse
 from .report import Report
 
@@ -51,6 +52,8 @@ _LAZY = {
     "save": ".runtime",
     "verify": ".runtime",
 }
+
+register_with_transformers()
 
 
 def __getattr__(name: str) -> Any:

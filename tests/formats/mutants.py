@@ -10,7 +10,7 @@ from samples import EVERY_PATTERN, packed, takes
 
 from tilewright.formats import StoredWeight
 from tilewright.formats.container import serialize
-from tilewright.formats.weight import encode_weight
+from tilewright.formats.weight import encode_weight, guard_of
 
 Files = dict[str, bytes]
 
@@ -35,8 +35,8 @@ def originals() -> list[Files]:
 
 def _files(weight: StoredWeight) -> Files:
     entry, tensors = encode_weight("w", weight)
-    block = {"quant_method": "tilewright", "format_version": 1, "modules": {"": {"w": entry}}}
-    data = b"".join(serialize(tensors))
+    block = {"quant_method": "tilewright", "format_version": 2, "modules": {"": {"w": entry}}}
+    data = b"".join(serialize({"w": guard_of(weight), **tensors}))
     return {"config.json": json.dumps({"quantization_config": block}).encode(), "model.safetensors": data}
 
 

@@ -79,7 +79,7 @@ def test_config_keeps_its_keys_and_gains_one(written):
     assert back.config == {"model_type": "mine", "layers": [1, 2]}
     assert (back.recipe, back.recipe_hash) == ({"a": 1}, "f00")
     block = json.loads((written[0] / "config.json").read_text())["quantization_config"]
-    assert (block["quant_method"], block["format_version"]) == ("tilewright", 1)
+    assert (block["quant_method"], block["format_version"]) == ("tilewright", 2)
     assert block["modules"]["layer0.of32x64"]["weight"] == {
         "pattern": "2:4", "dtype": "float32", "shape": [32, 64], "layout": "linear", "original_shape": [32, 64],
         "encoding": "rank", "count": 1024,

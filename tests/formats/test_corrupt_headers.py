@@ -89,8 +89,8 @@ def test_missing_keys(parts, key):
         ),
         ({"quant_method": "gptq"}, r"must be an object whose quant_method is 'tilewright'"),
         (
-            {"quant_method": "tilewright", "format_version": 2},
-            r"format_version is 2, and this release reads version 1; update",
+            {"quant_method": "tilewright", "format_version": 3},
+            r"format_version is 3, and this release reads versions 1 to 2; update",
         ),
         ({"quant_method": "tilewright", "format_version": True}, r"format_version is True"),
         (

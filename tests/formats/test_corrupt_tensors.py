@@ -33,8 +33,42 @@ def test_missing_and_surplus_tensors(parts, suffix):
 
 
 def test_a_parameter_both_packed_and_dense(parts):
+    parts.config["quantization_config"]["format_version"] = 1
+    for name in WEIGHTS:
+        parts.header.pop(f"{name}.weight")
+        parts.data.pop(f"{name}.weight")
+    read_checkpoint_bytes(parts.files())
     parts.put("nm.weight", b"\0")
     refused(parts.files(), r"the parameter 'nm\.weight' is stored packed and dense; one of them is too many")
+    parts.put("nm.weight", b"", "F32")
+    refused(parts.files(), r"the parameter 'nm\.weight' is stored packed and dense; one of them is too many")
+
+
+@pytest.mark.parametrize("name", list(WEIGHTS))
+@pytest.mark.parametrize(
+    ("data", "dtype", "what"),
+    [
+        (None, "", "is missing"),
+        (b"", "U8", r"is U8 of shape \[0\]"),
+        (b"", "F16", r"is F16 of shape \[0\]"),
+        (bytes(4), "F32", r"is F32 of shape \[1\]"),
+        (bytes(160), "F32", r"is F32 of shape \[40\]"),
+    ],
+)
+def test_a_guard_that_is_none(parts, name, data, dtype, what):
+    parts.header.pop(f"{name}.weight")
+    parts.data.pop(f"{name}.weight")
+    if data is not None:
+        parts.put(f"{name}.weight", data, dtype)
+    refused(
+        parts.files(),
+        rf"beside the packed parameter '{name}\.weight' stands an empty F32 tensor of that name and shape \[0\], and here it {what}",
+    )
+
+
+def test_a_guard_with_two_axes(parts):
+    parts.header["nm.weight"]["shape"] = [0, 10]
+    refused(parts.files(), r"stands an empty F32 tensor .* and here it is F32 of shape \[0, 10\]")
 
 
 @pytest.mark.parametrize(

@@ -85,15 +85,12 @@ def test_the_activation_after_an_intermediate_layer_is_fused(tmp_path):
     assert isinstance(fresh.encoder.layer[0].intermediate.intermediate_act_fn, nn.Identity)
 
 
-def test_auto_classes_read_it_once_the_method_is_registered(tmp_path):
+def test_auto_classes_read_it(tmp_path):
     from transformers import AutoModel, BertForSequenceClassification
-
-    from tilewright.runtime.hub import register
 
     model = bert()
     tilewright.sparsify_(model, "2:4", targets=["encoder.*"])
     tilewright.save(model, tmp_path / "m")
-    register()
     ids = torch.randint(0, 100, (3, 9))
     fresh = AutoModel.from_pretrained(tmp_path / "m")
     torch.testing.assert_close(fresh(ids).last_hidden_state, model(ids).last_hidden_state, atol=1e-4, rtol=1e-3)

@@ -13,7 +13,7 @@ from .bits import DAMAGED
 from .container import RawTensor, parse_container
 from .sources import Directory, Memory, Source
 from .text import parse_object, show
-from .weight import SUFFIXES, StoredWeight, decode_weight
+from .weight import SUFFIXES, StoredWeight, decode_weight, guard_of
 
 __all__ = ["Checkpoint", "is_checkpoint", "read_checkpoint", "read_checkpoint_bytes", "read_tensors"]
 
@@ -22,7 +22,8 @@ SINGLE = "model.safetensors"
 SHARD_INDEX = "model.safetensors.index.json"
 BLOCK = "quantization_config"
 METHOD = "tilewright"
-VERSION = 1
+VERSION = 2
+"""What is written. Version 1, which is still read, has no guards."""
 
 _SHARD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,200}\.safetensors")
 
@@ -103,14 +104,11 @@ def _read(source: Source) -> Checkpoint:
     spelling = _spelling(block.get("spelling", {}), where)
     weights = {name: decode_weight(name, entry, tensors, where, spelling) for name, entry in modules.items()}
     consumed = {f"{name}.{suffix}" for name in weights for suffix in SUFFIXES}
-    for name in weights:
-        if name in tensors:
-            raise FormatError(
-                f"{where}: the parameter {show(name)} is stored packed and dense; one of them is too many; {DAMAGED}"
-            )
+    for name, weight in weights.items():
+        _check_guard(name, weight, tensors.get(name), block["format_version"], where)
     return Checkpoint(
         weights=weights,
-        dense={name: tensor for name, tensor in tensors.items() if name not in consumed},
+        dense={name: tensor for name, tensor in tensors.items() if name not in consumed and name not in weights},
         config=config,
         recipe=block.get("recipe"),
         recipe_hash=block.get("recipe_hash"),
@@ -134,6 +132,22 @@ def _spelling(block: object, where: str) -> dict[str, Pattern]:
     return spelling
 
 
+def _check_guard(name: str, weight: StoredWeight, tensor: RawTensor | None, version: int, where: str) -> None:
+    if tensor is None and version == 1:
+        return
+    if tensor is not None and version == 1:
+        raise FormatError(
+            f"{where}: the parameter {show(name)} is stored packed and dense; one of them is too many; {DAMAGED}"
+        )
+    guard = guard_of(weight)
+    if tensor is None or (tensor.dtype, tensor.shape) != (guard.dtype, guard.shape):
+        what = "is missing" if tensor is None else f"is {tensor.dtype} of shape {show(list(tensor.shape))}"
+        raise FormatError(
+            f"{where}: beside the packed parameter {show(name)} stands an empty {guard.dtype} tensor of that name and shape [0], and here "
+            f"it {what}; {DAMAGED}"
+        )
+
+
 def _modules(block: object, where: str) -> dict[str, Any]:
     """Return the entry of each packed parameter by its full name."""
     if not isinstance(block, dict) or block.get("quant_method") != METHOD:
@@ -142,10 +156,10 @@ def _modules(block: object, where: str) -> dict[str, Any]:
             "this package: prune and save the model first"
         )
     version = block.get("format_version")
-    if type(version) is not int or version != VERSION:
+    if type(version) is not int or not 1 <= version <= VERSION:
         raise FormatError(
-            f"{where}: format_version is {show(version)}, and this release reads version {VERSION}; update the package or write "
-            "the checkpoint again"
+            f"{where}: format_version is {show(version)}, and this release reads versions 1 to {VERSION}; update the package or "
+            "write the checkpoint again"
         )
     recipe, stamp, modules = block.get("recipe"), block.get("recipe_hash"), block.get("modules")
     if not isinstance(recipe, dict | None) or not isinstance(stamp, str | None):

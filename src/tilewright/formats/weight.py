@@ -19,7 +19,7 @@ from .ranks import LARGEST_M
 from .sets import Grid, decode_set, encode_set
 from .text import show
 
-__all__ = ["SUFFIXES", "StoredWeight", "decode_weight", "encode_weight"]
+__all__ = ["SUFFIXES", "StoredWeight", "decode_weight", "encode_weight", "guard_of"]
 
 SUFFIXES = ("values", "index", "inner", "rows", "residual_values", "residual_index")
 """What a parameter's tensors add to its name."""
@@ -66,6 +66,15 @@ def tile_of(pattern: Pattern) -> int:
     if isinstance(pattern, Block):
         return pattern.rows
     return pattern.tile if isinstance(pattern, NM | TileWise | TileElementWise | TileVectorWise) else 1
+
+
+def guard_of(weight: StoredWeight) -> RawTensor:
+    """Return the empty tensor that stands under a packed parameter's own name.
+
+    A program that does not know the format finds it where the parameter should be, of another shape, and stops, instead of taking
+    the parameter for missing and initialising it anew.
+    """
+    return RawTensor(_VALUE_TYPES[weight.packed.dtype], (0,), np.zeros(0, dtype=np.uint8))
 
 
 def encode_weight(name: str, weight: StoredWeight) -> tuple[dict[str, Any], dict[str, RawTensor]]:

@@ -13,7 +13,7 @@ from .atomic import staged
 from .checkpoint import BLOCK, CONFIG, METHOD, SHARD_INDEX, SINGLE, VERSION
 from .container import RawTensor, raw_tensor, serialize
 from .text import show
-from .weight import SUFFIXES, StoredWeight, encode_weight
+from .weight import SUFFIXES, StoredWeight, encode_weight, guard_of
 
 __all__ = ["json_bytes", "split", "write_checkpoint", "write_files"]
 
@@ -116,7 +116,7 @@ def _encode(
             raise FormatError(f"{show(name)} is no parameter name; it must be like encoder.layer.0.query.weight")
         entry, parts = encode_weight(name, weight)
         modules.setdefault(module, {})[parameter] = entry
-        tensors |= parts
+        tensors |= {name: guard_of(weight), **parts}
     taken = {f"{name}.{suffix}" for name in weights for suffix in SUFFIXES} | set(weights)
     for name, value in dense.items():
         if name in taken or name == "__metadata__" or not isinstance(name, str):

@@ -1,6 +1,6 @@
-"""Registration with ``transformers``: its own ``from_pretrained`` then reads packed checkpoints.
+"""Registration with ``transformers``: its own ``from_pretrained`` then reads packed checkpoints. Importing this file does it, once.
 
-Loading runs in two steps around the library's own. Before it reads the file, every packed layer is replaced by a stand-in that
+`tilewright.hooks` imports it as soon as both packages are there. Loading runs in two steps around the library's own. Before it reads the file, every packed layer is replaced by a stand-in that
 only has the bias; the library fills in all dense tensors. Afterwards the stand-ins become `SparseLinear` (or get their weight
 back unpacked, where there is no kernel).
 """
@@ -19,7 +19,7 @@ from ..errors import FormatError
 from ..formats import Checkpoint, read_checkpoint
 from .install import attach_weights, has_kernel, set_submodule
 
-__all__ = ["register"]
+__all__: list[str] = []
 
 _PACKED_TENSORS = r"\.(values|index|inner|rows|residual_values|residual_index)$"
 
@@ -34,9 +34,14 @@ class _Awaiting(nn.Module):
         for name in ("in_features", "out_features", "nf", "nx"):
             if hasattr(module, name):
                 setattr(self, name, getattr(module, name))
-        # Some models initialise layers by name; an empty tensor that counts as initialised lets them.
-        self.weight = torch.empty(0)
-        self.weight._is_hf_initialized = True  # type: ignore[attr-defined]
+        self.weight = _placeholder()
+
+
+def _placeholder() -> torch.Tensor:
+    """Return an empty tensor that counts as initialised: some models initialise layers by name."""
+    tensor = torch.empty(0)
+    tensor._is_hf_initialized = True  # type: ignore[attr-defined]
+    return tensor
 
 
 @register_quantization_config("tilewright")
@@ -59,27 +64,36 @@ class TilewrightQuantizer(HfQuantizer):  # type: ignore[misc,unused-ignore]
         super().__init__(quantization_config, **options)
         self.checkpoint: Checkpoint | None = None
         self.names: dict[str, str] = {}
+        self.unpacked: dict[str, nn.Parameter | None] = {}
 
     def _process_model_before_weight_loading(
         self, model: nn.Module, checkpoint_files: list[str] | None = None, **_: Any
     ) -> nn.Module:
         self.checkpoint = read_checkpoint(_folder(checkpoint_files))
         self.names = _local_names(model, self.checkpoint)
-        unpacked = set()
+        self.unpacked = {}
         for name, weight in self.checkpoint.weights.items():
             owner, parameter = self.names[name].rpartition(".")[::2]
-            if _has(model, self.names[name]) and has_kernel(model.get_submodule(owner), parameter, weight.layout):
-                set_submodule(model, owner, _Awaiting(model.get_submodule(owner)))
-            else:
-                unpacked.add(re.escape(self.names[name]))
-        _extend(model, "_keys_to_ignore_on_load_unexpected", {_PACKED_TENSORS})
-        _extend(model, "_keys_to_ignore_on_load_missing", unpacked)
+            if not _has(model, self.names[name]):
+                continue  # attaching says so
+            module = model.get_submodule(owner)
+            if has_kernel(module, parameter, weight.layout):
+                set_submodule(model, owner, _Awaiting(module))
+            else:  # out of the library's sight, which would compare it with the file's empty tensor
+                self.unpacked[self.names[name]] = module._parameters.pop(parameter)
+                setattr(module, parameter, _placeholder())
+        guards = {rf"^{re.escape(name)}$" for names in self.names.items() for name in names}
+        _extend(model, "_keys_to_ignore_on_load_unexpected", {_PACKED_TENSORS, *guards})
         return model
 
     def _process_model_after_weight_loading(self, model: nn.Module, **_: Any) -> nn.Module:
         assert self.checkpoint is not None
         for name in self.checkpoint.weights:
-            owner = self.names[name].rpartition(".")[0]
+            owner, parameter = self.names[name].rpartition(".")[::2]
+            if self.names[name] in self.unpacked:
+                module = model.get_submodule(owner)
+                delattr(module, parameter)
+                module.register_parameter(parameter, self.unpacked.pop(self.names[name]))
             stand_in = model.get_submodule(owner) if _has(model, f"{owner}.original") else None
             if isinstance(stand_in, _Awaiting):
                 original = stand_in.original[0]
@@ -99,10 +113,6 @@ class TilewrightQuantizer(HfQuantizer):  # type: ignore[misc,unused-ignore]
     @property
     def is_trainable(self) -> bool:
         return False
-
-
-def register() -> None:
-    """Teach ``transformers`` the quantisation method ``tilewright``: importing this file has done it, once."""
 
 
 def _extend(model: nn.Module, attribute: str, expressions: set[str]) -> None:

@@ -1,5 +1,6 @@
 """`load` and `load_`: a checkpoint back into a model that runs, its weights packed all the way."""
 
+import inspect
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -213,9 +214,6 @@ def _sentence_transformer(folder: Path, options: dict[str, Any]) -> Any:
         raise NotSupportedError(
             f"{folder} is a SentenceTransformer; install the package sentence-transformers to load it"
         ) from None
-    from .hub import register
-
-    register()
     return SentenceTransformer(str(folder), **sentence_options(SentenceTransformer, options))
 
 
@@ -240,8 +238,9 @@ def _skeleton(folder: Path, checkpoint: Checkpoint, options: dict[str, Any]) -> 
     require_known(options, config_options(cls.config_class), cls.__name__)
     try:
         config = cls.config_class.from_dict(dict(checkpoint.config), **options)
+        built = _built_as(cls, config, {*checkpoint.dense, *checkpoint.weights})
         with no_init_weights(), _default_dtype(config.dtype):
-            model = cls(config)
+            model = cls(config, **built)
     except (ValueError, TypeError, AttributeError, KeyError) as error:
         raise FormatError(f"{folder}/config.json does not make a {names[0]}: {error}") from error
     model.tie_weights()
@@ -249,6 +248,28 @@ def _skeleton(folder: Path, checkpoint: Checkpoint, options: dict[str, Any]) -> 
     if (folder / "generation_config.json").is_file():
         model.generation_config = transformers.GenerationConfig.from_pretrained(folder)
     return model
+
+
+def _built_as(cls: Any, config: Any, names: set[str]) -> dict[str, bool]:
+    """Return the switches of a class's constructor that give a model with tensors of these names.
+
+    A configuration does not say that a BERT was built with ``add_pooling_layer=False``; the names do. Models on the meta device cost
+    nothing, so each switch is tried. If none fits better than the constructor's defaults, those stay.
+    """
+    switches = {
+        name: parameter.default
+        for name, parameter in inspect.signature(cls.__init__).parameters.items()
+        if isinstance(parameter.default, bool)
+    }
+    with torch.device("meta"):
+        best: dict[str, bool] = {}
+        fewest = len(set(cls(config).state_dict()) ^ names)
+        for name, default in switches.items():
+            trial = {**best, name: not default}
+            differing = len(set(cls(config, **trial).state_dict()) ^ names) if fewest else 0
+            if differing < fewest:
+                best, fewest = trial, differing
+    return best
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from ..errors import ArgumentError, FormatError, PatternError
 from ..formats import RawTensor, StoredWeight, ValueType, pack, storage_dtype, write_checkpoint
 from ..patterns import Layout, Pattern, as_matrix, parse
 from ..pruning import is_quantized, masks_of, patterns_of, prunable
+from .card import model_card
 from .install import note_of, sparse_layers
 from .tensors import raw_of, value_array
 
@@ -83,6 +84,7 @@ def save(
             "tilewright.training.merge_lora_(model) first"
         )
     config, more = _config_files(inner)
+    more["README.md"] = model_card(weights, _opener(inner), files.pop("README.md", b"").decode()).encode()
     write_checkpoint(
         path,
         weights,
@@ -206,6 +208,13 @@ def _silenced(model: nn.Module) -> Iterator[None]:
             del model.__dict__["save_pretrained"]
         else:
             model.__dict__["save_pretrained"] = before
+
+
+def _opener(model: nn.Module) -> str:
+    """Return the line that opens the checkpoint of a model."""
+    if hasattr(getattr(model, "config", None), "to_json_string"):
+        return 'model = tilewright.load("FOLDER")'
+    return f'model = tilewright.load_({type(model).__name__}(...), "FOLDER")  # build the module as it was built before saving'
 
 
 def _config_files(model: nn.Module) -> tuple[dict[str, Any], dict[str, bytes]]:
