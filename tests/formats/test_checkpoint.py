@@ -110,7 +110,7 @@ def test_safetensors_reads_what_we_write(written):
     from safetensors import safe_open
 
     with safe_open(written[0] / "model.safetensors", "np") as file:
-        assert file.metadata() == {"format": "pt"}
+        assert file.metadata() == {"format": "pt", "writer": "tilewright"}
         np.testing.assert_array_equal(file.get_tensor("embeddings.weight"), DENSE["embeddings.weight"])
         np.testing.assert_array_equal(
             file.get_tensor("layer0.of32x64.weight.values"), written[1]["layer0.of32x64.weight"].packed.values

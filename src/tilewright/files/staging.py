@@ -17,17 +17,26 @@ __all__ = ["clear", "flush", "staging"]
 @contextmanager
 def staging(directory: Path, prefix: str) -> Iterator[Path]:
     """Yield an empty folder inside `directory`, locked while in use and removed afterwards."""
-    while True:
-        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=directory))
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        if lock(handle) is not None and folder.exists():
-            break
-        os.close(handle)  # another process took it for a dead one's in the instant before it was locked
+    folder, handle = _own(directory, prefix)
     try:
         yield folder
     finally:
         _remove(folder)
         os.close(handle)
+
+
+def _own(directory: Path, prefix: str) -> tuple[Path, int]:
+    """Make a folder and lock it; return it with the handle that holds the lock."""
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=directory))
+        try:
+            handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except BaseException:
+            _remove(folder)
+            raise
+        if lock(handle) is not None and folder.exists():
+            return folder, handle
+        os.close(handle)  # another process took it for a dead one's in the instant before it was locked
 
 
 def clear(directory: Path, prefix: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..errors import FormatError, PatternError
 from ..patterns import Pattern, parse
+from .atomic import complete
 from .bits import DAMAGED
 from .container import RawTensor, parse_container
 from .sources import Directory, Memory, Source
@@ -44,6 +45,8 @@ class Checkpoint:
         The resolved recipe the checkpoint was made by, if stored.
     recipe_hash
         Its hash, if stored.
+    source
+        Where it was read from.
     """
 
     weights: Mapping[str, StoredWeight]
@@ -51,6 +54,12 @@ class Checkpoint:
     config: Mapping[str, Any]
     recipe: Mapping[str, Any] | None = field(default=None)
     recipe_hash: str | None = None
+    source: Source | None = field(default=None, repr=False)
+
+    def check_unchanged(self) -> None:
+        """Raise `FormatError` if a mapped file was written to in place since: the tensors are no longer those that were checked."""
+        if self.source is not None:
+            self.source.check_unchanged(replaced=False)
 
 
 def is_checkpoint(directory: str | os.PathLike[str]) -> bool:
@@ -62,6 +71,7 @@ def is_checkpoint(directory: str | os.PathLike[str]) -> bool:
         If there is a ``config.json`` that is not readable JSON.
     """
     path = Path(directory)
+    complete(path, last=CONFIG)
     if not (path / CONFIG).is_file():
         return False
     source = Directory(path)
@@ -69,15 +79,23 @@ def is_checkpoint(directory: str | os.PathLike[str]) -> bool:
     return isinstance(block, dict) and block.get("quant_method") == METHOD
 
 
-def read_checkpoint(directory: str | os.PathLike[str]) -> Checkpoint:
+def read_checkpoint(directory: str | os.PathLike[str], *, mmap: bool = True) -> Checkpoint:
     """Return the contents of a checkpoint directory.
 
     Packed weights are decoded and validated at once; dense tensors are views of the mapped file.
 
+    Parameters
+    ----------
+    directory
+        Written by `write_checkpoint`.
+    mmap
+        False reads the files into memory. Mapped ones must not be overwritten in place while the checkpoint is in use: its tensors
+        would change, or touching them end the process (SIGBUS). Replacing them by rename, as `write_checkpoint` does, is safe.
+
     Raises
     ------
     FormatError
-        If anything breaks the format; the message names the file and the tensor. Nothing much larger than the files
+        If the files change while they are read. If anything breaks the format; the message names the file and the tensor. Nothing much larger than the files
         themselves is allocated, whatever they claim.
 
     Examples
@@ -86,7 +104,8 @@ def read_checkpoint(directory: str | os.PathLike[str]) -> Checkpoint:
     Traceback (most recent call last):
     tilewright.errors.FormatError: no/such/folder does not exist; a checkpoint is a directory with config.json and ...
     """
-    return _read(Directory(Path(directory)))
+    complete(Path(directory), last=CONFIG)
+    return _read(Directory(Path(directory), mmap))
 
 
 def read_checkpoint_bytes(files: Mapping[str, bytes]) -> Checkpoint:
@@ -95,6 +114,16 @@ def read_checkpoint_bytes(files: Mapping[str, bytes]) -> Checkpoint:
 
 
 def _read(source: Source) -> Checkpoint:
+    try:
+        checkpoint = _decoded(source)
+    except FormatError:
+        source.check_unchanged()  # half old and half new is no damage, and calls for another remedy
+        raise
+    source.check_unchanged()
+    return checkpoint
+
+
+def _decoded(source: Source) -> Checkpoint:
     where = source.where(CONFIG)
     config = parse_object(source.text(CONFIG), where)
     block = config.pop(BLOCK, None)
@@ -107,6 +136,7 @@ def _read(source: Source) -> Checkpoint:
     for name, weight in weights.items():
         _check_guard(name, weight, tensors.get(name), block["format_version"], where)
     return Checkpoint(
+        source=source,
         weights=weights,
         dense={name: tensor for name, tensor in tensors.items() if name not in consumed and name not in weights},
         config=config,

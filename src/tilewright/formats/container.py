@@ -17,7 +17,10 @@ from ..errors import FormatError
 from .bits import DAMAGED
 from .text import LONGEST_TEXT, parse_object, show
 
-__all__ = ["DTYPE_BITS", "RawTensor", "parse_container", "raw_tensor", "serialize"]
+__all__ = ["DTYPE_BITS", "WRITTEN_HERE", "RawTensor", "metadata_of", "parse_container", "raw_tensor", "serialize"]
+
+WRITTEN_HERE = {"format": "pt", "writer": "tilewright"}
+"""What our files say of themselves: the key that other readers look for, and whose weights they are."""
 
 DTYPE_BITS = {
     **dict.fromkeys(("F64", "I64", "U64", "C64"), 64),
@@ -129,7 +132,7 @@ def serialize(tensors: Mapping[str, RawTensor]) -> Iterator[memoryview]:
     Wide types come first and equal ones by name, so that every tensor starts at a multiple of its element size.
     """
     order = sorted(tensors, key=lambda name: (-DTYPE_BITS[tensors[name].dtype], name))
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    header: dict[str, Any] = {"__metadata__": WRITTEN_HERE}
     start = 0
     for name in order:
         tensor = tensors[name]
@@ -151,15 +154,7 @@ def parse_container(data: NDArray[np.uint8], where: str) -> dict[str, RawTensor]
     FormatError
         If the header is too long or no JSON, or the tensors do not tile the payload exactly.
     """
-    if len(data) < 8:
-        raise FormatError(f"{where}: {len(data)} bytes, and a safetensors file has at least 8; {DAMAGED}")
-    length = int.from_bytes(data[:8].tobytes(), "little")
-    if length > len(data) - 8 or length > LONGEST_TEXT:
-        raise FormatError(
-            f"{where}: the header claims {length} bytes; {len(data) - 8} follow, and at most {LONGEST_TEXT} are read; {DAMAGED}"
-        )
-    header = parse_object(data[8 : 8 + length].tobytes(), f"{where}, header")
-    payload = data[8 + length :]
+    header, payload = _parts(data, where)
     _check_metadata(header.pop("__metadata__", {}), where)
     places = {name: _place(name, entry, where) for name, entry in header.items()}
     end = 0
@@ -173,6 +168,25 @@ def parse_container(data: NDArray[np.uint8], where: str) -> dict[str, RawTensor]
     if end != len(payload):
         raise FormatError(f"{where}: the tensors take {end} bytes of payload, and {len(payload)} are there; {DAMAGED}")
     return {name: RawTensor(dtype, shape, payload[a:b]) for name, (dtype, shape, a, b) in places.items()}
+
+
+def metadata_of(data: NDArray[np.uint8], where: str) -> dict[str, str]:
+    """Return what a safetensors file says of itself; raises `FormatError` if it has no readable header."""
+    metadata: dict[str, str] = _parts(data, where)[0].get("__metadata__", {})
+    _check_metadata(metadata, where)
+    return metadata
+
+
+def _parts(data: NDArray[np.uint8], where: str) -> tuple[dict[str, Any], NDArray[np.uint8]]:
+    """Return the header and the payload."""
+    if len(data) < 8:
+        raise FormatError(f"{where}: {len(data)} bytes, and a safetensors file has at least 8; {DAMAGED}")
+    length = int.from_bytes(data[:8].tobytes(), "little")
+    if length > len(data) - 8 or length > LONGEST_TEXT:
+        raise FormatError(
+            f"{where}: the header claims {length} bytes; {len(data) - 8} follow, and at most {LONGEST_TEXT} are read; {DAMAGED}"
+        )
+    return parse_object(data[8 : 8 + length].tobytes(), f"{where}, header"), data[8 + length :]
 
 
 def _check_metadata(metadata: object, where: str) -> None:

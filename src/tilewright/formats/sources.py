@@ -31,16 +31,29 @@ class Source(Protocol):
     def where(self, name: str) -> str:
         """Return how messages call a file."""
 
+    def check_unchanged(self, *, replaced: bool = True) -> None:
+        """Raise `FormatError` if a file that was read is no longer as it was then; `replaced`: nor if another took its name."""
+
 
 class Directory:
     """Files of a directory, mapped into memory and read when touched.
 
     The mapping is private: writing to an array changes neither the file nor what others see. A file replaced by rename,
-    as `write_checkpoint` does, stays intact for those who have mapped it.
+    as `write_checkpoint` does, stays intact for those who have mapped it. A file that is copied over or cut short in place does
+    not: what was mapped then changes with it, or touching it ends the process (SIGBUS). `check_unchanged` notices what has
+    happened so far; files that may be overwritten in place are better read into memory.
+
+    Parameters
+    ----------
+    path
+        The directory.
+    mapped
+        Whether to map files; otherwise they are read whole.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, mapped: bool = True) -> None:
+        self.path, self.mapped = path, mapped
+        self._seen: dict[str, os.stat_result] = {}
         if not path.is_dir():
             what = "is a file" if path.exists() else "does not exist"
             raise FormatError(f"{path} {what}; a checkpoint is a directory with config.json and model.safetensors")
@@ -59,8 +72,9 @@ class Directory:
                     raise FormatError(
                         f"{path} is no regular file; a checkpoint consists of regular files or links to them"
                     )
-                if status.st_size == 0:
-                    return np.zeros(0, dtype=np.uint8)
+                self._seen[name] = status
+                if status.st_size == 0 or not self.mapped:
+                    return np.fromfile(file, dtype=np.uint8)
                 mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
         except OSError as error:
             raise FormatError(
@@ -75,6 +89,21 @@ class Directory:
     def where(self, name: str) -> str:
         """Return the file's path."""
         return str(self.path / name)
+
+    def check_unchanged(self, *, replaced: bool = True) -> None:
+        """Compare size, time and identity of every file read so far."""
+        for name, before in self._seen.items():
+            try:
+                now = os.stat(self.path / name)
+            except OSError:
+                now = None
+            same = now is not None and os.path.samestat(before, now)
+            if (same and _times(before) == _times(now)) or (not same and not replaced):
+                continue
+            raise FormatError(
+                f"{self.path / name} changed while it was read; load it again once whoever writes it has ended, and have files replaced "
+                "by rename, as `save` does, not copied over in place"
+            )
 
 
 class Memory:
@@ -100,6 +129,13 @@ class Memory:
     def where(self, name: str) -> str:
         """Return the file's name."""
         return name
+
+    def check_unchanged(self, *, replaced: bool = True) -> None:
+        """Bytes do not change."""
+
+
+def _times(status: os.stat_result | None) -> tuple[int, int] | None:
+    return None if status is None else (status.st_size, status.st_mtime_ns)
 
 
 def _short(data: NDArray[np.uint8], where: str) -> bytes:

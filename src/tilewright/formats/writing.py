@@ -1,23 +1,28 @@
 """Writing a checkpoint directory, as one step."""
 
+import errno
 import json
 import os
 import re
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..errors import FormatError
 from .atomic import staged
-from .checkpoint import BLOCK, CONFIG, METHOD, SHARD_INDEX, SINGLE, VERSION
-from .container import RawTensor, raw_tensor, serialize
+from .checkpoint import BLOCK, CONFIG, METHOD, SHARD_INDEX, SINGLE, VERSION, is_checkpoint
+from .container import WRITTEN_HERE, RawTensor, metadata_of, raw_tensor, serialize
+from .sources import Directory
 from .text import show
 from .weight import SUFFIXES, StoredWeight, encode_weight, guard_of
 
-__all__ = ["json_bytes", "split", "write_checkpoint", "write_files"]
+__all__ = ["check_replaceable", "json_bytes", "split", "write_checkpoint", "write_files"]
 
 _OURS = re.compile(r"model(-\d+-of-\d+)?\.safetensors(\.index\.json)?")
+_FOREIGN = re.compile(r"(pytorch_model.*\.bin|tf_model.*\.h5|flax_model.*\.msgpack)(\.index\.json)?")
+"""Weights of other formats; they would stay, but the config.json that describes them would be replaced."""
 
 
 def write_checkpoint(
@@ -33,10 +38,13 @@ def write_checkpoint(
 ) -> None:
     """Write a checkpoint; afterwards the directory holds all of it, or, on any failure, what it held before.
 
+    One process at a time writes to a directory; a second one is refused. What a killed writer had begun is completed first, or by the
+    next `read_checkpoint`. File systems without locks (``flock``) tell neither: there, see to it that only one writes.
+
     Parameters
     ----------
     directory
-        Made if missing. Files in it that are no part of a checkpoint stay.
+        Made if missing. Files in it that are no part of a checkpoint stay; weights that this package did not write are not replaced.
     weights
         Packed weights by parameter name.
     dense
@@ -54,7 +62,8 @@ def write_checkpoint(
     Raises
     ------
     FormatError
-        If names collide, something is not JSON, a weight exceeds the format, or the files cannot be written.
+        If names collide, something is not JSON, a weight exceeds the format, the directory holds other weights or is being written to,
+        or the files cannot be written.
 
     Examples
     --------
@@ -89,7 +98,12 @@ def write_files(
     for name in extra:
         _check_extra(name)
     try:
-        with staged(path, last=CONFIG, obsolete=lambda name: _OURS.fullmatch(name) is not None) as folder:
+        with staged(
+            path,
+            last=CONFIG,
+            obsolete=lambda name: _OURS.fullmatch(name) is not None,
+            check=lambda: check_replaceable(path),
+        ) as folder:
             for name, content in extra.items():
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 if isinstance(content, bytes):
@@ -99,10 +113,42 @@ def write_files(
             _write_shards(folder, shards)
             (folder / CONFIG).write_bytes(config)
     except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         raise FormatError(
-            f"the checkpoint {path} cannot be written: {error.strerror or error}; what was there before is unchanged. Free some "
-            "space or choose another folder"
+            f"the checkpoint {path} cannot be written: {error.strerror or error}; what was there before is unchanged. "
+            f"{'Free some space or choose' if full else 'Choose'} another folder"
         ) from error
+
+
+def check_replaceable(directory: str | os.PathLike[str]) -> None:
+    """Refuse a folder with weights that this package did not write: they may be the only ones of their model.
+
+    Raises
+    ------
+    FormatError
+        Naming such a file.
+    """
+    path = Path(directory)
+    if not path.is_dir():
+        return
+    with suppress(FormatError):  # a config.json that cannot be read says nothing about the weights
+        if is_checkpoint(path):
+            return
+    for name in sorted(os.listdir(path)):
+        foreign = (path / CONFIG).exists() and _FOREIGN.fullmatch(name)
+        if foreign or (_OURS.fullmatch(name) and not name.endswith(".json") and not _written_here(path, name)):
+            raise FormatError(
+                f"{path} holds weights that tilewright did not write ({name}), and writing a checkpoint there would replace them; choose "
+                "another folder"
+            )
+
+
+def _written_here(path: Path, name: str) -> bool:
+    """Return True if a file of tensors carries this package's mark, as exports do."""
+    try:
+        return metadata_of(Directory(path).data(name), name) == WRITTEN_HERE
+    except FormatError:
+        return False
 
 
 def _encode(

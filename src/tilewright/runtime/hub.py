@@ -100,6 +100,7 @@ class TilewrightQuantizer(HfQuantizer):  # type: ignore[misc,unused-ignore]
                 original.bias = stand_in.bias
                 set_submodule(model, owner, original)
         attach_weights(model, {self.names[name]: weight for name, weight in self.checkpoint.weights.items()})
+        self.checkpoint.check_unchanged()
         self.checkpoint = None
         return model
 

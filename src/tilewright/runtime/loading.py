@@ -28,6 +28,7 @@ def load(
     tokens: int | None = None,
     measure: bool = True,
     dense: Iterable[str] = (),
+    mmap: bool = True,
     **options: Any,
 ) -> Any:
     """Return the model of a checkpoint as the class it was saved from, with sparse layers inside.
@@ -47,6 +48,10 @@ def load(
     dense
         Expressions, as the targets of `sparsify_`, for layers to unpack whatever their speed: those whose weight the model's own
         code computes with.
+    mmap
+        By default dense tensors are views of the checkpoint's files, mapped into memory: loading is quick, and processes share
+        them. Such files must not be overwritten in place (``cp``, ``rsync --inplace``): the model would change, or the process end with
+        SIGBUS. Replacing them by rename, as `save` does, is safe. False reads the files into memory instead.
     options
         ``dtype`` (``"float32"``, ``"float16"``, ``"bfloat16"`` or the torch type): type of everything that runs dense, and of what
         goes in and out of sparse layers, which compute in float32 themselves. Default: the type on record. The rest are changes to the
@@ -55,7 +60,7 @@ def load(
     Raises
     ------
     FormatError
-        If the directory is no checkpoint, or a damaged one.
+        If the directory is no checkpoint, or a damaged one, or it changes while it is read.
     ArgumentError
         If the model has no such option; the message has the nearest name.
     NotSupportedError
@@ -71,9 +76,10 @@ def load(
     if not is_checkpoint(folder):
         read_checkpoint(folder)  # raises, with the reason
     if (folder / "modules.json").is_file():
-        return _finished(_sentence_transformer(folder, options), tokens, measure, dense)
+        transformer = _sentence_transformer(folder, options)
+        return _finished(transformer if mmap else _in_memory(transformer), tokens, measure, dense)
     check_tokens(tokens)
-    checkpoint = read_checkpoint(folder)
+    checkpoint = read_checkpoint(folder, mmap=mmap)
     dtype = dtype_of(options.pop("dtype", None))
     model = _skeleton(folder, checkpoint, options if dtype is None else {**options, "dtype": dtype})
     return _filled(model, checkpoint, folder, tokens, measure, dense, dtype).eval()
@@ -86,6 +92,7 @@ def load_(
     tokens: int | None = None,
     measure: bool = True,
     dense: Iterable[str] = (),
+    mmap: bool = True,
 ) -> nn.Module:
     """Load a checkpoint into a module you built; linear layers that were packed become `SparseLinear`, in place.
 
@@ -94,7 +101,7 @@ def load_(
     module
         Same architecture as the one saved; its values do not matter (built on the ``meta`` device it takes no memory, if it has no
         buffers that are not saved).
-    path, tokens, measure, dense
+    path, tokens, measure, dense, mmap
         As for `load`.
 
     Returns
@@ -119,7 +126,7 @@ def load_(
     'SparseLinear'
     """
     check_tokens(tokens)
-    return _filled(module, read_checkpoint(path), Path(path), tokens, measure, dense)
+    return _filled(module, read_checkpoint(path, mmap=mmap), Path(path), tokens, measure, dense)
 
 
 def _filled(
@@ -139,6 +146,7 @@ def _filled(
     root.load_state_dict(_state(root, checkpoint, dtype), strict=False, assign=True)
     attach_weights(root, {f"root.{name}": weight for name, weight in checkpoint.weights.items()})
     loaded: nn.Module = _finished(root, tokens, measure, dense, "root.").get_submodule("root")
+    checkpoint.check_unchanged()
     return loaded
 
 
@@ -204,6 +212,13 @@ def _finished(model: Any, tokens: int | None, measure: bool, dense: Iterable[str
     fuse_activations_(model)
     if measure:
         settle_(model, tokens)
+    return model
+
+
+def _in_memory(model: Any) -> Any:
+    """Give a model tensors of its own in place of those mapped from files."""
+    for tensor in (*model.parameters(), *model.buffers()):
+        tensor.data = tensor.data.clone()
     return model
 
 
