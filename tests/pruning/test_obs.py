@@ -213,7 +213,7 @@ def test_options_are_checked() -> None:
     for wrong, words in (
         ({"damping": 0.0}, "damping must be above 0"),
         ({"ridge": -1.0}, "ridge at least 0"),
-        ({"target": "x"}, "'own' and 'dense'"),
+        ({"target": "x"}, "expected one of 'own', 'dense'"),
     ):
         with pytest.raises(ArgumentError, match=words):
             Obs(**wrong)  # type: ignore[arg-type]

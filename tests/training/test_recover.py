@@ -7,13 +7,13 @@ import torch
 from torch import nn
 
 from tilewright.errors import ArgumentError, CheckFailed, TargetError
-from tilewright.pruning import masks_of, sparsify_
+from tilewright.pruning import Padding, masks_of, sparsify_
 from tilewright.training import Batches, RecoverOptions, mean_pooled, recover_
 from tilewright.training.losses import Probe, hidden_loss, output_loss
 
 from .tiny import Tiny, options, pair, tokens
 
-MASK = torch.tensor([[1, 1, 0], [1, 0, 0]])
+MASK = Padding([torch.tensor([[1, 1, 0], [1, 0, 0]]).bool()])
 
 
 @pytest.mark.parametrize(("kind", "expected"), [("cosine", 1 - (1 + 0 + 1) / 3), ("mse", (0 + 4 + 0) / (1 + 2 + 1))])
@@ -98,7 +98,7 @@ def test_padding_counts_neither_in_hidden_states_nor_in_the_pooled_output() -> N
     mask = torch.tensor([[1, 1, 0], [1, 0, 0]])
     real = mask.bool()
     expected = (mine - goal)[real].square().mean() / goal[real].square().mean()
-    assert torch.allclose(hidden_loss([mine], [goal], mask), expected)
+    assert torch.allclose(hidden_loss([mine], [goal], Padding([real])), expected)
     unmasked = (mine - goal).square().mean() / goal.square().mean()
     assert torch.allclose(hidden_loss([mine, mine], [goal, mine], None), (unmasked + 0) / 2)
     output = type("Output", (), {"last_hidden_state": goal})()

@@ -8,6 +8,7 @@
 from .blocks import next_batch, sparsify_blocks
 from .choices import Choice, Targets, choose, refuse
 from .masks import apply_masks_, load_masked_, masks_of, patterns_of, remove_masks_, set_mask_, zero_
+from .padding import Padding, PaddingReader
 from .permutation import efficacy, kept_score, permute_columns, permute_rows
 from .permute import permute_
 from .planned import Limit
@@ -27,6 +28,8 @@ __all__ = [
     "Choice",
     "Limit",
     "Obs",
+    "Padding",
+    "PaddingReader",
     "Plan",
     "Scorer",
     "Targets",

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ArgumentError, NotSupportedError
-from .calibration import Calibration, call, resting, tokens_of
+from .calibration import Calibration, call, padding_of, resting
 from .inputs import hosts, seen, shown
+from .padding import Padding, PaddingReader
 from .weights import Weight
 
 __all__ = ["Moments", "add_moments", "collect", "products", "require_seen", "same", "version"]
@@ -95,7 +96,7 @@ def collect(
         If a module's call does not show the inputs of its weight.
     """
     sums: dict[str, list[Moments]] = {weight.name: [] for weight in weights}
-    gatherer = _Gatherer(sums, diagonal)
+    gatherer, reader = _Gatherer(sums, diagonal), PaddingReader(model)
     handles = [
         host.register_forward_pre_hook(gatherer.hook(own), with_kwargs=True)
         for host, own in hosts(model, weights).values()
@@ -104,7 +105,7 @@ def collect(
     try:
         with resting(model), torch.no_grad():
             for batch in data.batches:
-                gatherer.tokens = tokens_of(data, batch, count)
+                gatherer.tokens = padding_of(reader, data, batch, count)
                 call(model, data, batch)
                 count += 1
     finally:
@@ -121,7 +122,7 @@ class _Gatherer:
     """Adds up products as hosts are called; keeps the last, for weights that are shown the same tensor again."""
 
     def __init__(self, sums: dict[str, list[Moments]], diagonal: bool) -> None:
-        self.tokens: Tensor | None = None
+        self.tokens: Padding | None = None
         self._sums = sums
         self._diagonal = diagonal
         self._key: tuple[Any, int, Any] = (None, 0, None)

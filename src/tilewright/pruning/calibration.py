@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ArgumentError
+from .padding import Padding, PaddingReader, masks_in, told_apart
 
-__all__ = ["Calibration", "call", "resting", "tokens_of"]
+__all__ = ["Calibration", "call", "padding_of", "resting"]
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,10 @@ class Calibration:
         ``forward(model, batch)``, for scores and updates that look at the inputs of layers; what it returns is not looked at.
         Otherwise the model is called with keywords for a mapping, positions for a tuple or list, one argument otherwise.
     tokens
-        ``tokens(batch)``, a bool tensor, True where a position is real and False where it is padding. It counts for every layer
-        whose input begins with the same dimensions. Otherwise the ``attention_mask`` of a mapping, if it has one.
+        ``tokens(batch)``, a bool tensor ``[batch, positions]``, True where a position is real and False where it is padding; None if
+        all are real. Padding counts for no layer whose inputs have these positions, batch first, time first or flattened. By default
+        the ``attention_mask`` of a mapping and, for the decoder of an encoder-decoder, its ``decoder_attention_mask`` or the labels that
+        are not -100. Where padding cannot be told, a warning or an `ArgumentError` says so.
 
     Examples
     --------
@@ -49,6 +52,7 @@ def call(model: nn.Module, data: Calibration, batch: Any) -> Any:
     """Run the model on one batch and return what it returned."""
     if data.forward is not None:
         return data.forward(model, batch)
+    batch = told_apart(batch, model)
     match batch:
         case Mapping():
             return model(**batch)
@@ -58,18 +62,17 @@ def call(model: nn.Module, data: Calibration, batch: Any) -> Any:
             return model(batch)
 
 
-def tokens_of(data: Calibration, batch: Any, index: int) -> Tensor | None:
+def padding_of(reader: PaddingReader, data: Calibration, batch: Any, index: int) -> Padding | None:
     """Return which positions of a batch are real, None if all are; `index` names the batch in the error."""
     if data.tokens is None:
-        mask = batch.get("attention_mask") if isinstance(batch, Mapping) else None
-        return mask.bool() if isinstance(mask, Tensor) and mask.ndim == 2 else None
+        return reader.read(batch)[1] if data.forward is None else reader.of_masks(masks_in(batch, reader.model))
     mask = data.tokens(batch)
     if mask is not None and (not isinstance(mask, Tensor) or mask.dtype != torch.bool):
-        given = f"a tensor of {mask.dtype}" if isinstance(mask, Tensor) else f"a {type(mask).__name__}"
+        what = f"a tensor of {mask.dtype}" if isinstance(mask, Tensor) else f"a {type(mask).__name__}"
         raise ArgumentError(
-            f"tokens must give a bool tensor, True for real positions, and for calibration batch {index} it gave {given}"
+            f"tokens must give a bool tensor, True for real positions, and for calibration batch {index} it gave {what}"
         )
-    return mask
+    return None if mask is None else reader.of_masks([mask])
 
 
 @contextmanager

@@ -8,8 +8,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 
 from ..errors import NotSupportedError
+from .padding import Padding
 from .recurrent import cell_inputs, recurrent_inputs
 from .weights import Weight
 
@@ -43,7 +45,7 @@ def shown(host: nn.Module, weight: Weight, args: Sequence[Any], kwargs: Mapping[
 
 
 def seen(
-    host: nn.Module, weight: Weight, args: Sequence[Any], kwargs: Mapping[str, Any], tokens: Tensor | None
+    host: nn.Module, weight: Weight, args: Sequence[Any], kwargs: Mapping[str, Any], tokens: Padding | None
 ) -> Iterator[Rows]:
     """Yield what a weight multiplies in one call of its host, as rows; a range of outputs may come in several pieces.
 
@@ -52,7 +54,7 @@ def seen(
     host, args, kwargs
         The call.
     tokens
-        Which positions count, ``[B, T]``; used where the inputs begin with these dimensions.
+        Which positions count.
 
     Raises
     ------
@@ -62,12 +64,14 @@ def seen(
     outputs = slice(0, weight.matrix_shape[0])
     match host:
         case nn.modules.conv._ConvNd():
-            yield from _convolution(host, args[0] if args else kwargs["input"], tokens)
+            yield from _convolution(host, weight.name, args[0] if args else kwargs["input"], tokens)
         case nn.MultiheadAttention():
             for rows, inputs in _attention(host, weight, args, kwargs):
-                yield rows, _real(inputs, tokens)
+                yield rows, _real(inputs, tokens, weight.name)
         case nn.RNNBase():
-            yield outputs, _real(recurrent_inputs(host, weight.parameter_name, args, kwargs), tokens)
+            packed = isinstance(args[0] if args else kwargs["input"], PackedSequence)  # which has no padding
+            inputs = recurrent_inputs(host, weight.parameter_name, args, kwargs)
+            yield outputs, _real(inputs, None if packed else tokens, weight.name)
         case nn.RNNCellBase():
             yield outputs, cell_inputs(host, weight.parameter_name, args, kwargs)
         case _:
@@ -78,18 +82,16 @@ def seen(
                     f"{list(inputs.shape) if isinstance(inputs, Tensor) else type(inputs).__name__}; put it under ignore, or "
                     "use score='magnitude'"
                 )
-            yield outputs, _real(inputs, tokens)
+            yield outputs, _real(inputs, tokens, weight.name)
 
 
-def _real(inputs: Tensor, tokens: Tensor | None) -> Tensor:
-    """Return ``[..., K]`` as rows ``[M, K]``, without padding where the mask fits."""
+def _real(inputs: Tensor, tokens: Padding | None, name: str) -> Tensor:
+    """Return ``[..., K]`` as rows ``[M, K]``, without padding."""
     inputs = inputs.detach()
-    if tokens is not None and inputs.ndim > tokens.ndim and inputs.shape[: tokens.ndim] == tokens.shape:
-        inputs = inputs[tokens.to(inputs.device)]
-    return inputs.reshape(-1, inputs.shape[-1])
+    return inputs.reshape(-1, inputs.shape[-1]) if tokens is None else tokens.rows(inputs, name)
 
 
-def _convolution(conv: nn.Module, inputs: Tensor, tokens: Tensor | None) -> Iterator[Rows]:
+def _convolution(conv: nn.Module, name: str, inputs: Tensor, tokens: Padding | None) -> Iterator[Rows]:
     """Yield the patches under the kernel, ``kernel * C`` columns with channels fastest, group by group of outputs."""
     assert isinstance(conv, nn.modules.conv._ConvNd)
     dims = len(conv.kernel_size)
@@ -102,10 +104,10 @@ def _convolution(conv: nn.Module, inputs: Tensor, tokens: Tensor | None) -> Iter
         part = slice(start, start + max(1, _CHUNK // size))
         patches = unfold(conv, inputs[part])  # [B, C, *positions, *kernel]
         rows = patches.movedim(1, -1)
-        mask = None if tokens is None else tokens[part]
+        mask = None if tokens is None else tokens.part(part)
         for group in range(conv.groups):
             columns = rows[..., group * channels : (group + 1) * channels]
-            yield slice(group * out, (group + 1) * out), _real(columns.flatten(1 + dims), mask)
+            yield slice(group * out, (group + 1) * out), _real(columns.flatten(1 + dims), mask, name)
 
 
 def unfold(conv: nn.modules.conv._ConvNd, inputs: Tensor) -> Tensor:

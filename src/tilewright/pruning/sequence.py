@@ -5,13 +5,14 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..errors import ArgumentError
 from .activations import Moments, add_moments, collect, products, require_seen, same, version
-from .calibration import Calibration, call, resting, tokens_of
+from .calibration import Calibration, call, padding_of, resting
 from .coroutines import Pass
 from .inputs import hosts, seen, shown
+from .padding import Padding, PaddingReader
 from .weights import Weight
 
 __all__ = ["in_sequence"]
@@ -97,11 +98,12 @@ class _Walk:
         self._weights, self._data, self._visit, self._known = weights, data, visit, known
         self._visited: set[str] = set()
         self._running: Pass | None = None
-        self._tokens: list[Tensor | None] = []
+        self._tokens: list[Padding | None] = []
         self._last: tuple[list[Any], list[Moments]] = ([], [])
 
     def run(self, batches: Sequence[Any]) -> list[Any]:
-        self._tokens = [tokens_of(self._data, batch, index) for index, batch in enumerate(batches)]
+        reader = PaddingReader(self._models[0])
+        self._tokens = [padding_of(reader, self._data, batch, index) for index, batch in enumerate(batches)]
         handles = [
             host.register_forward_pre_hook(self._hook(own), with_kwargs=True)
             for model in self._models

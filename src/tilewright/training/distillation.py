@@ -5,10 +5,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..pruning import masks_of
+from ..pruning import PaddingReader, masks_of
 from .batches import digest
 from .distributed import bare
-from .losses import Output, Probe, final_output, hidden_loss, output_loss, padding_mask
+from .losses import Output, Probe, final_output, hidden_loss, output_loss
 from .options import RecoverOptions
 from .recover import refuse_shared
 
@@ -64,14 +64,15 @@ class Distillation:
             If the model shares parameters with the teacher, or their outputs do not fit together.
         """
         refuse_shared(bare(model), self.teacher)
-        options, mask = self.options, padding_mask(batch)
+        options = self.options
+        batch, padding = PaddingReader(bare(model)).read(batch)
         with torch.no_grad():
             goal, goals = self._seen(self.teacher, batch)
             aim = self.output(goal, batch) if options.output else None
         result, hidden = self._seen(model, batch)
-        terms = [options.hidden * hidden_loss(hidden, goals, mask)] if options.hidden else []
+        terms = [options.hidden * hidden_loss(hidden, goals, padding)] if options.hidden else []
         if aim is not None:
-            terms.append(options.output * output_loss(options.output_loss, self.output(result, batch), aim, mask))
+            terms.append(options.output * output_loss(options.output_loss, self.output(result, batch), aim, padding))
         if self.scored and all(bool(mask.all()) for mask in masks_of(bare(model)).values()):
             terms.append(_direction(self.output(result, batch), batch))
         return torch.stack(terms).sum()

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ArgumentError, TargetError
+from ..pruning import Padding
 from .distributed import bare
 
-__all__ = ["Output", "Probe", "called", "hidden_loss", "mean_pooled", "named_modules", "output_loss", "padding_mask"]
+__all__ = ["Output", "Probe", "called", "hidden_loss", "mean_pooled", "named_modules", "output_loss"]
 
 Output = Callable[[Any, Any], Tensor]
 """From what a model returned, and its batch, to the tensor that is compared."""
@@ -53,7 +54,7 @@ class Probe:
         self._found.clear()
         result = called(self.model, batch, **self._extra)
         if self._extra:
-            return result, list(result.hidden_states[1:])  # the first is the embedding, no layer's work
+            return result, _reported(result, self.model)
         silent = [name for name in getattr(self, "names", ()) if name not in self._found]
         if silent:
             raise ArgumentError(f"layer {silent[0]!r} was not called, so it has no hidden state to compare")
@@ -76,6 +77,18 @@ class Probe:
             self._found[name] = tensor
 
         return keep
+
+
+def _reported(result: Any, model: nn.Module) -> list[Tensor]:
+    """Return the hidden states a model reports, those of an encoder and a decoder one after another; no embeddings."""
+    names = ("hidden_states", "encoder_hidden_states", "decoder_hidden_states")
+    states = [state for name in names for state in (getattr(result, name, None) or ())[1:]]
+    if not states:
+        raise ArgumentError(
+            f"{type(bare(model)).__name__} was asked for its hidden states and reports none; name the modules to compare with "
+            "layers=('blocks.*',), or set hidden=0"
+        )
+    return states
 
 
 def called(model: nn.Module, batch: Any, **extra: Any) -> Any:
@@ -106,37 +119,34 @@ def named_modules(model: nn.Module, layers: Sequence[str], role: str = "layers")
     return [name for name in names if any(fnmatchcase(name, layer) for layer in layers)]
 
 
-def padding_mask(batch: Any) -> Tensor | None:
-    """Return ``[B, T]``, true for real tokens, if the batch says so in the way of Hugging Face tokenizers."""
-    mask = batch.get("attention_mask") if isinstance(batch, Mapping) else None
-    return mask if isinstance(mask, Tensor) and mask.ndim == 2 else None
-
-
-def hidden_loss(student: Sequence[Tensor], teacher: Sequence[Tensor], mask: Tensor | None) -> Tensor:
+def hidden_loss(student: Sequence[Tensor], teacher: Sequence[Tensor], padding: Padding | None) -> Tensor:
     """Return the mean over layers of the squared error relative to the teacher's mean square."""
     if len(student) != len(teacher) or not student:
         raise ArgumentError(
             f"the student has {len(student)} hidden states and the teacher {len(teacher)}; they must agree"
         )
-    return torch.stack([_relative(s, t, mask) for s, t in zip(student, teacher, strict=True)]).mean()
+    return torch.stack([_relative(s, t, padding) for s, t in zip(student, teacher, strict=True)]).mean()
 
 
-def output_loss(kind: str, student: Tensor, teacher: Tensor, mask: Tensor | None) -> Tensor:
+def output_loss(kind: str, student: Tensor, teacher: Tensor, padding: Padding | None) -> Tensor:
     """Return one minus the cosine (``"cosine"``), the relative squared error (``"mse"``), or the ``"cross-entropy"`` of two logits."""
     if kind == "mse":
-        return _relative(student, teacher, mask)
+        return _relative(student, teacher, padding)
     _same_shape(student, teacher)
     if kind == "cross-entropy":
         mine, theirs = (torch.nn.functional.log_softmax(logits.float(), dim=-1) for logits in (student, teacher))
-        return _mean((theirs.exp() * (theirs - mine)).sum(-1), mask)
+        return _mean((theirs.exp() * (theirs - mine)).sum(-1), padding)
     cosine = torch.nn.functional.cosine_similarity(student.float(), teacher.float(), dim=-1)
-    return 1 - _mean(cosine, mask)
+    return 1 - _mean(cosine, padding)
 
 
 def mean_pooled(output: Any, batch: Any) -> Tensor:
     """Return the mean of the last hidden state over real tokens, ``[B, H]``: a sentence embedding."""
     last: Tensor = output.last_hidden_state
-    mask = padding_mask(batch)
+    held = (
+        [batch.get(name) for name in ("decoder_attention_mask", "attention_mask")] if isinstance(batch, Mapping) else []
+    )
+    mask = next((mask for mask in held if isinstance(mask, Tensor) and mask.shape == last.shape[:2]), None)
     if mask is None:
         return last.mean(dim=1)
     weight = mask.unsqueeze(-1).to(last.dtype)
@@ -160,21 +170,17 @@ def final_output(output: Any, batch: Any) -> Tensor:
     )
 
 
-def _relative(student: Tensor, teacher: Tensor, mask: Tensor | None) -> Tensor:
+def _relative(student: Tensor, teacher: Tensor, padding: Padding | None) -> Tensor:
     _same_shape(student, teacher)
     goal = teacher.float()
     error = student.float() - goal
     # Norms, not square(): without the temporaries of torch's power kernel a whole step takes a tenth less time.
     squares, power = (torch.linalg.vector_norm(x, dim=-1).square() for x in (error, goal))
-    return _mean(squares, mask) / _mean(power, mask).clamp(min=1e-12)
+    return _mean(squares, padding) / _mean(power, padding).clamp(min=1e-12)
 
 
-def _mean(values: Tensor, mask: Tensor | None) -> Tensor:
-    """Mean over everything, or over real tokens if the values are one a token, ``[B, T]``."""
-    if mask is None or values.shape != mask.shape:
-        return values.mean()
-    weight = mask.to(values.dtype)
-    return (values * weight).sum() / weight.sum().clamp(min=1)
+def _mean(values: Tensor, padding: Padding | None) -> Tensor:
+    return values.mean() if padding is None else padding.mean(values)
 
 
 def _same_shape(student: Tensor, teacher: Tensor) -> None:

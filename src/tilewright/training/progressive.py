@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ArgumentError
-from ..pruning import local
+from ..pruning import Padding, PaddingReader, local
 from .batches import digest
 from .checkpoint import Checkpoint
 from .composite import Composite, Sight, drawn, run_watched
 from .distributed import bare
 from .loop import Indexed, Progress, Training, require_batches, run_
-from .losses import Output, final_output, hidden_loss, named_modules, output_loss, padding_mask
+from .losses import Output, final_output, hidden_loss, named_modules, output_loss
 from .methods import Method
 from .options import ProgressiveOptions
 from .recover import refuse_shared
@@ -123,6 +123,7 @@ class _Terms:
     def __init__(self, composite: Composite, options: ProgressiveOptions, output: Output) -> None:
         self.composite, self.options, self.output = composite, options, output
         student = composite.student
+        self.reader = PaddingReader(student)
         layers = named_modules(student, options.layers) if options.layers else composite.names
         self.layers = list(layers) if options.hidden else []
         self.attentions = named_modules(student, options.attentions, "attentions") if options.attention else []
@@ -130,30 +131,31 @@ class _Terms:
     def __call__(self, numbered: tuple[int, Any]) -> tuple[Tensor, Mapping[str, Tensor]]:
         index, batch = numbered
         options, composite = self.options, self.composite
+        batch, padding = self.reader.read(batch)
         probability = options.replacing(index // options.accumulate)
         chosen = drawn(composite.names, probability, options.seed, index)
         with torch.no_grad():
             goal = self._run(composite.teacher, batch)
         with composite.using(chosen) as model:
             found = self._run(model, batch)
-        terms = self._compared(found, goal, batch)
+        terms = self._compared(found, goal, batch, padding)
         total = torch.stack([getattr(options, name) * term for name, term in terms.items()]).sum()
         return total, {**terms, "replaced": torch.tensor(len(chosen) / len(composite.names))}
 
     def _run(self, model: nn.Module, batch: Any) -> Sight:
         return run_watched(model, batch, self.layers, self.attentions)
 
-    def _compared(self, found: Sight, goal: Sight, batch: Any) -> dict[str, Tensor]:
-        mask, terms = padding_mask(batch), {}
+    def _compared(self, found: Sight, goal: Sight, batch: Any, padding: Padding | None) -> dict[str, Tensor]:
+        terms = {}
         for name, mine, theirs in (
             ("hidden", found.hidden, goal.hidden),
             ("attention", found.attention, goal.attention),
         ):
             if mine:
-                terms[name] = hidden_loss([mine[key] for key in mine], [theirs[key] for key in mine], mask)
+                terms[name] = hidden_loss([mine[key] for key in mine], [theirs[key] for key in mine], padding)
         if self.options.output:
             mine_out, aim = self.output(found.result, batch), self.output(goal.result, batch)
-            terms["output"] = output_loss(self.options.output_loss, mine_out, aim, mask)
+            terms["output"] = output_loss(self.options.output_loss, mine_out, aim, padding)
         return terms
 
 

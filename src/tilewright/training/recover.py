@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ArgumentError
-from ..pruning import masks_of
+from ..pruning import PaddingReader, masks_of
 from .batches import digest
 from .checkpoint import Checkpoint
 from .distributed import bare
 from .loop import Indexed, Progress, Task, Training, arranged, require_batches, run_, trained_of
-from .losses import Output, Probe, final_output, hidden_loss, output_loss, padding_mask
+from .losses import Output, Probe, final_output, hidden_loss, output_loss
 from .methods import FixedMask
 from .options import RecoverOptions
 from .sparsifier import Sparsifier
@@ -99,9 +99,11 @@ class _Terms:
     def __init__(self, probes: tuple[Probe, Probe], options: RecoverOptions, output: Output) -> None:
         self.student, self.teacher = probes
         self.options, self.output = options, output
+        self.reader = PaddingReader(bare(self.student.model))
 
     def __call__(self, batch: Any) -> tuple[Tensor, Mapping[str, Tensor]]:
-        options, mask = self.options, padding_mask(batch)
+        options = self.options
+        batch, padding = self.reader.read(batch)
         with torch.no_grad():
             goal, goals = self.teacher(batch)
             aim = self.output(goal, batch) if options.output else None
@@ -109,9 +111,9 @@ class _Terms:
         mine = self.output(result, batch) if options.output else None
         terms = {}
         if options.hidden:
-            terms["hidden"] = hidden_loss(hidden, goals, mask)
+            terms["hidden"] = hidden_loss(hidden, goals, padding)
         if mine is not None and aim is not None:
-            terms["output"] = output_loss(options.output_loss, mine, aim, mask)
+            terms["output"] = output_loss(options.output_loss, mine, aim, padding)
         return torch.stack([getattr(options, name) * term for name, term in terms.items()]).sum(), terms
 
 
