@@ -1,6 +1,7 @@
 """The house rules that a machine can check: imports point upwards, importing is free, the surface is the one promised."""
 
 import ast
+import importlib
 import json
 import subprocess
 import sys
@@ -145,3 +146,19 @@ def test_every_page_of_the_docs_is_in_the_menu():
 
 def test_the_version_is_stated_once():
     assert f'version = "{tilewright.__version__}"' in (ROOT / "pyproject.toml").read_text()
+
+
+def lazy_rooms():
+    rooms = ["", *(name for name in ORDER if (PACKAGE / name).is_dir())]
+    modules = {room: importlib.import_module(f"tilewright.{room}".rstrip(".")) for room in rooms}
+    return {room: module for room, module in modules.items() if "__getattr__" in vars(module)}
+
+
+@pytest.mark.parametrize("room", lazy_rooms())
+def test_no_lazy_name_is_shadowed_by_a_file_of_the_same_name(room):
+    """Importing a file sets its name in the package: a function of that name, not yet asked for, would never be found."""
+    files = {
+        path.stem for path in (PACKAGE / room).iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
+    shadowed = files & set(lazy_rooms()[room].__all__) - {"errors"}  # which is its file
+    assert not shadowed, f"the door of {room or 'the package'} has values named like its files: {', '.join(shadowed)}"

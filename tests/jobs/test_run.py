@@ -8,9 +8,10 @@ import torch
 
 import tilewright
 from tilewright import jobs
-from tilewright.errors import ArgumentError, CheckFailed, NotSupportedError
+from tilewright.errors import ArgumentError, CheckFailed, NotSupportedError, TilewrightError
+from tilewright.files import locked
 from tilewright.jobs import peers
-from tilewright.jobs.bench import speed_records
+from tilewright.jobs.benching import speed_records
 from tilewright.reports import read_records
 
 RECIPE = {
@@ -115,6 +116,50 @@ def test_a_broken_promise_fails_the_job_with_its_number(done, tmp_path):
     assert not result.ok
     assert [check.ok for check in result.checks] == [False, False]
     assert result.summary == "short: not all of 2 promises kept"
+
+
+def finished(folder):
+    """Return what a finished job shows: every file but those a resumed run works with."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.relative_to(folder).parts[0] != "checkpoints"
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"model": "package:no_such_package"}, "names no installed package"),
+        ({"model": "./mistyped"}, "does not exist or is no folder"),
+        ({"prune": {"pattern": "2:4", "targets": ["encoder.*"]}}, "belongs to a run with other"),
+        ({"prune": {"pattern": "2:4", "targets": ["no.such.layer"]}}, "matches no"),
+    ],
+    ids=["package", "folder", "pattern", "targets"],
+)
+def test_a_refused_job_leaves_the_finished_one_as_it_was(done, change, words):
+    before = finished(done[0].output)
+    with pytest.raises(TilewrightError, match=words):
+        jobs.run(jobs.Recipe.model_validate({**RECIPE, **change}), done[0].output)
+    assert finished(done[0].output) == before
+
+
+def test_two_jobs_in_one_folder_are_one_too_many(done):
+    before = finished(done[0].output)
+    with (
+        locked(done[0].output),
+        pytest.raises(ArgumentError, match=r"another job is at work in .*; wait until it has ended"),
+    ):
+        jobs.run(jobs.Recipe.model_validate(RECIPE), done[0].output)
+    assert finished(done[0].output) == before
+
+
+def test_a_job_that_starts_from_its_own_model_is_refused(done):
+    before = finished(done[0].output)
+    for model in (done[0].output / "model", done[0].output):
+        with pytest.raises(ArgumentError, match=r"folder of the dense model"):
+            jobs.run(jobs.Recipe.model_validate({**RECIPE, "model": str(model)}), done[0].output)
+    assert finished(done[0].output) == before
 
 
 def test_bench_reports_ratios_of_checked_engines(done):

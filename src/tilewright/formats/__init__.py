@@ -23,7 +23,7 @@ from .packed import Packed, Residual, ValueType, index_dtype, storage_dtype
 from .packing import pack, unpack
 from .sizing import disk_bytes
 from .weight import StoredWeight
-from .writing import write_checkpoint
+from .writing import check_replaceable, write_checkpoint
 
 __all__ = [
     "METADATA_KINDS",
@@ -35,6 +35,7 @@ __all__ = [
     "Residual",
     "StoredWeight",
     "ValueType",
+    "check_replaceable",
     "compress24",
     "decode_metadata",
     "deinterleave_metadata",

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from .choices import require_choices
 
 if TYPE_CHECKING:
-    from .bench import bench, forecast_bench
+    from .benching import bench, forecast_bench
     from .corpus import Corpus, python_docs
-    from .forecast import forecast, forecast_prune
+    from .forecasting import forecast, forecast_prune
     from .models import model_folder
     from .pruning import prune
     from .recipe import Recipe, load_recipe
@@ -40,10 +40,10 @@ _HOMES = {
     "Corpus": "corpus",
     "JobResult": "running",
     "Recipe": "recipe",
-    "bench": "bench",
-    "forecast": "forecast",
-    "forecast_bench": "bench",
-    "forecast_prune": "forecast",
+    "bench": "benching",
+    "forecast": "forecasting",
+    "forecast_bench": "benching",
+    "forecast_prune": "forecasting",
     "load_recipe": "recipe",
     "model_folder": "models",
     "prune": "pruning",

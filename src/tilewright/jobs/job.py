@@ -24,7 +24,10 @@ from .recovery import Recovered, Setting, recover_student_
 from .retrieval import Quality, embed, rate
 from .texts import attention, batches_of
 
-__all__ = ["Job"]
+__all__ = ["PARTS", "Job"]
+
+MODEL, CHECKPOINTS, FAMILY = PARTS = ("model", "checkpoints", "family")
+"""Folders inside a job's."""
 
 Pairs = tuple[tuple[str, str], ...]
 
@@ -37,7 +40,8 @@ class Job:
     recipe
         What to do.
     folder
-        For everything; it exists.
+        The job's own: the packed model, its records, recipe and report, and what a resumed run goes on from. Records stand among the
+        checkpoints until the model they belong to is written.
     told
         Told about every stage.
     resume
@@ -50,15 +54,22 @@ class Job:
         self.records_path = folder / "records.jsonl"
         self.dense: Any = None
         self.shares: list[float] = []
-        self.records_path.unlink(missing_ok=True)
-        text = yaml.safe_dump(recipe.resolved(), sort_keys=False)
-        write_whole(folder / "recipe.yaml", text)
+        self._log = folder / CHECKPOINTS / "records.jsonl"
+        self._log.parent.mkdir(exist_ok=True)
+        self._log.unlink(missing_ok=True)
 
     def add(self, *records: Record) -> None:
         """Keep records and append them to the file."""
         for record in records:
             self.records.append(record)
-            write_record(self.records_path, record)
+            write_record(self._log, record)
+
+    def publish(self) -> None:
+        """Put the records so far and the recipe in the place of an earlier job's: the model they belong to is written."""
+        write_whole(self.folder / "recipe.yaml", yaml.safe_dump(self.recipe.resolved(), sort_keys=False))
+        write_whole(self.records_path, self._log.read_bytes())
+        self._log.unlink()
+        self._log = self.records_path
 
     def rate_dense(self, teacher: Any, corpus: Corpus) -> None:
         """Rate the dense model, which everything after is compared with."""
@@ -102,8 +113,9 @@ class Job:
 
     def pack(self, student: Any, corpus: Corpus) -> Any:
         """Write the packed model, load it back, and check that it still says the same."""
-        place = self.folder / "model"
+        place = self.folder / MODEL
         save(student, place, dtype=self.recipe.dtype, recipe=self.recipe.resolved(), recipe_hash=self.recipe.digest())
+        self.publish()
         model = load(place)
         packed = embed(model, corpus.pairs)
         quality = rate(packed, self.dense)
@@ -142,14 +154,14 @@ class Job:
 
     def _place(self, name: str) -> Path:
         """Return a file among the checkpoints, removed if the job begins anew."""
-        place = self.folder / "checkpoints" / name
+        place = self.folder / CHECKPOINTS / name
         place.parent.mkdir(exist_ok=True)
         if not self.resume:
             place.unlink(missing_ok=True)
         return place
 
     def _family(self, seed: int) -> Path:
-        place = self.folder / "family" / f"seed{seed}"
+        place = self.folder / FAMILY / f"seed{seed}"
         if not self.resume and (place / "family.json").is_file():
             shutil.rmtree(place)
         return place

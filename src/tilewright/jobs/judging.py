@@ -8,7 +8,7 @@ import numpy as np
 
 from ..reports import Check, Record
 from ..runtime import explain, sparse_layers
-from .bench import ratios
+from .benching import ratios
 from .models import inner_model
 from .recipe import Recipe
 from .sizes import weights_ratio

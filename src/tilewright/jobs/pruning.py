@@ -15,7 +15,8 @@ from ..reports import Progress, SilentProgress
 from ..runtime import measured_costs, save
 from .choices import require_choices
 from .corpus import Corpus, python_docs
-from .models import inner_model, read_model
+from .models import inner_model, model_folder, read_model
+from .places import check_output
 from .recipe_prune import CalibrationData, LimitPart, Permute, Prune
 from .texts import calibration_of
 
@@ -79,12 +80,13 @@ def prune(
     Raises
     ------
     ArgumentError
-        If score, update or budget are not what is described above, or the budget needs a limit.
+        If score, update or budget are not what is described above, the budget needs a limit, or `output` is the model or holds it.
     TilewrightError
         If the model cannot be had, pruned or written. An earlier checkpoint in `output` stays as it was.
     """
     require_choices(score, update, budget)
     told = progress or SilentProgress()
+    check_output(model_folder(model), Path(output))
     told.stage("read model")
     dense = read_model(model)
     told.stage(f"prune to {pattern}")

@@ -3,16 +3,18 @@
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from ..errors import ArgumentError
 from ..reports import Check, Progress, SilentProgress, write_report
 from ..runtime import load
-from .bench import speed_records
+from .benching import speed_records
 from .corpus import Corpus, python_docs
-from .job import Job
+from .job import PARTS, Job
 from .judging import checks_of, layer_records, masks_to_show
-from .models import inner_model, read_model
+from .models import inner_model, model_folder, read_model
 from .peers import require_engines
+from .places import alone, check_output
 from .recipe import Recipe
 from .recipe_recover import Inherited
 from .sizes import size_records
@@ -65,18 +67,28 @@ def run(
     Raises
     ------
     TilewrightError
-        If the model or the data cannot be had, or a check along the way fails; what was written before stays.
+        If the model or the data is not available, another job is at work in the folder, or a check along the way fails. Until the new
+        model is written, the model, records, recipe and report of an earlier job in the folder stay as they are.
     """
     told = progress or SilentProgress()
     folder = Path(output)
     if folder.exists() and not folder.is_dir():
         raise ArgumentError(f"{folder} is a file; name a folder for the job's results")
-    folder.mkdir(parents=True, exist_ok=True)
-    job = Job(recipe, folder, told, resume)
+    source = model_folder(recipe.model)
+    if Path(source).resolve() == folder.resolve():
+        raise ArgumentError(f"{folder} is the folder of the dense model; choose another one for the job's results")
+    check_output(source, *(folder / part for part in PARTS))
     require_engines(recipe.bench.peers)
     told.stage("read model and data")
     teacher = read_model(recipe.model)
     corpus, validation = _texts(recipe)
+    folder.mkdir(parents=True, exist_ok=True)
+    with alone(folder):
+        return _run(Job(recipe, folder, told, resume), teacher, corpus, validation)
+
+
+def _run(job: Job, teacher: Any, corpus: Corpus, validation: tuple[tuple[str, str], ...]) -> JobResult:
+    recipe, folder, told = job.recipe, job.folder, job.told
     told.say(f"{len(corpus.passages)} passages to train on, {len(corpus.pairs)} held-out pairs")
     job.rate_dense(teacher, corpus)
     if recipe.permute is not None:
