@@ -12,6 +12,7 @@ import tilewright
 from tilewright import jobs
 from tilewright.errors import CheckFailed
 from tilewright.jobs import Recipe
+from tilewright.jobs.curve import ValidationCurve
 from tilewright.jobs.job import Job
 from tilewright.jobs.models import inner_model, read_model
 from tilewright.jobs.pruning import prune_at_once_
@@ -112,6 +113,70 @@ def rated(folder):
     ]
 
 
+def curves(folder):
+    return [r for r in read_records(folder / "records.jsonl") if r.kind == "curve"]
+
+
+@pytest.mark.parametrize("method", RECIPES)
+def test_watching_a_recovery_changes_nothing_and_is_not_done_twice(method, tiny_model, texts, tmp_path, monkeypatch):
+    prune, recover = RECIPES[method]
+    rated = []
+    genuine = tilewright.jobs.job._mrr
+    monkeypatch.setattr(tilewright.jobs.job, "_mrr", lambda *words: rated.append(len(words[1])) or genuine(*words))
+    watched, blind = tmp_path / "watched", tmp_path / "blind"
+    for folder in (watched, blind):
+        folder.mkdir()
+    recover = {**recover, "learning_rate": 3e-2, "curve": 3}
+    student, _ = work(recipe(tiny_model, prune, recover), watched, texts, tiny_model)
+    (curve,) = curves(watched)
+    assert len(set(curve.extra["values"])) > 1
+    assert curve.extra["steps"] == [0, 2, 4, 6]
+    assert curve.extra["values"][-1] == curve.median == genuine(read_with(student, tiny_model), texts[1])
+    assert curve.extra["dense"] == genuine(read_model(str(tiny_model)), texts[1])
+    assert curve.inputs["split"] == "validation"
+    assert rated == [len(texts[1])] * 5  # before, at three steps, and the dense model
+    other, _ = work(recipe(tiny_model, prune, {**recover, "curve": 0}), blind, texts, tiny_model)
+    assert same(student, other)
+    assert curves(blind) == []
+    rated.clear()
+    work(recipe(tiny_model, prune, recover), watched, texts, tiny_model)
+    assert curves(watched)[0].extra == curve.extra
+    assert len(rated) == 1  # the dense model alone
+
+
+def read_with(inner, tiny_model):
+    """Return the tiny encoder with the weights of another transformer, as they are without masks."""
+    model = read_model(str(tiny_model))
+    own = inner_model(model).state_dict()
+    own_names = {name for name, _ in inner_model(model).named_parameters()}
+    weights = {name: value for name, value in inner.state_dict().items() if name in own_names}
+    assert weights.keys() == own_names
+    inner_model(model).load_state_dict({**own, **weights})
+    return model
+
+
+def test_a_curve_leaves_modes_as_they_were_and_its_last_point_is_the_last_step(tmp_path):
+    model = torch.nn.Sequential(torch.nn.Dropout(), torch.nn.Sequential(torch.nn.Dropout()))
+    model[1].eval()
+    for points in (1, 3, 7, 20):
+        curve = ValidationCurve(model, lambda: float(model.eval().training), tmp_path / f"{points}", "", 7, points)
+        values = [curve.at(step) for step in range(8)]
+        assert values[-1] == 0.0
+        assert sum(value is not None for value in values[1:]) == min(points, 7)
+        assert [module.training for module in model.modules()] == [True, True, False, False]
+    (tmp_path / "7").write_text("{cut short")
+    assert ValidationCurve(model, lambda: 1.0, tmp_path / "7", "", 7, 7).points == ()
+
+
+def test_points_of_another_recipe_are_not_taken_over(tiny_model, texts, tmp_path):
+    prune, recover = RECIPES["fixed"]
+    for rate in (1e-2, 3e-2):
+        (tmp_path / "checkpoints" / "seed0.safetensors").unlink(missing_ok=True)
+        student, _ = work(recipe(tiny_model, prune, {**recover, "learning_rate": rate}), tmp_path, texts, tiny_model)
+        last = tilewright.jobs.job._mrr(read_with(student, tiny_model), texts[1])
+        assert curves(tmp_path)[0].extra["values"][-1] == last
+
+
 @pytest.mark.parametrize("method", RECIPES)
 def test_every_method_ends_in_its_pattern_and_resumes(method, tiny_model, texts, tmp_path):
     prune, recover = RECIPES[method]
@@ -137,6 +202,9 @@ def test_a_family_stays_in_the_folder_and_a_member_is_picked(tiny_model, texts, 
     family = Family.load(tmp_path / "family" / "seed0")
     assert [member.name for member in family.members] == ["dense", "3:4", "2:4", "1:4"]
     members = [r for r in read_records(tmp_path / "records.jsonl") if r.kind == "member"]
+    (curve,) = curves(tmp_path)
+    assert curve.extra["values"] == [member.metric for member in family.members[1:]]
+    assert curve.extra["dense"] == pytest.approx(family.members[0].metric)
     picked = [r.inputs["member"] for r in members if r.extra["picked"]]
     best = family.pick(cost=0.9 * family.members[0].bytes)
     assert picked == [best.name] != ["dense"]

@@ -10,7 +10,7 @@ import tilewright
 from tilewright import jobs
 from tilewright.errors import ArgumentError, CheckFailed, NotSupportedError, TilewrightError
 from tilewright.files import locked
-from tilewright.jobs import peers
+from tilewright.jobs import peers, running
 from tilewright.jobs.benching import speed_records
 from tilewright.reports import read_records
 
@@ -78,6 +78,51 @@ def test_its_records_are_complete_and_checked(done):
     engines = {r.inputs["engine"] for r in records if r.kind == "latency"}
     assert engines == {"tilewright", "torch", "onnxruntime"}
     assert sum(r.kind == "layer" for r in records) == 37
+
+
+def test_each_pair_has_its_value_and_their_mean_is_the_measure(done):
+    quality = [r for r in read_records(done[0].records_path) if r.kind == "quality"]
+    assert {r.name for r in quality} == {"mrr", "recall@1", "cosine"}
+    for record in quality:
+        assert len(record.extra["each"]) == RECIPE["data"]["pairs"]
+        assert np.mean(record.extra["each"]) == pytest.approx(record.median, abs=1e-6)
+    ranks = {round(1 / v) for r in quality if r.name == "mrr" for v in r.extra["each"]}
+    assert 1 in ranks
+    assert len(ranks) > 2
+
+
+def test_a_recovery_is_watched_on_pairs_that_nobody_is_judged_by(done):
+    (curve,) = [r for r in read_records(done[0].records_path) if r.kind == "curve"]
+    assert curve.extra["steps"] == [0, 1, 2, 3]
+    assert all(0 < value <= 1 for value in [*curve.extra["values"], curve.extra["dense"]])
+    recipe = jobs.Recipe.model_validate(RECIPE)
+    corpus, validation = running._texts(recipe)
+    assert len(validation) == curve.inputs["pairs"] == recipe.recover.validation
+    assert not {text for pair in corpus.pairs for text in pair} & {text for pair in validation for text in pair}
+    assert not set(corpus.passages) & {text for pair in validation for text in pair}
+
+
+def test_every_engine_says_what_it_multiplies_in(done):
+    timings = [r for r in read_records(done[0].records_path) if r.kind == "latency"]
+    assert {(r.inputs["engine"], r.inputs["precision"]) for r in timings} == {
+        ("tilewright", "float32"),
+        ("torch", "float32"),
+        ("onnxruntime", "float32"),
+    }
+
+
+@pytest.mark.parametrize(("hint", "precision"), [("f32", "float32"), ("bf16", "bfloat16")])
+def test_openvino_is_asked_for_its_precision(hint, precision, monkeypatch):
+    openvino = pytest.importorskip("openvino")
+    if hint == "bf16" and "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        pytest.skip("this processor has no bfloat16")
+    genuine = openvino.Core.compile_model
+
+    def compile_model(self, model, device, settings):
+        return genuine(self, model, device, {**settings, "INFERENCE_PRECISION_HINT": hint})
+
+    monkeypatch.setattr(openvino.Core, "compile_model", compile_model)
+    assert peers.linears(torch.nn.Linear(8, 8), ["openvino"], 1)["openvino"].precision == precision
 
 
 def test_packing_changes_no_quality(done):
@@ -174,7 +219,7 @@ def test_engines_that_disagree_are_not_timed(done, monkeypatch):
     monkeypatch.setattr(
         peers,
         "torch_encoder",
-        lambda model: lambda arrays: np.zeros((*arrays["input_ids"].shape, 384), dtype=np.float32),
+        lambda model: peers.Engine(lambda arrays: np.zeros((*arrays["input_ids"].shape, 384), dtype=np.float32)),
     )
     with pytest.raises(CheckFailed, match=r"torch and tilewright disagree by .*; no time is reported"):
         jobs.bench(str(done[0].output / "model"), sentences=[2], peers=["torch"], quick=True)

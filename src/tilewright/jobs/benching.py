@@ -18,7 +18,7 @@ from ..reports import Progress, Record, SilentProgress
 from ..runtime import SparseLinear, densified, load, sparse_layers
 from .corpus import python_docs
 from .models import inner_model
-from .peers import Run, encoders, linears, torch_encoder
+from .peers import Engine, Run, encoders, linears, torch_encoder
 
 __all__ = ["bench", "forecast_bench", "ratios", "speed_records"]
 
@@ -79,6 +79,7 @@ def bench(
         {
             "what": r.name,
             "engine": r.inputs["engine"],
+            "precision": r.inputs["precision"],
             "sentences": r.inputs["sentences"],
             "tokens": r.inputs["tokens"],
             "ms": 1e3 * r.median,
@@ -123,6 +124,7 @@ def speed_records(
         dense = densified(sparse)
         told.say("converting the model for the dense engines")
         engines = {OURS: torch_encoder(sparse), **encoders(dense, peers, threads)}
+        precisions = {name: engine.precision for name, engine in engines.items()}
         groups = _groups(sparse)
         layers = [_Layer(layer, count, linears(layer.dense(), peers, threads)) for layer, count in groups]
         for done, count in enumerate(sentences):
@@ -130,10 +132,9 @@ def speed_records(
             tokens = int(batch["input_ids"].size)
             inputs = {"sentences": count, "tokens": tokens, "threads": threads}
             told.step(done, len(sentences), f"{count} sentences, {tokens} tokens")
-            yield from _records("linear", _time_layers(layers, tokens, rounds), inputs)
-            yield from _records(
-                "encode", _time({name: _call(run, batch) for name, run in engines.items()}, rounds), inputs
-            )
+            yield from _records("linear", _time_layers(layers, tokens, rounds), inputs, precisions)
+            calls = {name: _call(run, batch) for name, run in engines.items()}
+            yield from _records("encode", _time(calls, rounds), inputs, precisions)
         told.step(len(sentences), len(sentences))
 
 
@@ -160,7 +161,7 @@ class _Layer:
 
     layer: SparseLinear
     count: int
-    dense: dict[str, Run]
+    dense: dict[str, Engine]
 
 
 def _groups(model: nn.Module) -> list[tuple[SparseLinear, int]]:
@@ -231,9 +232,12 @@ def _check(outputs: Mapping[str, NDArray[np.float32]]) -> None:
             )
 
 
-def _records(name: str, samples: Timed, inputs: Mapping[str, object]) -> Iterator[Record]:
+def _records(
+    name: str, samples: Timed, inputs: Mapping[str, object], precisions: Mapping[str, str]
+) -> Iterator[Record]:
     for engine, times in samples.items():
-        what = {"engine": engine, "model": "sparse" if engine == OURS else "dense", **inputs}
+        model = "sparse" if engine == OURS else "dense"
+        what = {"engine": engine, "model": model, "precision": precisions[engine], **inputs}
         yield Record.measure("latency", name, times, "s", inputs=what, checked=True)
 
 

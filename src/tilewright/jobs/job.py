@@ -3,7 +3,7 @@
 import copy
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,11 @@ from ..reports import Progress, Record, write_record
 from ..runtime import load, save
 from ..training import Checkpoint
 from .corpus import Corpus
+from .curve import ValidationCurve
 from .models import inner_model
 from .pruning import permute_dense_, prune_at_once_
 from .recipe import Recipe
-from .recipe_recover import Progressive
+from .recipe_recover import Inherited, Progressive
 from .recovery import Recovered, Setting, recover_student_
 from .retrieval import Quality, embed, rate
 from .texts import attention, batches_of
@@ -133,6 +134,13 @@ class Job:
         recover = recipe.recover
         assert recover is not None
         self.told.stage(f"recover, seed {seed}: {recover.method}")
+        curve = self._curve(student, validation, seed)
+
+        def progress(step: int, steps: int, loss: float, _: Mapping[str, float]) -> None:
+            value = curve.at(step) if curve else None
+            rated = "" if value is None else f", MRR {value:.3f} on {len(validation)} validation pairs"
+            self.told.step(step, steps, f"loss {loss:.4f}{rated}")
+
         setting = Setting(
             inner_model(student),
             inner_model(teacher),
@@ -141,10 +149,36 @@ class Job:
             Checkpoint(self._place(f"seed{seed}.safetensors"), seconds=recover.checkpoint_seconds),
             self._family(seed),
             lambda _: _mrr(student, validation),
-            self._step,
+            progress,
         )
         with attention(self._attention(), student, teacher):
-            self._note(recover_student_(recipe, setting), seed)
+            if curve:
+                curve.at(0)
+            recovered = recover_student_(recipe, setting)
+        self._note(recovered, seed)
+        points = curve.points if curve else recovered.ratings
+        if points:
+            self._note_curve(points, _mrr(teacher, validation), len(validation), seed)
+
+    def _curve(self, student: Any, validation: Pairs, seed: int) -> ValidationCurve | None:
+        """Return the curve of a recovery, None where the recipe wants none or the members of a family are its points."""
+        recover, recipe = self.recipe.recover, self.recipe
+        assert recover is not None
+        if isinstance(recover, Inherited) or not recover.curve:
+            return None
+        parts = (recipe.permute, recipe.prune, recover, recipe.data)
+        key = json.dumps([recipe.model, seed, *(part and part.model_dump(mode="json") for part in parts)])
+        place = self._place(f"seed{seed}.curve.json")
+        return ValidationCurve(
+            inner_model(student), lambda: _mrr(student, validation), place, key, recover.total, recover.curve
+        )
+
+    def _note_curve(self, points: Sequence[tuple[int, float]], dense: float, pairs: int, seed: int) -> None:
+        """Record the measure on the validation pairs along a recovery."""
+        inputs = {"split": "validation", "pairs": pairs, "seed": seed}
+        extra = {"steps": [step for step, _ in points], "values": [value for _, value in points], "dense": dense}
+        last = points[-1][1]
+        self.add(Record.measure("curve", "mrr", last, "1", inputs=inputs, seed=seed, checked=True, extra=extra))
 
     def _attention(self) -> str | None:
         """Eager attention where the fused one is slow to differentiate (bfloat16 on CPUs) or hides what is compared."""
@@ -165,9 +199,6 @@ class Job:
         if not self.resume and (place / "family.json").is_file():
             shutil.rmtree(place)
         return place
-
-    def _step(self, step: int, steps: int, loss: float, _: Mapping[str, float]) -> None:
-        self.told.step(step, steps, f"loss {loss:.4f}")
 
     def _note(self, recovered: Recovered, seed: int) -> None:
         """Record what a recovery did: its losses, its time, its family."""
@@ -192,8 +223,10 @@ class Job:
 
     def _quality(self, model: str, quality: Quality, seed: int, corpus: Corpus) -> None:
         inputs = {"model": model, "seed": seed, "pairs": len(corpus.pairs), "corpus": corpus.digest[:16]}
+        each = quality.each()
         for name, value in (("mrr", quality.mrr), ("recall@1", quality.recall), ("cosine", quality.cosine)):
-            self.add(Record.measure("quality", name, value, "1", inputs=inputs, seed=seed, checked=True))
+            extra = {"each": each[name]}
+            self.add(Record.measure("quality", name, value, "1", inputs=inputs, seed=seed, checked=True, extra=extra))
         self.told.say(
             f"{model}: MRR {quality.mrr:.3f}, recall@1 {quality.recall:.3f}, cosine to dense {quality.cosine:.3f}"
         )

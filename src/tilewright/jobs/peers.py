@@ -1,12 +1,14 @@
-"""The dense engines we compare with: torch, ONNX Runtime and OpenVINO, in float32, each with the stated threads.
+"""The dense engines we compare with: torch, ONNX Runtime and OpenVINO, asked for float32, each with the stated threads.
 
-Every engine is handed the same weights and the same tokens, and its output is compared with torch's before it is timed.
+Every engine is handed the same weights and the same tokens, and its output is compared with torch's before it is timed. What an engine
+multiplies in is asked of it where it can tell: by itself, OpenVINO takes bfloat16 on processors that have it.
 """
 
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
+from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -18,16 +20,29 @@ from torch import nn
 
 from ..errors import ArgumentError, NotSupportedError
 
-__all__ = ["Run", "encoders", "linears", "require_engines", "torch_encoder"]
+__all__ = ["Engine", "Run", "encoders", "linears", "require_engines", "torch_encoder"]
 
 Arrays = Mapping[str, NDArray[Any]]
 Run = Callable[[Arrays], NDArray[np.float32]]
 """Runs one batch given by named arrays and returns the output."""
 
 _NAMES = ("torch", "onnxruntime", "openvino")
+_PRECISIONS = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}
 
 
-def encoders(model: nn.Module, peers: Sequence[str], threads: int) -> dict[str, Run]:
+@dataclass(frozen=True)
+class Engine:
+    """A way to run a batch, and the type it multiplies in."""
+
+    run: Run
+    precision: str = "float32"
+
+    def __call__(self, arrays: Arrays) -> NDArray[np.float32]:
+        """Run a batch."""
+        return self.run(arrays)
+
+
+def encoders(model: nn.Module, peers: Sequence[str], threads: int) -> dict[str, Engine]:
     """Return a runner of the dense encoder for every engine asked for; inputs ``input_ids`` and ``attention_mask``.
 
     Raises
@@ -36,7 +51,7 @@ def encoders(model: nn.Module, peers: Sequence[str], threads: int) -> dict[str, 
         If an engine asked for is not installed.
     """
     _known(peers)
-    found: dict[str, Run] = {}
+    found: dict[str, Engine] = {}
     if "torch" in peers:
         found["torch"] = torch_encoder(model)
     if set(peers) - {"torch"}:
@@ -47,12 +62,12 @@ def encoders(model: nn.Module, peers: Sequence[str], threads: int) -> dict[str, 
     return found
 
 
-def linears(layer: nn.Linear, peers: Sequence[str], threads: int) -> dict[str, Run]:
+def linears(layer: nn.Linear, peers: Sequence[str], threads: int) -> dict[str, Engine]:
     """Return a runner of one dense linear layer for every engine asked for; input ``x``."""
     _known(peers)
-    found: dict[str, Run] = {}
+    found: dict[str, Engine] = {}
     if "torch" in peers:
-        found["torch"] = lambda arrays: _numpy(layer(torch.from_numpy(arrays["x"])))
+        found["torch"] = Engine(lambda arrays: _numpy(layer(torch.from_numpy(arrays["x"]))))
     if set(peers) - {"torch"}:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "linear.onnx"
@@ -68,14 +83,14 @@ def require_engines(peers: Sequence[str]) -> None:
         _require("onnx", "onnxscript", *(peer for peer in peers if peer != "torch"))
 
 
-def torch_encoder(model: nn.Module) -> Run:
+def torch_encoder(model: nn.Module) -> Engine:
     """Return a runner of an encoder under torch, dense or with sparse layers inside."""
 
     def run(arrays: Arrays) -> NDArray[np.float32]:
         with torch.inference_mode():
             return _numpy(model(**{name: torch.from_numpy(array) for name, array in arrays.items()}).last_hidden_state)
 
-    return run
+    return Engine(run)
 
 
 class _Hidden(nn.Module):
@@ -145,8 +160,8 @@ def _write_gemm(layer: nn.Linear, file: Path) -> None:
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), str(file))
 
 
-def _sessions(file: Path, peers: Sequence[str], threads: int) -> dict[str, Run]:
-    found: dict[str, Run] = {}
+def _sessions(file: Path, peers: Sequence[str], threads: int) -> dict[str, Engine]:
+    found: dict[str, Engine] = {}
     if "onnxruntime" in peers:
         found["onnxruntime"] = _onnxruntime(file, threads)
     if "openvino" in peers:
@@ -154,7 +169,7 @@ def _sessions(file: Path, peers: Sequence[str], threads: int) -> dict[str, Run]:
     return found
 
 
-def _onnxruntime(file: Path, threads: int) -> Run:
+def _onnxruntime(file: Path, threads: int) -> Engine:
     _require("onnxruntime")
     import onnxruntime
 
@@ -162,22 +177,24 @@ def _onnxruntime(file: Path, threads: int) -> Run:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-    return lambda arrays: session.run(None, dict(arrays))[0]
+    return Engine(lambda arrays: session.run(None, dict(arrays))[0])
 
 
-def _openvino(file: Path, threads: int) -> Run:
+def _openvino(file: Path, threads: int) -> Engine:
     _require("openvino")
     import openvino
 
     settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32", "NUM_STREAMS": 1}
-    request = openvino.Core().compile_model(str(file), "CPU", settings).create_infer_request()
+    compiled = openvino.Core().compile_model(str(file), "CPU", settings)
+    request = compiled.create_infer_request()
+    precision = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
 
     def run(arrays: Arrays) -> NDArray[np.float32]:
         inputs = {name: openvino.Tensor(array, shared_memory=True) for name, array in arrays.items()}
         result: NDArray[np.float32] = request.infer(inputs, share_outputs=True)[0]
         return result
 
-    return run
+    return Engine(run, _PRECISIONS.get(precision, precision))
 
 
 def _require(*packages: str) -> None:

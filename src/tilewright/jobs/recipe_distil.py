@@ -43,6 +43,10 @@ class Distilled(Part):
         ``auto`` is bfloat16 where the processor has it.
     checkpoint_seconds
         Least time between two checkpoints.
+    validation
+        Held-out pairs that a recovery is watched and chosen by; the pairs that the job is judged by are others.
+    curve
+        How often those pairs are rated along the recovery; 0 for never.
     """
 
     steps: int = Field(ge=1)
@@ -57,6 +61,8 @@ class Distilled(Part):
     output: float = Field(default=1.0, ge=0)
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
     checkpoint_seconds: float = Field(default=60.0, gt=0)
+    validation: int = Field(default=100, ge=10)
+    curve: int = Field(default=8, ge=0)
 
     @property
     def once(self) -> bool:
@@ -67,6 +73,11 @@ class Distilled(Part):
     def total(self) -> int:
         """Optimizer steps of a seed."""
         return self.steps
+
+    @property
+    def looks(self) -> bool:
+        """Whether a recovery needs validation pairs."""
+        return self.curve > 0
 
     def options(self, seed: int) -> "RecoverOptions":
         """Return the options of the training for one seed."""
@@ -83,7 +94,8 @@ class Distilled(Part):
         yield from only(prune, ("magnitude",), ("uniform",), f"recover.method: {getattr(self, 'method', '')}")
 
     def _plain(self) -> dict[str, Any]:
-        names = set(Distilled.model_fields) - {"batch", "max_tokens", "checkpoint_seconds", "precision"}
+        own = {"batch", "max_tokens", "checkpoint_seconds", "precision", "validation", "curve"}
+        names = set(Distilled.model_fields) - own
         precision = fastest_precision() if self.precision == "auto" else self.precision
         return self.model_dump(include=names) | {"precision": precision}
 

@@ -181,6 +181,8 @@ class Inherited(Distilled):
         How often in a level the validation pairs are rated; the best moment is the member.
     validation
         Held-out pairs for that, and for `pick`; the pairs that the job is judged by are others.
+    curve
+        No effect here: each member is a point of the curve.
     pick
         Which member becomes the result; the sparsest where not given.
     """
@@ -192,6 +194,11 @@ class Inherited(Distilled):
     checks: int = Field(default=1, ge=1)
     validation: int = Field(default=200, ge=10)
     pick: Pick | None = None
+
+    @property
+    def looks(self) -> bool:
+        """Always True: members are chosen on the validation pairs."""
+        return True
 
     @property
     def total(self) -> int:

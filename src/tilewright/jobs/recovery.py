@@ -78,6 +78,8 @@ class Recovered:
         The loss at steps.
     family, picked
         The members, and the one that was chosen, where there are some.
+    ratings
+        (step, measure on the validation pairs) of the members.
     """
 
     steps: int
@@ -87,6 +89,7 @@ class Recovered:
     losses: tuple[float, ...]
     family: Family | None = None
     picked: Member | None = None
+    ratings: tuple[tuple[int, float], ...] = ()
 
 
 def recover_student_(recipe: Recipe, setting: Setting) -> Recovered:
@@ -140,12 +143,13 @@ def _inherited(recipe: Recipe, recover: Inherited, setting: Setting, options: Re
     )
     picked = _picked(family, recover.pick or Pick(n=n))
     family.load_(setting.student, picked)
-    at, losses, steps = [], [], 0
+    at, losses, ratings, steps = [], [], [], 0
     for member in family.members[1:]:
         steps += member.steps
         at.append(steps)
         losses.append(float(member.loss or 0.0))
-    return Recovered(steps, None, None, tuple(at), tuple(losses), family, picked)
+        ratings.append((steps, float(member.metric or 0.0)))
+    return Recovered(steps, None, None, tuple(at), tuple(losses), family, picked, tuple(ratings))
 
 
 def _picked(family: Family, pick: Pick) -> Member:

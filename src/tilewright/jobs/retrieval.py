@@ -18,17 +18,34 @@ class Quality:
 
     Parameters
     ----------
-    recall
-        Share of queries whose own text ranks first (recall@1).
-    mrr
-        Mean of 1 / rank.
-    cosine
-        Mean cosine of the embeddings to the dense model's, over queries and texts.
+    ranks
+        Rank of each query's own text among all texts, ``[pairs]``, from 1.
+    cosines
+        Cosine of each pair's embeddings to the dense model's, mean of query and text, ``[pairs]``.
     """
 
-    recall: float
-    mrr: float
-    cosine: float
+    ranks: NDArray[np.int64]
+    cosines: NDArray[np.float64]
+
+    @property
+    def recall(self) -> float:
+        """Share of queries whose own text ranks first (recall@1)."""
+        return float(np.mean(self.ranks == 1))
+
+    @property
+    def mrr(self) -> float:
+        """Mean of 1 / rank."""
+        return float(np.mean(1 / self.ranks))
+
+    @property
+    def cosine(self) -> float:
+        """Mean cosine of the embeddings to the dense model's."""
+        return float(np.mean(self.cosines))
+
+    def each(self) -> dict[str, list[float]]:
+        """Return what every measure is the mean of, one value a pair, to six digits."""
+        values = {"mrr": 1 / self.ranks, "recall@1": self.ranks == 1, "cosine": self.cosines}
+        return {name: [round(float(value), 6) for value in column] for name, column in values.items()}
 
 
 def embed(model: Any, pairs: Sequence[tuple[str, str]]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -53,6 +70,6 @@ def rate(
         )
     similar = queries @ texts.T
     own = np.diagonal(similar)[:, None]
-    rank = np.count_nonzero(similar >= own, axis=1)
-    cosine = float(np.mean([np.sum(a * b, axis=1).mean() for a, b in zip(embedded, dense, strict=True)]))
-    return Quality(float(np.mean(rank == 1)), float(np.mean(1 / rank)), cosine)
+    ranks = np.count_nonzero(similar >= own, axis=1)
+    cosines = np.mean([np.sum(a * b, axis=1, dtype=np.float64) for a, b in zip(embedded, dense, strict=True)], axis=0)
+    return Quality(ranks, cosines)

@@ -16,7 +16,6 @@ from .models import inner_model, model_folder, read_model
 from .peers import require_engines
 from .places import alone, check_output
 from .recipe import Recipe
-from .recipe_recover import Inherited
 from .sizes import size_records
 
 __all__ = ["JobResult", "run"]
@@ -124,8 +123,8 @@ def _run(job: Job, teacher: Any, corpus: Corpus, validation: tuple[tuple[str, st
 
 
 def _texts(recipe: Recipe) -> tuple[Corpus, tuple[tuple[str, str], ...]]:
-    """Return the corpus with the pairs that the job is judged by, and further held-out pairs to choose by."""
-    more = recipe.recover.validation if isinstance(recipe.recover, Inherited) else 0
+    """Return the corpus with the pairs that the job is judged by, and further held-out pairs to watch and choose by."""
+    more = recipe.recover.validation if recipe.recover is not None and recipe.recover.looks else 0
     corpus = python_docs(recipe.data.pairs + more, recipe.data.seed)
     judged = recipe.data.pairs
     return replace(corpus, pairs=corpus.pairs[:judged]), corpus.pairs[judged:]
