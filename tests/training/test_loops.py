@@ -91,16 +91,19 @@ def test_equal_averages_keep_the_pattern_too(buffers: bool) -> None:
     assert list(average.module.state_dict()) == list(model.state_dict())
 
 
-def test_a_plain_average_is_put_right_by_copying_masks() -> None:
+def test_a_plain_average_holds_and_a_copy_of_another_kind_is_put_right() -> None:
     model, sparsifier = started(SRSTE("2:4"))
     average = AveragedModel(model)
     sparsifier.attach(optimizer := sgd(model, lr=0.5))
     for step in range(STEPS):
         loop(model, optimizer, 1, step)
         average.update_parameters(model)
-    assert not holds(average.module)
-    copy_masks_(average.module, model)
     assert holds(average.module)
+    copy = started(SRSTE("2:4"))[0]
+    assert not torch.equal(copy[0].weight_mask, model[0].weight_mask)
+    copy_masks_(copy, model)
+    assert torch.equal(copy[0].weight_mask, model[0].weight_mask)
+    assert holds(copy)
     with pytest.raises(ArgumentError, match=r"the target has no weight 0\.weight, which has a mask in the source"):
         copy_masks_(nn.Linear(2, 2), model)
 

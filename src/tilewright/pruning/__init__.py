@@ -5,6 +5,7 @@
 `choose`, `solve` and `set_mask_` are the steps of `sparsify_` one by one, and `whole`, `local` and `own_part` deal with sharded weights.
 """
 
+from .averages import copy_masks_, teach_averages
 from .blocks import next_batch, sparsify_blocks
 from .choices import Choice, Targets, choose, refuse
 from .masks import apply_masks_, load_masked_, masks_of, patterns_of, remove_masks_, set_mask_, zero_
@@ -21,6 +22,7 @@ from .targets import matches, means
 from .tensors import gathered, is_quantized, is_spread, local, own_part, plain, spread_like, whole
 from .update import Obs
 from .weights import Weight, prunable
+from .wrappers import bare
 
 __all__ = [
     "Calibration",
@@ -35,8 +37,10 @@ __all__ = [
     "Targets",
     "Weight",
     "apply_masks_",
+    "bare",
     "candidates",
     "choose",
+    "copy_masks_",
     "efficacy",
     "gathered",
     "is_quantized",
@@ -64,6 +68,7 @@ __all__ = [
     "sparsify_",
     "sparsify_blocks",
     "spread_like",
+    "teach_averages",
     "whole",
     "zero_",
 ]

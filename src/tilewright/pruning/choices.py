@@ -53,7 +53,7 @@ def choose(model: nn.Module, pattern: Pattern | str, targets: Targets | None, ig
         if weight.reason:
             return Choice(weight, None, weight.reason, refused=target is not None)
         mine = default if target is None else chosen[target]
-        refusal = mine.refusal(weight.matrix_shape)
+        refusal = weight.refusal(mine)
         return Choice(weight, None, refusal, refused=True) if refusal else Choice(weight, mine)
 
     return [decide(weight) for weight in weights]

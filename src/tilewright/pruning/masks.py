@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
 from ..errors import FormatError, PatternError
@@ -49,9 +50,36 @@ _hooked = False
 def _follow(module: nn.Module) -> None:
     global _hooked
     if not _hooked:
+        from .averages import teach_averages  # which looks at masks itself
+
         register_optimizer_step_post_hook(_after_step)
+        register_module_parameter_registration_hook(_after_registration)
+        teach_averages()
         _hooked = True
     _followed.add(module)
+
+
+def _after_registration(module: nn.Module, name: str, parameter: Any) -> None:
+    """Give a layer that takes over a masked parameter its mask: quantization-aware training, for one, replaces layers by its own."""
+    for owner in list(_followed):
+        masked_here = parameter is not None and owner._parameters.get(name) is parameter and owner is not module
+        if masked_here and name in owner.__dict__.get(_ATTRIBUTE, ()) and isinstance(module, type(owner)):
+            _take_over(module, name, owner)
+            return
+
+
+def _take_over(module: nn.Module, name: str, owner: nn.Module) -> None:
+    module.register_buffer(f"{name}_mask", owner._buffers[f"{name}_mask"])
+    _patterns_on(module)[name] = owner.__dict__[_ATTRIBUTE][name]
+
+
+def _patterns_on(module: nn.Module) -> _Patterns:
+    """Return the patterns of a module, none at first."""
+    patterns: _Patterns | None = module.__dict__.get(_ATTRIBUTE)
+    if patterns is None:
+        patterns = _Patterns(module)
+        setattr(module, _ATTRIBUTE, patterns)
+    return patterns
 
 
 def _after_step(optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -89,16 +117,12 @@ def set_mask_(weight: Weight, mask: Tensor, pattern: Pattern, *, in_place: bool 
     With `in_place` an earlier mask's own memory is written to, as wrappers that hold on to buffers need.
     """
     module = weight.module
-    patterns = module.__dict__.get(_ATTRIBUTE)
-    if patterns is None:
-        patterns = _Patterns(module)
-        setattr(module, _ATTRIBUTE, patterns)
     placed, old = mask.to(weight.tensor.device), module._buffers.get(f"{weight.parameter_name}_mask")
     if in_place and old is not None:
         old.copy_(placed)
     else:
         module.register_buffer(f"{weight.parameter_name}_mask", placed)
-    patterns[weight.parameter_name] = str(pattern)
+    _patterns_on(module)[weight.parameter_name] = str(pattern)
     zero_(weight.tensor, placed)
 
 

@@ -19,6 +19,7 @@ from .reconstruct import prune_and_update_
 from .scores import SCORES, Calibration
 from .solve import solve
 from .tensors import whole
+from .unseen import refuse_unseen, whole_model
 from .update import Obs
 from .weights import Weight
 
@@ -78,14 +79,16 @@ def sparsify_(
     Report
         One row for every weight that could be pruned: name, shape, pattern, density, sparsity, and the reason if it is
         dense. ``ok`` is False if no weight was pruned at all. With an update also the squared error of the layer's output
-        relative to its power, with the dense weights under the mask and with the updated ones.
+        relative to its power, with the dense weights under the mask and with the updated ones. The summary states the zeros of the whole
+        model, and how much of it stands in tensors that no pattern was tried on.
 
     Raises
     ------
     TargetError
         If an expression matches nothing, or the model has no weight to prune.
     PatternError
-        If a weight holds NaN or infinity, or, under `strict`, cannot take its pattern.
+        If a weight holds NaN or infinity, or, under `strict`, cannot take its pattern or is one that no pattern is tried on, such as
+        experts that are held as one parameter of three axes.
     ArgumentError
         If score, budget or data are not what is described above.
 
@@ -104,6 +107,7 @@ def sparsify_(
     choices = choose(model, pattern, targets, list(ignore))
     if strict:
         refuse([choice for choice in choices if choice.refused])
+        refuse_unseen(model, targets, list(ignore))
     _require_finite([choice.weight for choice in choices if choice.pattern is not None])
     if budget in PLANNED and data is not None:
         data = replace(data, batches=list(data.batches))  # walked through by the scan, and then by the score
@@ -177,6 +181,7 @@ def _report(
         "score": score,
         "budget": budget,
         **({} if errors is None else {"update": "obs"}),
+        **whole_model(model, choices),
     }
     return Report("sparsify", tuple(rows), summary, ok=bool(pruned))
 

@@ -48,7 +48,7 @@ def require_match(expressions: Iterable[str], model: nn.Module, weights: Sequenc
         if pick_any(expression, weights):
             continue
         found = [name for name, module in modules.items() if matches(expression, name, module)]
-        if found and role == "ignore":
+        if role == "ignore" and (found or _means_parameter(expression, modules)):
             continue
         raise TargetError(_message(expression, role, found, modules, weights))
 
@@ -56,6 +56,13 @@ def require_match(expressions: Iterable[str], model: nn.Module, weights: Sequenc
 def pick_any(expression: str, weights: Sequence[Weight]) -> bool:
     """Say whether an expression means at least one of the weights."""
     return any(pick([expression], weight) for weight in weights)
+
+
+def _means_parameter(expression: str, modules: Mapping[str, nn.Module]) -> bool:
+    """Say whether an expression means a parameter of any kind."""
+    return any(
+        matches(expression, name, module, parameter) for name, module in modules.items() for parameter in module._parameters
+    )
 
 
 def _message(

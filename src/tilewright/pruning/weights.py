@@ -1,5 +1,6 @@
 """Which weights of a model can be pruned, how each is stored, and why the others cannot."""
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..patterns import Layout, matrix_shape
+from ..patterns import NM, Layout, Pattern, matrix_shape
 from .tensors import is_spread, plain
 
 __all__ = ["Weight", "prunable", "survey"]
@@ -48,6 +49,22 @@ class Weight:
     def matrix_shape(self) -> tuple[int, int]:
         """``(N, K)``: outputs and inputs."""
         return matrix_shape(tuple(self.tensor.shape), self.layout)
+
+    def refusal(self, pattern: Pattern) -> str:
+        """Return why the weight cannot take a pattern, as the end of a sentence that begins with its name; empty if it can.
+
+        In a convolution, n:m must run along the channels under one position of the kernel, which is what sparse tensor cores multiply.
+        """
+        kernel = math.prod(self.tensor.shape[2:])
+        if isinstance(pattern, NM) and self.layout == "conv" and kernel > 1 and self.tensor.shape[1] % pattern.m:
+            channels = self.tensor.shape[1]
+            what = (
+                "it is depthwise: one channel"
+                if channels == 1
+                else f"{channels} channels, no multiple of {pattern.m}, stand"
+            )
+            return f"{what} under each position of its kernel, and groups of {pattern.m} would span positions, which saves nothing on hardware"
+        return pattern.refusal(self.matrix_shape) or ""
 
 
 def prunable(model: nn.Module) -> list[Weight]:

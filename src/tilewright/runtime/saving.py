@@ -14,7 +14,7 @@ from torch import nn
 from ..errors import ArgumentError, FormatError, PatternError
 from ..formats import RawTensor, StoredWeight, ValueType, pack, storage_dtype, write_checkpoint
 from ..patterns import Layout, Pattern, as_matrix, parse
-from ..pruning import is_quantized, masks_of, patterns_of, prunable
+from ..pruning import bare, is_quantized, masks_of, patterns_of, prunable
 from .card import model_card
 from .install import note_of, sparse_layers
 from .tensors import raw_of, value_array
@@ -36,7 +36,7 @@ def save(
     Parameters
     ----------
     model
-        A model pruned by `sparsify_` or loaded by `load`: a ``transformers`` model, a ``SentenceTransformer`` (its other files
+        A model pruned by `sparsify_` or loaded by `load`, also inside `torch.compile`, data parallelism or an average of weights: a ``transformers`` model, a ``SentenceTransformer`` (its other files
         are written too), or any module (which `load_` reads back). Tokenizers of plain ``transformers`` models are saved by their
         own ``save_pretrained``, into the same folder.
     path
@@ -51,7 +51,7 @@ def save(
     Raises
     ------
     ArgumentError
-        If nothing in the model was pruned, a layer has an adapter that is not merged, or a weight is quantized.
+        If nothing in the model was pruned, or it cannot be loaded again: an adapter is not merged, a weight is quantized, or offloaded.
     FormatError
         If a weight no longer obeys its pattern, or the files cannot be written; what stood there before is unchanged.
 
@@ -69,8 +69,8 @@ def save(
     """
     if dtype is not None:
         storage_dtype(dtype)  # refuses other names
-    inner, files = _sentence_transformer(model)
-    _refuse_quantized(inner)
+    inner, files = _sentence_transformer(bare(model))
+    _refuse_unsaveable(inner)
     weights, dense = contents_of(inner, dtype)
     if not weights:
         raise ArgumentError(
@@ -97,13 +97,33 @@ def save(
     )
 
 
-def _refuse_quantized(model: nn.Module) -> None:
-    """Refuse tensors of a quantizing library."""
+def _refuse_unsaveable(model: nn.Module) -> None:
+    """Refuse what would be written so that nothing could load it."""
+    if isinstance(model, torch.jit.ScriptModule):
+        raise ArgumentError(
+            "this is a TorchScript program, which has no class to load it into; save the model it was made from"
+        )
+    for name, module in model.named_modules():
+        if type(module).__name__ == "FullyShardedDataParallel":
+            raise ArgumentError(
+                f"{name or 'the model'} is wrapped by FullyShardedDataParallel, which flattens parameters; save the model inside, with its full state "
+                "loaded"
+            )
+        if hasattr(module, "base_layer") and hasattr(module, "merged_adapters"):
+            raise ArgumentError(
+                f"{name} is an adapter of peft around a layer, and no model without it could load the checkpoint; call "
+                "model.merge_and_unload() first"
+            )
     for name, tensor in model.state_dict(keep_vars=True).items():
         if is_quantized(tensor):
             raise ArgumentError(
                 f"{name} is quantized ({type(tensor).__name__}), and packed weights are float32, float16 or bfloat16; save the model before "
                 "it is quantized"
+            )
+        if tensor.is_meta:
+            raise ArgumentError(
+                f"{name} is on the meta device and holds no values, as weights do that are offloaded to disk; load the model without "
+                "offloading it and save that"
             )
 
 

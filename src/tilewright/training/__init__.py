@@ -8,7 +8,8 @@ models. `lora_` and `merge_lora_` train and merge low-rank adapters that keep th
 `keeping_patterns` guard the result. `adapters` holds callbacks for other trainers.
 """
 
-from .average import MaskedAverage, copy_masks_
+from ..pruning import copy_masks_
+from .average import MaskedAverage
 from .batches import Batches, Share
 from .checkpoint import Checkpoint
 from .distillation import Distillation

@@ -1,27 +1,20 @@
-"""Averaged weights that keep the pattern.
+"""`MaskedAverage`: averaged weights that keep the pattern."""
 
-An average over steps between which masks changed holds more elements than any one mask allows, and averaging the masks themselves
-as buffers lets them only grow. What counts is the mask that the model has now.
-"""
+from typing import Any
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-from torch import Tensor, nn
+from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from ..errors import ArgumentError
-from ..pruning import masks_of, patterns_of, prunable, set_mask_
-from .distributed import bare
+from ..pruning import teach_averages
 
-__all__ = ["MaskedAverage", "copy_masks_"]
+__all__ = ["MaskedAverage"]
 
 
 class MaskedAverage(AveragedModel):
     """`torch.optim.swa_utils.AveragedModel` of a pruned model: the average always has the masks that the model has now.
 
     It takes the same arguments, and can be made before or after the model gets its masks. Elements that come back start from an
-    average of zero.
+    average of zero. Once a model has masks, a plain `AveragedModel` of it does the same; this class says so in advance.
 
     Examples
     --------
@@ -41,53 +34,6 @@ class MaskedAverage(AveragedModel):
     16
     """
 
-    def update_parameters(self, model: nn.Module) -> None:
-        """Take the model's present weights into the average."""
-        with _without_masks(self.module, bare(model)):
-            super().update_parameters(model)
-        copy_masks_(self.module, model)
-
-
-@contextmanager
-def _without_masks(*models: nn.Module) -> Iterator[None]:
-    """Take the masks out of models: torch walks through the buffers of two models side by side, and cannot average bools."""
-    taken: list[tuple[nn.Module, str, Tensor]] = []
-    for model in models:
-        names = masks_of(model)
-        for name in names:
-            path, _, parameter = name.rpartition(".")
-            module = model.get_submodule(path)
-            mask = module._buffers.pop(f"{parameter}_mask")
-            assert mask is not None
-            taken.append((module, f"{parameter}_mask", mask))
-    try:
-        yield
-    finally:
-        for module, name, mask in taken:
-            module._buffers[name] = mask
-
-
-def copy_masks_(target: nn.Module, source: nn.Module) -> None:
-    """Give a copy of a model, such as an average of its weights, the masks that the model has now, and zero what they prune.
-
-    Parameters
-    ----------
-    target
-        Built like the source; it may have masks already or not.
-    source
-        With masks.
-
-    Raises
-    ------
-    ArgumentError
-        If the target lacks a weight that has a mask.
-    """
-    masks, patterns = masks_of(bare(source)), patterns_of(bare(source))
-    weights = {weight.name: weight for weight in prunable(bare(target))}
-    missing = [name for name in masks if name not in weights]
-    if missing:
-        raise ArgumentError(
-            f"the target has no weight {missing[0]}, which has a mask in the source; copy the same model"
-        )
-    for name, mask in masks.items():
-        set_mask_(weights[name], mask.clone(), patterns[name], in_place=True)
+    def __init__(self, model: nn.Module, *args: Any, **kwargs: Any) -> None:
+        teach_averages()
+        super().__init__(model, *args, **kwargs)

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ..pruning import is_spread
+from ..pruning import bare, is_spread
 
 __all__ = ["Ranks", "bare", "ranks_of"]
 
@@ -33,12 +33,6 @@ class Ranks:
             raise error
         if failed:
             raise OSError("another process of this run could not write the checkpoint; its message says why")
-
-
-def bare(model: nn.Module) -> nn.Module:
-    """Return the model inside a `DistributedDataParallel` wrapper, or the model."""
-    inner: nn.Module = model.module if isinstance(model, DistributedDataParallel) else model
-    return inner
 
 
 def ranks_of(model: nn.Module) -> Ranks:

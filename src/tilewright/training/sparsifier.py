@@ -325,7 +325,7 @@ class Sparsifier:
         for name, pattern in patterns.items():
             weight = self._held.weight(name)
             same = pattern.fixed and pattern == now[name] and not self.method.dynamic
-            if not same and pattern.density < 1 and pattern.refusal(weight.matrix_shape) is None:
+            if not same and pattern.density < 1 and not weight.refusal(pattern):
                 choices.append(Choice(weight, pattern))
         masks = self.method.solve(choices, self._score) if choices else {}
         for choice in choices:
