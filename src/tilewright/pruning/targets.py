@@ -61,7 +61,9 @@ def pick_any(expression: str, weights: Sequence[Weight]) -> bool:
 def _means_parameter(expression: str, modules: Mapping[str, nn.Module]) -> bool:
     """Say whether an expression means a parameter of any kind."""
     return any(
-        matches(expression, name, module, parameter) for name, module in modules.items() for parameter in module._parameters
+        matches(expression, name, module, parameter)
+        for name, module in modules.items()
+        for parameter in module._parameters
     )
 
 

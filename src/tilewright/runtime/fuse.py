@@ -1,4 +1,7 @@
-"""Merging an activation into the sparse layer before it, where the module's code is known to be ``act(dense(x))``."""
+"""Merging an activation into the sparse layer before it, where the code between the two is known to the instruction."""
+
+from collections import Counter
+from typing import Any
 
 from torch import nn
 
@@ -6,42 +9,70 @@ from .modules import SparseLinear
 
 __all__ = ["fuse_activations_"]
 
-_PLACES = (("Intermediate", "dense", "intermediate_act_fn"),)
-"""(ending of the class name, linear layer, activation): BERT and its many relatives name them so."""
+
+def _dense_then_activation(self: Any, hidden_states: Any) -> Any:
+    """What a class's ``forward`` must compile to: BERT's intermediate layer and that of its many relatives in transformers."""
+    hidden_states = self.dense(hidden_states)
+    hidden_states = self.intermediate_act_fn(hidden_states)
+    return hidden_states  # noqa: RET504 (the instructions count)
+
+
+_LINEAR, _ACTIVATION = "dense", "intermediate_act_fn"
+
+_OF_TORCH: dict[type, str] = {nn.ReLU: "relu", nn.SiLU: "silu", nn.Tanh: "tanh"}
+_OF_TRANSFORMERS = {
+    "GELUActivation": "gelu",
+    "NewGELUActivation": "gelu_tanh",
+    "GELUTanh": "gelu_tanh",
+    "SiLUActivation": "silu",
+}
 
 
 def fuse_activations_(model: nn.Module) -> int:
-    """Fuse what can be fused, in place; return how many layers were."""
+    """Fuse what can be fused, in place; return how many layers were.
+
+    A class counts by what its ``forward`` does, not by its name. Layers with hooks, or that stand in several places, stay as they are.
+    """
+    places = Counter(id(module) for _, module in model.named_modules(remove_duplicate=False))
     fused = 0
     for module in model.modules():
-        for ending, linear, act in _PLACES:
-            layer, function = getattr(module, linear, None), getattr(module, act, None)
-            name = _name_of(function)
-            if (
-                type(module).__name__.endswith(ending)
-                and isinstance(layer, SparseLinear)
-                and name
-                and layer.activation == "none"
-            ):
-                layer.activation = name
-                setattr(module, act, nn.Identity())
-                fused += 1
+        layer, activation = module._modules.get(_LINEAR), module._modules.get(_ACTIVATION)
+        name = _name_of(activation)
+        if (
+            isinstance(layer, SparseLinear)
+            and activation is not None
+            and name
+            and layer.activation == "none"
+            and _is_known(module)
+            and places[id(layer)] == 1
+            and not (_hooked(layer) or _hooked(activation))
+        ):
+            layer.activation = name
+            setattr(module, _ACTIVATION, nn.Identity())
+            fused += 1
     return fused
 
 
+def _is_known(module: nn.Module) -> bool:
+    """Return True if the module's ``forward`` has the instructions of `_dense_then_activation`."""
+    code = getattr(type(module).forward, "__code__", None)
+    known = _dense_then_activation.__code__
+    if "forward" in module.__dict__ or code is None:
+        return False
+    return bool(
+        (code.co_code, code.co_names, code.co_argcount, code.co_flags)
+        == (known.co_code, known.co_names, known.co_argcount, known.co_flags)
+    )
+
+
+def _hooked(module: nn.Module) -> bool:
+    return bool(module._forward_hooks or module._forward_pre_hooks) or "forward" in module.__dict__
+
+
 def _name_of(function: object) -> str | None:
-    """Return the kernels' name of an activation, or None if they lack it."""
-    if isinstance(function, nn.GELU):
+    """Return the kernels' name of an activation, or None if they lack it. Of classes derived from these nothing is known."""
+    if type(function) is nn.GELU:
         return "gelu" if function.approximate == "none" else "gelu_tanh"
-    if isinstance(function, nn.ReLU):
-        return "relu"
-    if isinstance(function, nn.SiLU):
-        return "silu"
-    if isinstance(function, nn.Tanh):
-        return "tanh"
-    return {
-        "GELUActivation": "gelu",
-        "NewGELUActivation": "gelu_tanh",
-        "GELUTanh": "gelu_tanh",
-        "SiLUActivation": "silu",
-    }.get(type(function).__name__)
+    if type(function).__module__ == "transformers.activations":
+        return _OF_TRANSFORMERS.get(type(function).__name__)
+    return _OF_TORCH.get(type(function))

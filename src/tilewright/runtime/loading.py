@@ -175,7 +175,7 @@ def _names(module: nn.Module) -> dict[str, list[str]]:
 
 
 def _check_fit(module: nn.Module, checkpoint: Checkpoint, path: Path) -> None:
-    state, names = module.state_dict(), _names(module)
+    state, names = module.state_dict(keep_vars=True), _names(module)  # the tensors themselves, to know masks by
     empty = [name for name, buffer in module.named_buffers() if buffer.is_meta and name not in state]
     if empty:
         raise FormatError(
@@ -184,8 +184,8 @@ def _check_fit(module: nn.Module, checkpoint: Checkpoint, path: Path) -> None:
     given = {name: raw.shape for name, raw in checkpoint.dense.items()}
     given |= {name: tuple(weight.original_shape) for name, weight in checkpoint.weights.items()}
     covered = {twin for name in given if name in state for twin in names[name]}
-    masks = {f"{name}_mask" for name in masks_of(module)}
-    missing = [name for name in state if name not in covered and name not in masks]
+    masks = {id(mask) for mask in masks_of(module).values()}
+    missing = [name for name, tensor in state.items() if name not in covered and id(tensor) not in masks]
     unknown = [name for name in given if name not in state]
     if missing or unknown:
         raise FormatError(
