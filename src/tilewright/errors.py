@@ -26,6 +26,7 @@ __all__ = [
     "RecipeError",
     "TargetError",
     "TilewrightError",
+    "quoted",
     "unknown",
 ]
 
@@ -62,6 +63,26 @@ class CheckFailed(TilewrightError, RuntimeError):  # noqa: N818 (a verdict, not 
     """A check the caller asked for came out negative."""
 
 
+_QUOTED = 80
+"""Characters of a foreign value that a message repeats."""
+
+
+def quoted(value: object) -> str:
+    r"""Return a value for a message: on one line, without control characters, and cut short if it is long.
+
+    Examples
+    --------
+    >>> quoted("mis\ttyped"), len(quoted("x" * 1_000_000))
+    ("'mis\\ttyped'", 80)
+    """
+    try:
+        text = repr(value[:_QUOTED] if isinstance(value, str | bytes) else value)
+    except (RecursionError, ValueError):  # nested without end, or a number with more digits than Python writes
+        text = f"a {type(value).__name__}"
+    short = len(text) <= _QUOTED and (not isinstance(value, str | bytes) or len(value) <= _QUOTED)
+    return text if short else f"{text[: _QUOTED - 3]}..."
+
+
 def unknown(what: str, value: object, choices: Collection[str], expected: str = "") -> str:
     """Return the sentence about a word that is not one of those expected, with the nearest of them.
 
@@ -81,6 +102,6 @@ def unknown(what: str, value: object, choices: Collection[str], expected: str = 
     >>> unknown("score", "magnitud", ["magnitude", "taylor"])
     "unknown score 'magnitud'; did you mean 'magnitude'? Expected one of 'magnitude', 'taylor'"
     """
-    near = difflib.get_close_matches(str(value).lower(), choices, 1)
+    near = difflib.get_close_matches(str(value)[:_QUOTED].lower(), choices, 1)
     expected = expected or f"one of {', '.join(map(repr, choices))}"
-    return f"unknown {what} {value!r}; {f'did you mean {near[0]!r}? E' if near else 'e'}xpected {expected}"
+    return f"unknown {what} {quoted(value)}; {f'did you mean {near[0]!r}? E' if near else 'e'}xpected {expected}"

@@ -276,13 +276,6 @@ def _closest(pattern, mask: np.ndarray) -> np.ndarray:
             r"tensor 'x': a F32 tensor of shape \[2\] takes 64 bits, and 3 bytes are given",
         ),
         ({}, {"x": ("F31", (2,), b"abc")}, r"tensor 'x': a tensor has the unknown type 'F31'"),
-        ({"w": "2:4x2000"}, {}, r"parameter 'w': 2:4x2000 has a side above 1024, the largest the format holds"),
-        ({"w": "block2x2000@50%"}, {}, r"parameter 'w': block2x2000@50% has a side above 1024"),
-        (
-            {"w": "tvw64@90%:32:128"},
-            {},
-            r"parameter 'w': tvw64@90%:32:128 has groups above 64, the largest the format holds",
-        ),
     ],
 )
 def test_what_cannot_be_written_is_refused_before_anything_is(weights, dense, message, tmp_path):

@@ -26,7 +26,7 @@ ENTRY_FAULTS = [
     ("nm", {"pattern": 24}, r"the pattern 24 is not in its canonical form"),
     ("nm", {"pattern": "2:" + "4" * 5000}, r"is not in its canonical form"),
     ("nm", {"pattern": "2:4t"}, r"2:4t needs both sides of \[4, 10\] to be multiples of 4"),
-    ("nm", {"pattern": "2:4x1025"}, r"2:4x1025 has a side above 1024"),
+    ("nm", {"pattern": "2:4x1025"}, r"takes at most 1,024 for tile, and got 1025"),
     ("nm", {"pattern": "1:4"}, r"'nm\.weight\.values' holds 24 values, and 12 follow from the index"),
     ("nm", {"dtype": "float64"}, r"dtype is 'float64', and must be float32 or float16 or bfloat16"),
     ("nm", {"dtype": "float16"}, r"'nm\.weight\.values' is F32 of shape \[24\], and one-dimensional F16 is expected"),

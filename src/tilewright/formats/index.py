@@ -126,9 +126,10 @@ def _unit(pattern: Pattern) -> int:
 def _encode_nm(pattern: NM, inputs: int, table: NDArray[Any]) -> NDArray[np.uint8]:
     n, m = pattern.n, pattern.m
     groups, rest = divmod(inputs, m)
-    base = np.arange(groups, dtype=table.dtype) * table.dtype.type(m)
-    whole = table[:, : groups * n].reshape(len(table), groups, n) - base[:, None]
-    tail = table[:, groups * n :] - table.dtype.type(groups * m)
+    # Where no group is short, the column after the last one may be 65,536, which no uint16 holds: the arithmetic is wider than that.
+    wide = table.astype(np.uint32)
+    whole = wide[:, : groups * n].reshape(len(table), groups, n) - (np.arange(groups, dtype=np.uint32) * m)[:, None]
+    tail = wide[:, groups * n :] - np.uint32(groups * m)
     return np.concatenate([pack_ranks(whole.reshape(-1, n), m), pack_ranks(tail, rest)])
 
 
@@ -181,7 +182,8 @@ def _check_groups(pattern: NM, inputs: int, tiles: int, columns: NDArray[Any], w
     if rest:
         expected[-1] = min(pattern.n, rest)
     tile_of = np.repeat(np.arange(tiles), pattern.kept(inputs)) if len(columns) else np.zeros(0, dtype=np.int64)
-    found = np.bincount(tile_of * len(expected) + columns // pattern.m, minlength=tiles * len(expected))
+    groups_of = columns.astype(np.int64) // pattern.m  # m itself may be more than a uint16 holds
+    found = np.bincount(tile_of * len(expected) + groups_of, minlength=tiles * len(expected))
     wrong = np.flatnonzero(found != np.tile(expected, tiles))
     if len(wrong):
         tile, group = divmod(int(wrong[0]), len(expected))

@@ -15,7 +15,6 @@ from .bits import DAMAGED, bitmap_bytes, pack_bitmap, unpack_bitmap
 from .container import RawTensor
 from .index import EncodedIndex, decode_columns, decode_inner, encode_columns, encode_inner, inner_counts
 from .packed import Packed, Residual, ValueType, index_dtype
-from .ranks import LARGEST_M
 from .sets import Grid, decode_set, encode_set
 from .text import show
 
@@ -25,8 +24,6 @@ SUFFIXES = ("values", "index", "inner", "rows", "residual_values", "residual_ind
 """What a parameter's tensors add to its name."""
 
 LARGEST_SIDE = (1 << 31) - 1
-LARGEST_TILE = 1024
-"""Outputs in a tile, and columns of a block: with the length of the index this bounds N and K."""
 
 _VALUE_TYPES: dict[ValueType, str] = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 _KEYS = {"pattern", "dtype", "shape", "layout", "original_shape", "encoding", "count"}
@@ -340,15 +337,6 @@ def _check_limits(pattern: Pattern, shape: tuple[int, int], where: str) -> None:
     outputs, inputs = shape
     if max(shape) > LARGEST_SIDE:
         raise FormatError(f"{where}: shape {list(shape)}; the format holds sides up to {LARGEST_SIDE}")
-    width = pattern.cols if isinstance(pattern, Block) else 1
-    if max(tile_of(pattern), width) > LARGEST_TILE:
-        raise FormatError(
-            f"{where}: {pattern} has a side above {LARGEST_TILE}, the largest the format holds; use smaller tiles"
-        )
-    if isinstance(pattern, TileVectorWise) and pattern.m > LARGEST_M:
-        raise FormatError(
-            f"{where}: {pattern} has groups above {LARGEST_M}, the largest the format holds; use a smaller m"
-        )
     if isinstance(pattern, NM) and pattern.transposable and (outputs % pattern.m or inputs % pattern.m):
         raise FormatError(f"{where}: {pattern} needs both sides of {list(shape)} to be multiples of {pattern.m}")
 

@@ -178,7 +178,9 @@ def _groups(packed: Packed, columns: NDArray[Any], pointers: NDArray[np.int64]) 
     if a_row == 0 or not (np.diff(pointers) == a_row).all():
         return 0, 0
     group = np.arange(a_row) // pattern.n
-    full = (columns.reshape(-1, a_row) // pattern.m == group).all()
+    full = (
+        columns.reshape(-1, a_row).astype(np.int64) // pattern.m == group
+    ).all()  # m may be more than a uint16 holds
     return (pattern.n, pattern.m) if full else (0, 0)
 
 

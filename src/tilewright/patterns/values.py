@@ -6,7 +6,7 @@ A pattern speaks of a weight seen as a matrix ``[N, K]``: N outputs, K inputs.
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from ..errors import PatternError
+from ..errors import PatternError, quoted
 
 __all__ = [
     "NM",
@@ -21,6 +21,15 @@ __all__ = [
 
 BANK = 64
 """Neighbours along K in one bank of an S4 weight."""
+
+LARGEST_TILE = 1024
+"""Outputs in a tile, and sides of a block: what a file can hold, said before any work is done."""
+
+LARGEST_INNER = 64
+"""Largest m inside a tile (TVW), for the same reason."""
+
+LARGEST = (1 << 31) - 1
+"""Largest number of anything: sides of a weight go no further either."""
 
 _RATIOS = (1, 2, 4, 8, 16, 32)
 """Of a bank's elements to the kept ones."""
@@ -87,7 +96,8 @@ class NM(Pattern):
     bank: bool = field(default=False, compare=False, repr=False, kw_only=True)
 
     def __post_init__(self) -> None:
-        _whole("n:m", m=self.m, n=self.n, tile=self.tile)
+        _whole("n:m", m=self.m, n=self.n)
+        _whole("n:m", LARGEST_TILE, tile=self.tile)
         if self.n > self.m:
             raise PatternError(
                 f"{self.n}:{self.m} keeps {self.n} of every {self.m}, which is more than there are; "
@@ -179,7 +189,7 @@ class TileWise(Pattern):
     sparsity: float
 
     def __post_init__(self) -> None:
-        _whole("tile-wise", tile=self.tile)
+        _whole("tile-wise", LARGEST_TILE, tile=self.tile)
         _fraction("tile-wise", self.sparsity)
 
     @property
@@ -210,7 +220,7 @@ class TileElementWise(Pattern):
     extra: float
 
     def __post_init__(self) -> None:
-        _whole("tile-element-wise", tile=self.tile)
+        _whole("tile-element-wise", LARGEST_TILE, tile=self.tile)
         _fraction("tile-element-wise", self.sparsity)
         _fraction("tile-element-wise", self.extra, "extra")
         if self.extra == 0 or self.sparsity + self.extra >= 1:
@@ -248,14 +258,13 @@ class TileVectorWise(Pattern):
     m: int = 4
 
     def __post_init__(self) -> None:
-        _whole("tile-vector-wise", tile=self.tile, m=self.m, n=self.n)
+        _whole("tile-vector-wise", LARGEST_TILE, tile=self.tile)
+        _whole("tile-vector-wise", LARGEST_INNER, m=self.m, n=self.n)
         _fraction("tile-vector-wise", self.sparsity)
         if self.n > self.m or self.tile * self.n < self.m:
             raise PatternError(
                 f"tile-vector-wise got tile {self.tile} with {self.n}:{self.m} inside; it needs n <= m and tile * n >= m"
             )
-        if self.m > 256:
-            raise PatternError(f"tile-vector-wise got m = {self.m}; positions inside a group are bytes, so m <= 256")
         if self.density > self.n / self.m:
             raise PatternError(
                 f"tile-vector-wise at {percent(self.sparsity)} keeps more than {self.n}:{self.m} inside each tile allows; "
@@ -293,7 +302,7 @@ class Block(Pattern):
     sparsity: float
 
     def __post_init__(self) -> None:
-        _whole("block", rows=self.rows, cols=self.cols)
+        _whole("block", LARGEST_TILE, rows=self.rows, cols=self.cols)
         _fraction("block", self.sparsity)
 
     @property
@@ -334,10 +343,12 @@ def fraction_of(text: str) -> float:
     return float(Decimal(text) / 100)
 
 
-def _whole(kind: str, **numbers: int) -> None:
+def _whole(kind: str, most: int = LARGEST, **numbers: int) -> None:
     for name, number in numbers.items():
         if not isinstance(number, int) or isinstance(number, bool) or number < 1:
             raise PatternError(f"a {kind} pattern needs a whole number of at least 1 for {name}, and got {number!r}")
+        if number > most:
+            raise PatternError(f"a {kind} pattern takes at most {most:,} for {name}, and got {quoted(number)}")
 
 
 def _fraction(kind: str, number: float, name: str = "sparsity") -> None:
