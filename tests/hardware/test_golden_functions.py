@@ -105,14 +105,15 @@ def test_softmax_corners():
 
 
 @pytest.mark.parametrize("bits", range(4, 16))
-@pytest.mark.parametrize("lanes", [1, 16])
+@pytest.mark.parametrize("lanes", [4, 16])
 def test_exact_halves_of_a_probability_round_up(bits, lanes):
     """``2**(bits + 1)`` equal scores have exactly half a unit each; one more score, and each has less than half of one."""
     unit, count = golden.SoftmaxUnit(1.0, lanes, bits), 2 ** (bits + 1)
     assert set(unit.run(np.zeros((1, count), dtype=int))[0].tolist()) == {1}
-    assert set(golden.softmax_row(unit, [0] * count)) == {1}
     if count < golden.LONGEST_ROW:
         assert not unit.run(np.zeros((1, count + 1), dtype=int)).any()
+    if bits < 9:  # the definition goes number by number
+        assert set(golden.softmax_row(unit, [0] * count)) == {1}
         assert not any(golden.softmax_row(unit, [0] * (count + 1)))
 
 

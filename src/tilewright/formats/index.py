@@ -30,7 +30,7 @@ _QUICK = 16
 """Largest m whose numbers are always read at once from tables or in a few steps."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class EncodedIndex:
     """The bytes of an index, the encoding's name, and how many entries (kept columns, or kept blocks) it lists."""
 

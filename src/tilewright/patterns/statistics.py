@@ -10,7 +10,7 @@ from ..errors import ArgumentError
 __all__ = ["MaskStatistics", "statistics"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MaskStatistics:
     """Density of a mask as a whole, by output, and by tile of outputs.
 

@@ -208,5 +208,5 @@ def best_scale(x: Real, bits: int = 8, through: Callable[[Real], Real] = np.asar
     sample = x.reshape(-1)[:: max(1, x.size // SAMPLE)]
     exact = through(sample)
     scales = [peak * 2 ** (-i / 4) for i in range(13)]
-    errors = [float(((through(quantise(sample, scale=s).values * s) - exact) ** 2).sum()) for s in scales]
+    errors = [float(((through(quantise(sample, scale=s, bits=bits).values * s) - exact) ** 2).sum()) for s in scales]
     return scales[int(np.argmin(errors))]
