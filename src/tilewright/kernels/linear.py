@@ -166,7 +166,7 @@ def pack_panels(
     name = choose(implementation)
     _check("x", x, (None, None), "[M, K]")
     M, K = x.shape
-    _check_panels(max(1, -(-M // max(T, 1))), T, M)
+    _check_panels(-(-M // max(T, 1)), T, M)
     panels = _output(out, (-(-M // T), K, T), "[panel, K, T]", x, None)
     _check_threads(threads)
     if name == "reference":
@@ -256,7 +256,7 @@ def _check_threads(threads: int) -> None:
 def _check_panels(P: int, T: int, tokens: int) -> None:
     if T < 1 or T % 16:
         raise ArgumentError(f"a panel holds a positive multiple of 16 tokens, and T is {T}")
-    if not max(0, (P - 1) * T) + (P > 0) <= tokens <= P * T and (P, tokens) != (1, 0):
+    if not max(0, (P - 1) * T) + (P > 0) <= tokens <= P * T:
         raise ArgumentError(
             f"{P} panels of {T} tokens hold {max(0, (P - 1) * T) + (P > 0)} to {P * T} tokens, and tokens is {tokens}"
         )
