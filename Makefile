@@ -15,7 +15,7 @@ help:
 	@echo "make demo-long  the same at 75% sparsity with a longer recovery; writes runs/minilm-long/report.html"
 	@echo "make test       the whole test suite"
 	@echo "make lint       ruff and mypy"
-	@echo "make fuzz       100,000 damaged checkpoints against sanitizer builds of the C++"
+	@echo "make fuzz       100,000 damaged checkpoints against sanitizer builds of the C++, and 5,000 damaged recipes"
 	@echo "make bench      kernels, masks, loading, permutation, budgets, INT8; writes benchmarks/records/"
 	@echo "make studies    each paper's claim on real data: studies/records/ and docs/studies/"
 	@echo "make validation the accelerator models against published figures and against SCALE-Sim"
@@ -35,6 +35,11 @@ lint: $(VENV)/.test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# How many, and which: make fuzz MUTANTS=1000000 RECIPES=100000 SEED=7 is a night's work.
+MUTANTS ?= 100000
+RECIPES ?= 5000
+SEED ?= 0
+
 # The C++ alone is built with AddressSanitizer and UndefinedBehaviorSanitizer; Python loads it through the preloaded runtime.
 fuzz: $(VENV)/.test
 	$(BIN)/cmake -S . -B build/fuzz -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) -DCMAKE_BUILD_TYPE=RelWithDebInfo \
@@ -43,7 +48,8 @@ fuzz: $(VENV)/.test
 	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so)" PYTHONMALLOC=malloc \
 		ASAN_OPTIONS=detect_leaks=0:max_allocation_size_mb=64:allocator_may_return_null=1 \
 		UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
-		$(BIN)/python tests/formats/fuzz_checkpoint.py --mutants 100000 --seed 0 --most-memory 0 --native build/fuzz/_native*.so
+		$(BIN)/python tests/formats/fuzz_checkpoint.py --mutants $(MUTANTS) --seed $(SEED) --most-memory 0 --native build/fuzz/_native*.so
+	$(BIN)/python tests/jobs/fuzz_recipe.py --mutants $(RECIPES) --seed $(SEED)
 
 bench: $(VENV)/.test
 	$(BIN)/python benchmarks/kernels.py

@@ -1,5 +1,6 @@
 """Damaged checkpoints, endless and repeatable: byte damage everywhere, and lies told in well-formed files."""
 
+import copy
 import json
 import random
 import struct
@@ -161,7 +162,7 @@ def _lie(draw: random.Random, value: object) -> None:
 
 def _other(draw: random.Random, value: object) -> object:
     if draw.random() < 0.1:
-        return draw.choice(OTHERS)
+        return copy.deepcopy(draw.choice(OTHERS))  # or a later lie would change, or put into itself, what others share
     if isinstance(value, int):
         return draw.choice((value + 1, value - 1, value * 2, draw.choice(NUMBERS)))
     return draw.choice(TEXTS)

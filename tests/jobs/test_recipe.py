@@ -1,5 +1,6 @@
 """Recipes: validated before anything runs, every fault in a sentence with its place."""
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -77,10 +78,10 @@ def test_faults_are_named_with_their_place(tmp_path, change, words):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("a: [", "is no YAML"),
+        ("a: [", "not YAML: "),
         ("- 1\n", "holds list instead of keys"),
         ("", "holds NoneType"),
-        ("!!python/object:os.system x", "is no YAML"),
+        ("!!python/object:os.system x", r"line 1: tags \(such as !!int\) are not read"),
     ],
 )
 def test_other_files_are_refused(tmp_path, text, words):
@@ -112,3 +113,49 @@ def test_options_follow_the_recipe(tmp_path):
         2.0,
         3,
     )
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (("model: m", "model: m\nmodel: other"), r"line 4: the key 'model' stands twice; leave one of them"),
+        (("{pattern: '2:4'}", "{pattern: '2:4', pattern: '1:4'}"), "the key 'pattern' stands twice"),
+        (("model: m", "model: &m m\nname: *m"), r"line \d: references \(& and \*\) are not read"),
+        (("model: m", "1: m"), "the key 1 is not a word; put quotes around it"),
+        (("model: m", "? [a]\n: m"), r"the key \['a'\] is not a word"),
+        (("model: m", "model: m\n<<: {name: x}"), "<< is no key of a recipe"),
+        (("model: m", f"model: m\ndata: {'[' * 50}"), "nested more than 16 levels deep"),
+        (("model: m", f"model: m\ndata: {'[' * 20_000}"), "nested more than 16 levels deep"),
+        (("model: m", f"model: m\ndata:\n{'- ' * 20_000}"), "nested more than 16 levels deep"),
+        (("model: m", f"model: m\n{'x' * 900}: 1"), r"^.*: x+\.\.\. is no key of a recipe"),
+        (("model: m", f"model: m\ndtype: {'x' * 500_000}"), r"unknown dtype 'x+\.\.\.; expected"),
+        (("model: m", f"model: m\n# {'x' * (1 << 20)}"), r"1,048,577 bytes, and a recipe has at most 1,048,576"),
+        (("model: m", 'model: m\n"\\u202e\\ud800": 1'), r"line 4: the text '\\u202e\\ud800' holds half a character"),
+        (("model: m", 'model: m\n"\\u202e": 1'), r"'\\u202e' is no key of a recipe"),
+        (("model: m", 'model: m\ndtype: "\\e[2J"'), r"unknown dtype '\\x1b\[2J'"),
+    ],
+)
+def test_what_a_short_file_could_make_large_or_ambiguous_is_refused(tmp_path, change, words):
+    with pytest.raises(RecipeError, match=words) as caught:
+        recipe(tmp_path, GOOD.replace(*change))
+    assert len(str(caught.value)) < 2000
+    assert str(caught.value).isprintable()
+
+
+def test_a_billion_laughs_are_not_told(tmp_path):
+    laughs = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
+        f"{name}: &{name} [{','.join([f'*{before}'] * 9)}]\n" for before, name in itertools.pairwise("abcdefghi")
+    )
+    with pytest.raises(RecipeError, match=r"line 1: references \(& and \*\) are not read"):
+        recipe(tmp_path, laughs)
+
+
+def test_a_pattern_needs_no_quotes(tmp_path):
+    """In YAML 1.1 an unquoted 2:4 is the number 124, of base 60."""
+    assert recipe(tmp_path, GOOD.replace("'2:4'", "2:4")).prune.pattern == "2:4"
+    assert recipe(tmp_path, GOOD.replace("model: m", "model: 2020-01-01")).model == "2020-01-01"
+
+
+def test_a_pipe_or_a_device_of_any_length_is_read_only_so_far():
+    with pytest.raises(RecipeError, match="a recipe has at most"):
+        load_recipe("/dev/zero")

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from ..errors import unknown
+from ..errors import quoted, unknown
 from .recipe_recover import METHODS
 
 __all__ = ["fault_text"]
@@ -24,13 +24,13 @@ def fault_text(fault: Any, root: type[BaseModel]) -> str:
         The class that was validated.
     """
     keys = _written(fault["loc"])
-    place = ".".join(map(str, keys))
+    place = _cut(".".join(map(_word, keys)))
     if fault["type"] == "extra_forbidden":
         return f"{place} is no key of a recipe{_nearest(fault['loc'], root)}"
     if fault["type"] == "missing":
         return f"{place} is missing"
     if fault["type"] == "union_tag_invalid":
-        return f"{place}.method is {fault['ctx']['tag']!r}: the methods are {', '.join(METHODS)}"
+        return f"{place}.method is {quoted(fault['ctx']['tag'])}: the methods are {', '.join(METHODS)}"
     if fault["type"] == "literal_error" and isinstance(fault["input"], str):
         choices = re.findall(r"'([^']*)'", fault["ctx"]["expected"])
         word = str(keys[-1]) if isinstance(keys[-1], str) else str(keys[-2]).removesuffix("s")
@@ -40,7 +40,16 @@ def fault_text(fault: Any, root: type[BaseModel]) -> str:
         return text
     if fault["type"] == "value_error" and isinstance(fault["input"], dict | BaseModel):
         return f"{place}: {text}"
-    return f"{place} is {fault['input']!r}: {text[0].lower() + text[1:]}"
+    return f"{place} is {quoted(fault['input'])}: {_cut(text[0].lower() + text[1:])}"
+
+
+def _word(key: int | str) -> str:
+    """Return a key as it was written, if it is a word; else as a message can show it."""
+    return key if isinstance(key, str) and key.isprintable() else quoted(key)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 400 else f"{text[:397]}..."
 
 
 def _written(place: tuple[int | str, ...]) -> tuple[int | str, ...]:
@@ -52,7 +61,7 @@ def _nearest(place: tuple[int | str, ...], root: type[BaseModel]) -> str:
     part = root
     for step in place[:-1]:
         part = next((kind for name, kind in _inner(part) if name == step), part)
-    near = difflib.get_close_matches(str(place[-1]), list(part.model_fields), 1)
+    near = difflib.get_close_matches(str(place[-1])[:80], list(part.model_fields), 1)
     return f"; did you mean {near[0]}?" if near else f"; the keys are {', '.join(part.model_fields)}"
 
 

@@ -3,10 +3,8 @@
 import hashlib
 import json
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from ..errors import RecipeError
@@ -15,11 +13,15 @@ from .faults import fault_text
 from .parts import Part
 from .recipe_prune import CalibrationData, Permute, Prune
 from .recipe_recover import Recover
+from .yaml_text import LARGEST, parse_yaml
 
 if TYPE_CHECKING:
     from ..training import RecoverOptions
 
-__all__ = ["Bench", "Data", "Recipe", "Require", "load_recipe"]
+__all__ = ["Bench", "Data", "Recipe", "Require", "load_recipe", "parse_recipe"]
+
+MOST_FAULTS = 20
+"""Faults that a message lists."""
 
 
 class Data(Part):
@@ -182,19 +184,28 @@ def load_recipe(path: str | os.PathLike[str]) -> Recipe:
     RecipeError
         If the file is missing, is no YAML, or has an unknown key or a wrong value; the message lists every fault with its place.
     """
-    file = Path(path)
     try:
-        body = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except OSError as error:
+        with open(path, "rb") as file:
+            data = file.read(LARGEST + 1)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise RecipeError(
-            f"{file} cannot be read: {error.strerror}; name a recipe file, such as examples/minilm.yaml"
+            f"{os.fspath(path)} cannot be read: {getattr(error, 'strerror', None) or error}; name a recipe file, such as "
+            "examples/minilm.yaml"
         ) from None
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: bytes that are no text, or a NUL in the name
-        raise RecipeError(f"{file} is no YAML: {' '.join(str(error).split())}") from None
+    try:
+        return parse_recipe(data)
+    except RecipeError as error:
+        raise RecipeError(f"{os.fspath(path)}: {error}") from None
+
+
+def parse_recipe(data: bytes) -> Recipe:
+    """Validate the bytes of a recipe; raises `RecipeError` as `load_recipe` does, without the file's name."""
+    body = parse_yaml(data)
     if not isinstance(body, dict):
-        raise RecipeError(f"{file} holds {type(body).__name__} instead of keys and values; see examples/minilm.yaml")
+        raise RecipeError(f"it holds {type(body).__name__} instead of keys and values; see examples/minilm.yaml")
     try:
         return Recipe.model_validate(body)
     except ValidationError as error:
-        faults = (fault_text(fault, Recipe) for fault in error.errors())
-        raise RecipeError(f"{file}: {'; '.join(faults)}") from None
+        faults = [fault_text(fault, Recipe) for fault in error.errors()]
+        more = f"; and {len(faults) - MOST_FAULTS} more" if len(faults) > MOST_FAULTS else ""
+        raise RecipeError("; ".join(faults[:MOST_FAULTS]) + more) from None

@@ -10,7 +10,7 @@ from ..errors import ArgumentError, unknown
 
 __all__ = ["config_options", "dtype_of", "require_known", "sentence_options"]
 
-_OWN = ("tokens", "measure", "dense")
+_OWN = ("tokens", "measure", "dense", "mmap")
 """Named parameters of `load`, which a mistyped word may have meant."""
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
