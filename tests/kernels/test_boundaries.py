@@ -53,11 +53,23 @@ def test_sums_have_a_tolerance_and_moves_have_none() -> None:
     }
 
 
+def test_options_are_named() -> None:
+    packed = pack(np.eye(4, dtype=np.float32), parse("1:4"))
+    x = np.ones((2, 4), np.float32)
+    assert kernels.linear(x=x, packed=packed, bias=None, activation="relu", threads=2).tolist() == [[1] * 4] * 2
+    with pytest.raises(TypeError):
+        kernels.linear(x, packed, None, "relu", 2)
+
+
 @pytest.mark.parametrize(
     "call", [kernels.linear, kernels.linear_arrays, kernels.linear_panels, kernels.pack_panels, kernels.unpack_panels]
 )
 def test_one_thread_runs_by_default(call: Callable[..., Any]) -> None:
     assert inspect.signature(call).parameters["threads"].default == 1
+
+
+def test_the_peak_is_taken_over_a_fifth_of_a_second_by_default() -> None:
+    assert inspect.signature(kernels.fma_peak).parameters["seconds"].default == 0.2
 
 
 X, PANELS = np.ones((2, 6), np.float32), np.ones((1, 6, 16), np.float32)

@@ -2,13 +2,17 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 import transformers
 from torch import nn
 
 import tilewright
+from tilewright import NM, kernels
+from tilewright.formats import pack
 from tilewright.runtime import sparse_layers
+from tilewright.runtime.fuse import _name_of
 
 
 class Base(nn.Module):
@@ -160,3 +164,27 @@ def test_relatives_of_bert_are_fused(family, tmp_path):
         torch.testing.assert_close(loaded(inputs)[0], model(inputs)[0], atol=1e-4, rtol=1e-3)
     if family != "ViT":
         assert [layer.activation for layer in sparse_layers(loaded).values()].count("gelu") == 1
+
+
+@pytest.mark.parametrize("key", [*transformers.activations.ACT2CLS, "torch gelu", "torch tanh gelu", "torch elu"])
+def test_an_activation_is_fused_under_the_name_of_the_function_it_computes(key):
+    """The two kinds of GELU lie 5e-4 apart, so that one under the other's name is seen."""
+    of_torch = {"torch gelu": nn.GELU(), "torch tanh gelu": nn.GELU("tanh"), "torch elu": nn.ELU()}
+    activation = of_torch.get(key) or transformers.activations.ACT2FN[key]
+    name = _name_of(activation)
+    fused = {
+        "gelu",
+        "gelu_new",
+        "gelu_python",
+        "gelu_pytorch_tanh",
+        "gelu_python_tanh",
+        "relu",
+        "silu",
+        "swish",
+        "tanh",
+    }
+    assert (name is not None) == (key in fused | {"torch gelu", "torch tanh gelu"})
+    if name is not None:
+        x = torch.linspace(-4, 4, 400).reshape(-1, 4)
+        got = kernels.linear(x.numpy(), pack(np.eye(4, dtype=np.float32), NM(1, 4)), None, name)
+        np.testing.assert_allclose(got, activation(x).numpy(), atol=2e-6)
