@@ -26,6 +26,7 @@ __all__ = [
     "RecipeError",
     "TargetError",
     "TilewrightError",
+    "brief",
     "quoted",
     "unknown",
 ]
@@ -81,6 +82,19 @@ def quoted(value: object) -> str:
         text = f"a {type(value).__name__}"
     short = len(text) <= _QUOTED and (not isinstance(value, str | bytes) or len(value) <= _QUOTED)
     return text if short else f"{text[: _QUOTED - 3]}..."
+
+
+def brief(error: BaseException) -> str:
+    r"""Return what another library says, for a sentence of ours: on one line, without control characters, and cut short.
+
+    Examples
+    --------
+    >>> brief(ValueError("first line\nsecond line"))
+    'first line second line'
+    """
+    text = " ".join(str(error).split()) or type(error).__name__
+    text = "".join(character if character.isprintable() else "?" for character in text[:1000])
+    return text if len(text) <= 300 else f"{text[:297]}..."
 
 
 def unknown(what: str, value: object, choices: Collection[str], expected: str = "") -> str:

@@ -5,6 +5,7 @@ NumPy only.
 """
 
 from .checkpoint import Checkpoint, is_checkpoint, read_checkpoint, read_checkpoint_bytes
+from .configuration import check_config
 from .container import RawTensor
 from .interchange import export_dense, export_sparse24, import_sparse24
 from .metadata24 import (
@@ -35,6 +36,7 @@ __all__ = [
     "Residual",
     "StoredWeight",
     "ValueType",
+    "check_config",
     "check_replaceable",
     "compress24",
     "decode_metadata",

@@ -11,6 +11,7 @@ from ..errors import FormatError, PatternError
 from ..patterns import Pattern, parse
 from .atomic import complete
 from .bits import DAMAGED
+from .configuration import check_config
 from .container import RawTensor, parse_container
 from .sources import Directory, Memory, Source
 from .text import parse_object, show
@@ -130,6 +131,7 @@ def _decoded(source: Source) -> Checkpoint:
     modules = _modules(block, where)
     assert isinstance(block, dict)
     tensors = read_tensors(source)
+    check_config(config, len(tensors), where)
     spelling = _spelling(block.get("spelling", {}), where)
     weights = {name: decode_weight(name, entry, tensors, where, spelling) for name, entry in modules.items()}
     consumed = {f"{name}.{suffix}" for name in weights for suffix in SUFFIXES}

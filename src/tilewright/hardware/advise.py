@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ArgumentError, FormatError, NotSupportedError
+from ..errors import ArgumentError, FormatError, brief
 from ..patterns import Pattern, parse
 from ..report import Report
 from .presets import preset
@@ -180,10 +180,11 @@ def _module(model: Any) -> Any:
         raise ArgumentError(f"{folder} is pruned already; give the dense model that it came from")
     if not (folder / "config.json").is_file():
         raise FormatError(f"{folder} holds no config.json; name the folder of a model")
+    cls = model_class(folder)
     try:
-        return model_class(folder).from_pretrained(folder, local_files_only=True).float().eval()
-    except OSError as error:
-        raise NotSupportedError(f"the weights of {folder} cannot be read: {error}") from None
+        return cls.from_pretrained(folder, local_files_only=True).float().eval()
+    except Exception as error:  # whatever a library makes of files that it cannot take
+        raise FormatError(f"{folder} does not open as a {cls.__name__}: {brief(error)}") from error
 
 
 def _bytes(module: Any) -> float:

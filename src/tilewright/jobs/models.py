@@ -4,7 +4,7 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
-from ..errors import ArgumentError, NotSupportedError
+from ..errors import ArgumentError
 
 __all__ = ["inner_model", "model_folder", "read_model"]
 
@@ -46,25 +46,20 @@ def read_model(name: str) -> Any:
     ------
     ArgumentError
         If there is no such model, or it is of another kind.
+    FormatError
+        If its files do not make a model, or name code that is not run.
     NotSupportedError
-        If sentence-transformers is not installed.
+        If sentence-transformers is not installed, or too old.
     """
     folder = model_folder(name)
-    try:
-        from sentence_transformers import SentenceTransformer
-    except ImportError:
-        raise NotSupportedError(
-            "this job embeds sentences and needs the package sentence-transformers: pip install 'tilewright[demo]'"
-        ) from None
     local = Path(folder).is_dir()
     if local and not (Path(folder) / "modules.json").is_file():
         raise ArgumentError(
             f"{folder} holds no modules.json, so it is no SentenceTransformer; whole jobs run on those so far"
         )
-    try:
-        model = SentenceTransformer(folder, device="cpu", local_files_only=local)
-    except OSError as error:
-        raise ArgumentError(f"the model {name} cannot be read: {error}") from None
+    from ..runtime import open_sentence_transformer
+
+    model = open_sentence_transformer(folder, device="cpu", local_files_only=local)
     return model.float().eval()
 
 

@@ -10,6 +10,9 @@ from .values import NM, Block, Pattern, TileElementWise, TileVectorWise, TileWis
 
 __all__ = ["Verdict", "verify_mask"]
 
+_AT_ONCE = 1 << 20
+"""Elements looked at together: what counting takes beside the mask itself does not grow with it."""
+
 _TELLING = 32
 """Inputs below which outputs keep so few elements that tile columns and restored elements look alike."""
 
@@ -123,13 +126,15 @@ def _nm_fault(pattern: NM, mask: NDArray[np.bool_], exact: bool) -> Verdict | No
 def _group_fault(mask: NDArray[np.bool_], n: int, m: int, exact: bool) -> tuple[tuple[int, int], int, int] | None:
     """Return ((row, group), kept, allowed) of the first group of m along the last axis that breaks n:m."""
     starts = np.arange(0, mask.shape[1], m)
-    counts = np.add.reduceat(mask, starts, axis=1, dtype=np.int64)
     allowed = np.minimum(n, np.diff(np.append(starts, mask.shape[1])))
-    wrong = np.argwhere(counts != allowed if exact else counts > allowed)
-    if not len(wrong):
-        return None
-    row, group = (int(i) for i in wrong[0])
-    return (row, group), int(counts[row, group]), int(allowed[group])
+    step = max(1, _AT_ONCE // mask.shape[1])
+    for first in range(0, len(mask), step):
+        counts = np.add.reduceat(mask[first : first + step], starts, axis=1, dtype=np.int64)
+        wrong = np.argwhere(counts != allowed if exact else counts > allowed)
+        if len(wrong):
+            row, group = (int(i) for i in wrong[0])
+            return (first + row, group), int(counts[row, group]), int(allowed[group])
+    return None
 
 
 def _tile_fault(mask: NDArray[np.bool_], tile: int) -> Verdict | None:

@@ -11,6 +11,7 @@ from .install import densified, sparse_layers
 from .loading import load, load_
 from .modules import SparseLinear
 from .saving import save
+from .sentences import open_sentence_transformer
 
 __all__ = [
     "Choice",
@@ -22,6 +23,7 @@ __all__ = [
     "load",
     "load_",
     "measured_costs",
+    "open_sentence_transformer",
     "save",
     "sparse_layers",
     "verify",

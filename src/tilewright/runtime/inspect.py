@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ..errors import ArgumentError, FormatError
-from ..formats import is_checkpoint, read_checkpoint
+from ..formats import Packed, is_checkpoint, read_checkpoint
 from ..patterns import Pattern, as_matrix, parse, verify_mask
 from ..pruning import Targets, masks_of, patterns_of, prunable
 from ..report import Report
@@ -21,6 +21,10 @@ from .selection import Selection
 from .tensors import value_array
 
 __all__ = ["explain", "verify"]
+
+_SMALL = 1 << 24
+_FOR_EACH = 1 << 14
+"""Elements of a mask that a file may claim: so many, and so many more for each that it stores."""
 
 
 def verify(
@@ -214,11 +218,22 @@ def _path_masks(path: Path, selection: Selection) -> _Found:
         for name, weight in checkpoint.weights.items():
             rule = selection.rule(name, weight.packed.pattern)
             if rule is not None:
-                yield name, rule, weight.packed.mask()
+                yield name, rule, _mask_of(weight.packed, f"{path}: parameter {name}")
     elif selection.pattern is not None or selection.patterns:
         yield from _dense_masks(path, selection)
     elif not path.is_dir():
         raise FormatError(f"{path} does not exist or is no folder; name the folder of a model")
+
+
+def _mask_of(packed: Packed, where: str) -> NDArray[np.bool_]:
+    """Return the mask of a weight whose size only a file claims: a byte an element, so the bytes stored must bear it out."""
+    elements = packed.shape[0] * packed.shape[1]
+    if elements > _SMALL + _FOR_EACH * packed.kept:
+        raise FormatError(
+            f"{where}: {packed.shape[0]:,} x {packed.shape[1]:,} elements are claimed and {packed.kept:,} stored; such a mask is not expanded. The "
+            "file is damaged or was made to exhaust memory"
+        )
+    return packed.mask()
 
 
 def _dense_masks(path: Path, selection: Selection) -> _Found:
@@ -234,7 +249,8 @@ def _dense_masks(path: Path, selection: Selection) -> _Found:
                 for name in tensors.keys():  # noqa: SIM118 (not a mapping)
                     selection.see(name.rpartition(".")[0])
                     slices = tensors.get_slice(name)
-                    if len(slices.get_shape()) < 2 or "embed" in name.lower():
+                    shape = slices.get_shape()
+                    if len(shape) < 2 or 0 in shape or "embed" in name.lower():
                         continue
                     rule = selection.rule(name, None)
                     if rule is None:

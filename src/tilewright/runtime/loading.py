@@ -10,13 +10,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..errors import FormatError, NotSupportedError
+from ..errors import FormatError, NotSupportedError, brief
 from ..formats import Checkpoint, is_checkpoint, read_checkpoint
 from ..pruning import masks_of, remove_masks_
 from .choice import check_tokens, settle_
 from .fuse import fuse_activations_
 from .install import attach_weights, unpack_named_
 from .options import config_options, dtype_of, require_known, sentence_options
+from .sentences import open_sentence_transformer, sentence_class
 from .tensors import tensor_of
 
 __all__ = ["load", "load_"]
@@ -223,19 +224,13 @@ def _in_memory(model: Any) -> Any:
 
 
 def _sentence_transformer(folder: Path, options: dict[str, Any]) -> Any:
-    try:
-        from sentence_transformers import SentenceTransformer
-    except ImportError:
-        raise NotSupportedError(
-            f"{folder} is a SentenceTransformer; install the package sentence-transformers to load it"
-        ) from None
-    return SentenceTransformer(str(folder), **sentence_options(SentenceTransformer, options))
+    return open_sentence_transformer(str(folder), **sentence_options(sentence_class(), options))
 
 
 def _skeleton(folder: Path, checkpoint: Checkpoint, options: dict[str, Any]) -> Any:
     """Return the transformers model a checkpoint was saved from, its parameters allocated and never written."""
     names = checkpoint.config.get("architectures")
-    names = names if isinstance(names, list) and names else ["class that is not recorded"]
+    names = names if isinstance(names, list) and names and isinstance(names[0], str) else ["class that is not recorded"]
     try:
         import transformers
         from transformers.initialization import no_init_weights
@@ -256,12 +251,15 @@ def _skeleton(folder: Path, checkpoint: Checkpoint, options: dict[str, Any]) -> 
         built = _built_as(cls, config, {*checkpoint.dense, *checkpoint.weights})
         with no_init_weights(), _default_dtype(config.dtype):
             model = cls(config, **built)
-    except (ValueError, TypeError, AttributeError, KeyError) as error:
-        raise FormatError(f"{folder}/config.json does not make a {names[0]}: {error}") from error
-    model.tie_weights()
+        model.tie_weights()
+    except Exception as error:  # whatever a library makes of a configuration that it cannot take
+        raise FormatError(f"{folder}/config.json does not make a {names[0]}: {brief(error)}") from error
     model.save_pretrained = _refuse_to_save  # it would write the working arrays of the layers, which no reader knows
     if (folder / "generation_config.json").is_file():
-        model.generation_config = transformers.GenerationConfig.from_pretrained(folder)
+        try:
+            model.generation_config = transformers.GenerationConfig.from_pretrained(folder)
+        except Exception as error:
+            raise FormatError(f"{folder}/generation_config.json cannot be read: {brief(error)}") from error
     return model
 
 

@@ -10,14 +10,17 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-from ...errors import ArgumentError, FormatError, NotSupportedError
-from ...formats import is_checkpoint, read_checkpoint
+from ...errors import ArgumentError, FormatError, NotSupportedError, brief
+from ...formats import check_config, is_checkpoint, read_checkpoint
 from ..workload import Workload
 from .recorder import tensors_in
 from .running import record
 from .weights import Views
 
 __all__ = ["call_of", "capture", "capture_checkpoint", "model_class"]
+
+_MOST_TENSORS = 1000
+"""Taken for the number of a dense model's tensors, which are not looked at: it bounds the layers."""
 
 _LENGTH = 128
 
@@ -128,12 +131,14 @@ def capture_checkpoint(
 
 
 def _config(folder: Path) -> dict[str, Any]:
+    where = f"{folder}/config.json"
     try:
         config = json.loads((folder / "config.json").read_text("utf-8"))
-    except ValueError as error:
-        raise FormatError(f"{folder}/config.json is not readable JSON: {error}") from None
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"{where} is not readable JSON: {brief(error)}") from None
     if not isinstance(config, dict):
-        raise FormatError(f"{folder}/config.json must hold an object; name the folder of a model")
+        raise FormatError(f"{where} must hold an object; name the folder of a model")
+    check_config(config, _MOST_TENSORS, where)
     return config
 
 
@@ -148,7 +153,9 @@ def model_class(folder: Path, config: Mapping[str, Any] | None = None) -> Any:
         If it names no such class, or ``transformers`` is not installed.
     """
     names = (_config(folder) if config is None else config).get("architectures")
-    wanted = str(names[0]) if isinstance(names, list) and names else "class that is not recorded"
+    wanted = (
+        names[0] if isinstance(names, list) and names and isinstance(names[0], str) else "class that is not recorded"
+    )
     try:
         import transformers
     except ImportError:
@@ -172,8 +179,8 @@ def _skeleton(folder: Path, config: Mapping[str, Any]) -> nn.Module:
     try:
         with no_init_weights(), torch.device("meta"):
             model: nn.Module = cls(cls.config_class.from_dict(dict(config)))
-    except (ValueError, TypeError, AttributeError, KeyError) as error:
-        raise FormatError(f"{folder}/config.json does not make a {cls.__name__}: {error}") from error
+    except Exception as error:  # whatever a library makes of a configuration that it cannot take
+        raise FormatError(f"{folder}/config.json does not make a {cls.__name__}: {brief(error)}") from error
     return model
 
 
