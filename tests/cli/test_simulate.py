@@ -66,11 +66,12 @@ def test_files_are_written_whole(tilewright, tmp_path):
     events = json.loads(trace.read_text())["traceEvents"]
     assert {event["pid"] for event in events} == {1, 2}
     text = page.read_text()
-    assert text.count("<svg") == 5
-    assert "from dense to sparse" in text
-    assert "what the time rests on" in text
-    assert "http-equiv" in text
-    assert "<script" not in text
+    assert text.count('class="plot roof"') == 2
+    assert text.count("<h3>From dense to sparse</h3>") == 2
+    assert text.count("<h3>What the time rests on</h3>") == 2
+    assert "Content-Security-Policy" in text
+    assert "<code>tilewright simulate --network bert-base --arch a100,sta --batch 8 --pattern 2:4" in text
+    assert str(tmp_path) not in text
     assert sorted(path.name for path in tmp_path.iterdir()) == ["page.html", "trace.json"]
 
 

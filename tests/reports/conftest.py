@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tilewright.patterns import mask, parse
-from tilewright.reports import Check, Record
+from tilewright.reports import About, Check, Record
 
 HOSTILE = "encoder.<script>alert(1)</script>.\"'&weight"
 
@@ -15,7 +15,15 @@ def quality_records():
         for seed in range(3):
             for stage, share in stages.items():
                 value = dense * (share + (0.008 * (seed - 1) if stage != "dense" else 0))
-                yield Record.measure("quality", name, value, "", inputs={"model": stage, "pairs": 500}, seed=seed)
+                yield Record.measure(
+                    "quality",
+                    name,
+                    value,
+                    "",
+                    inputs={"model": stage, "pairs": 500},
+                    seed=seed,
+                    extra={"meaning": "Mean reciprocal rank, averaged over all queries."},
+                )
     for stage, value in (("pruned", 0.861), ("recovered", 0.957), ("packed", 0.957)):
         yield Record.measure("quality", "cosine", value, "", inputs={"model": stage, "pairs": 500}, seed=0)
 
@@ -25,7 +33,7 @@ def latency_records():
     for name, gains in (("encode", {1: 1.21, 8: 1.43, 32: 1.62}), ("linear", {1: 1.48, 8: 1.83, 32: 2.13})):
         for sentences, gain in gains.items():
             best = (0.0041 if name == "encode" else 0.0029) * sentences**0.93
-            common = {"sentences": sentences, "tokens": 64, "threads": 1}
+            common = {"precision": "float32", "sentences": sentences, "tokens": 64, "threads": 1}
             for engine, slower in dense.items():
                 samples = best * slower * np.array([0.99, 1.0, 1.04])
                 inputs = {"engine": engine, "model": "dense", **common}
@@ -70,6 +78,10 @@ def loss_records():
         steps = np.arange(1, 601)
         loss = 0.02 + 0.4 * np.exp(-steps / 70) * (1 + 0.1 * rng.standard_normal(600)) + 0.002 * rng.random(600)
         yield Record.measure("loss", "distillation", loss, "", seed=seed, extra={"steps": steps, "loss": loss})
+        values = [0.31, 0.42 + 0.01 * seed, 0.47, 0.4712345678]
+        extra = {"steps": [0, 200, 400, 600], "values": values, "dense": 0.5123}
+        inputs = {"split": "validation", "pairs": 100, "seed": seed}
+        yield Record.measure("curve", "mrr", values[-1], "1", inputs=inputs, seed=seed, extra=extra)
 
 
 def kernel_records():
@@ -127,5 +139,13 @@ def sample_arguments():
         "masks": masks,
         "recipe": recipe,
         "checks": checks,
+        "about": About(
+            model="all-MiniLM-L6-v2 (BertModel, 22.7 million weights)",
+            task="Retrieval of second paragraphs by first ones.",
+            date="28 November 2026, 10:15",
+            seconds=312.4,
+            command="tilewright run recipe.yaml",
+            use='import tilewright\n\nmodel = tilewright.load("model")\nvectors = model.encode(["A sentence to embed."])\n',
+        ),
         "summary": "Pruned once, recovered in 600 steps of distillation on the Python documentation, packed, and measured on one thread.",
     }

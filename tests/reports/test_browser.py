@@ -8,7 +8,8 @@ import subprocess
 
 import pytest
 
-from tilewright.reports import render_report, wording
+from tilewright.hardware import compare
+from tilewright.reports import render_report, simulation_page, wording
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(
@@ -21,6 +22,11 @@ POLICY = re.compile(r'<meta http-equiv="Content-Security-Policy"[^>]*>')
 @pytest.fixture(scope="module")
 def page(sample_records, sample_arguments):
     return render_report(sample_records, **sample_arguments)
+
+
+@pytest.fixture(scope="module")
+def simulated():
+    return simulation_page(compare("bert-base", ["s4", "a100"], pattern="bank64@16x"), command="tilewright simulate")
 
 
 @pytest.fixture
@@ -103,23 +109,66 @@ def test_an_error_in_a_script_would_be_seen(browse, page):
 
 MEASURE = """addEventListener("load", () => {
   for (const d of document.querySelectorAll("details")) d.open = true;
-  const root = document.documentElement;
-  parent.postMessage([innerWidth, root.scrollWidth, document.querySelectorAll(".scroll").length], "*");
+  const root = document.documentElement, boxes = [...document.querySelectorAll(".scroll")];
+  const clipped = [...document.querySelectorAll("main *")].filter((e) => {
+    if (e.closest(".scroll, svg, pre, .skip, .canvas") || e.matches("caption")) return false;
+    const box = e.getBoundingClientRect();
+    return box.width > 0 && (box.right > innerWidth + 0.5 || box.left < -0.5);
+  }).map((e) => `${e.tagName}.${e.className}`);
+  const small = [...document.querySelectorAll("main p, main li, main dd, main dt, main td, main .xaxis span, main .yaxis span")]
+    .filter((e) => e.textContent.trim() && parseFloat(getComputedStyle(e).fontSize) < 12).length;
+  const reach = boxes.filter((e) => e.scrollWidth > e.clientWidth && getComputedStyle(e).overflowX !== "auto").length;
+  parent.postMessage({ inner: innerWidth, scroll: root.scrollWidth, tables: boxes.length, clipped, small, reach }, "*");
 });"""
 FRAME = """<!doctype html><title></title><script>
 addEventListener("message", (e) => { document.title = JSON.stringify(e.data); });
-</script><iframe src="framed.html" style="width:390px;height:800px;border:0"></iframe>"""
+</script><iframe src="framed.html" style="width:WIDTHpx;height:800px;border:0"></iframe>"""
 
 
-@pytest.mark.parametrize("addition", ["", "<p style='width:600px'>too wide</p>"])
-def test_a_phone_needs_no_sideways_scrolling(browse, page, addition):
-    """In a frame 390 wide, since a window cannot be made that narrow; every table is open."""
-    framed = with_script(page.replace("</main>", addition + "</main>"), MEASURE)
-    document, _ = browse(FRAME, framed=framed)
-    inner, scroll, tables = answer(document)
-    assert inner == 390
-    assert tables >= 7
-    assert (scroll <= inner) == (not addition)
+@pytest.mark.parametrize("addition", ["", "<div style='width:1600px'>too wide</div>"])
+@pytest.mark.parametrize("width", [390, 768, 1180])
+@pytest.mark.parametrize("which", ["report", "simulated"])
+def test_no_width_needs_sideways_scrolling_or_clips(browse, page, simulated, which, width, addition):
+    """In a frame, since a window cannot be made as narrow as a phone; every table is open."""
+    text = {"report": page, "simulated": simulated}[which]
+    framed = with_script(text.replace("</main>", addition + "</main>"), MEASURE)
+    document, _ = browse(FRAME.replace("WIDTH", str(width)), framed=framed)
+    seen = answer(document)
+    assert seen["inner"] == width
+    assert seen["tables"] >= 7
+    assert seen["small"] == seen["reach"] == 0
+    assert (seen["scroll"] <= width) == (not addition)
+    assert bool(seen["clipped"]) == bool(addition), seen["clipped"]
+
+
+def test_a_simulated_page_is_silent_in_both_colours(browse, simulated):
+    grounds = set()
+    for preferred in "10":
+        document, console = browse(
+            with_script(simulated, "document.title = JSON.stringify(getComputedStyle(document.body).backgroundColor)"),
+            f"--blink-settings=preferredColorScheme={preferred}",
+        )
+        assert console == []
+        grounds.add(answer(document))
+    assert grounds == {"rgb(251, 251, 249)", "rgb(20, 24, 26)"}
+
+
+COPY = """
+const button = document.querySelector(".copy");
+const shown = !button.hidden;
+button.click();
+setTimeout(() => { document.title = JSON.stringify([shown, button.textContent, getSelection().toString()]); }, 300);
+"""
+
+
+def test_the_code_to_use_the_result_can_be_copied(browse, page, sample_arguments):
+    document, console = browse(with_script(page, COPY))
+    assert console == []
+    shown, words, selected = answer(document)
+    assert shown
+    assert words in ("Copied", "Selected")
+    if words == "Selected":
+        assert selected.strip() == sample_arguments["about"].use.strip()
 
 
 CLICK = """
@@ -151,4 +200,4 @@ def test_colours_follow_the_system_and_the_button_and_tables_sort(browse, page, 
     assert found["sort"] == "descending"
     first = next(r for r in sample_records if r.kind == "loss")
     mean = sum(first.extra["loss"][:2]) / 2
-    assert found["readout"].startswith(f"distillation, seed 0: step 1.5, loss {mean:.4g}")
+    assert found["readout"].startswith(f"distillation, seed 0: {wording.digits(mean, 4)} at optimizer step 1.5")

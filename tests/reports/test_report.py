@@ -2,6 +2,8 @@
 
 import dataclasses
 import errno
+import json
+import math
 import os
 import re
 import stat
@@ -11,7 +13,18 @@ import numpy as np
 import pytest
 
 from tilewright.errors import ArgumentError
-from tilewright.reports import Check, Record, headline, html, render_report, sections, write_report
+from tilewright.reports import (
+    Check,
+    Record,
+    headline,
+    html,
+    listings,
+    quality,
+    render_report,
+    sections,
+    wording,
+    write_report,
+)
 
 
 def section_ids(page):
@@ -26,7 +39,7 @@ def speed(engine, model, samples, **inputs):
 
 def test_every_section_appears_with_its_records(sample_records, sample_arguments):
     page = render_report(sample_records, **sample_arguments)
-    expected = ["checks", "quality", "latency", "size", "recovery", "layers", "masks", "kernels", "environment"]
+    expected = ["checks", "quality", "recovery", "latency", "size", "layers", "masks", "kernels", "use", "environment"]
     assert section_ids(page) == expected
 
 
@@ -40,7 +53,8 @@ def test_a_section_without_records_is_absent(sample_records):
         "kernel": "kernels",
     }
     for kind, section in kinds.items():
-        page = render_report([r for r in sample_records if r.kind != kind], title="t")
+        kept = [r for r in sample_records if r.kind != kind and (kind, r.kind) != ("loss", "curve")]
+        page = render_report(kept, title="t")
         assert sorted(section_ids(page)) == sorted({*kinds.values(), "environment"} - {section})
 
 
@@ -96,24 +110,24 @@ def test_a_loss_at_one_batch_is_told_beside_a_win_at_another():
 def test_speed_is_against_the_best_dense_engine_of_the_same_batch():
     records = [
         speed("torch", "dense", [0.012, 0.010, 0.011]),
-        speed("openvino", "dense", [0.008, 0.009, 0.0085]),
-        speed("tilewright", "sparse", [0.004, 0.0045, 0.00425]),
+        speed("openvino", "dense", [0.008, 0.009, 0.0085], precision="bfloat16"),
+        speed("tilewright", "sparse", [0.004, 0.0045, 0.00425], precision="float32"),
         speed("torch", "dense", [0.001], sentences=1),  # another batch never counts
     ]
     chart = sections.latency(records, "encode")
     first = chart.groups[0]
     assert [(b.label, b.text, b.note) for b in first.bars] == [
-        ("Tilewright, sparse", "2.00\N{MULTIPLICATION SIGN}", "4.25 ms"),
-        ("OpenVINO, dense", "1.00\N{MULTIPLICATION SIGN}", "8.50 ms"),
-        ("PyTorch, dense", "0.77\N{MULTIPLICATION SIGN}", "11.0 ms"),
+        ("Tilewright, sparse (float32)", "2.00\N{MULTIPLICATION SIGN}", "4.25 ms (4.00 ms to 4.50 ms)"),
+        ("OpenVINO, dense (bfloat16)", "1.00\N{MULTIPLICATION SIGN}", "8.50 ms (8.00 ms to 9.00 ms)"),
+        ("PyTorch, dense (precision not recorded)", "0.77\N{MULTIPLICATION SIGN}", "11.0 ms (10.0 ms to 12.0 ms)"),
     ]
-    assert chart.table.rows[0][4].text == "10.0 ms to 12.0 ms"
+    assert [cell.text for cell in chart.table.rows[0][4:7]] == ["10.0 ms", "11.0 ms", "12.0 ms"]
 
 
 def test_a_batch_without_a_dense_peer_claims_no_ratio():
     chart = sections.latency([speed("tilewright", "sparse", [0.004])], "encode")
     assert chart.groups == ()
-    assert chart.table.rows[0][2].text == "no dense peer"
+    assert chart.table.rows[0][3].text == "no dense peer"
     assert headline.headline([speed("tilewright", "sparse", [0.004])]) is None
 
 
@@ -133,7 +147,7 @@ def test_an_unchecked_timing_is_left_out_and_counted():
 
 
 def test_seeds_are_drawn_as_their_median_with_their_spread(sample_records):
-    chart = sections.quality(sample_records)
+    chart = quality.quality(sample_records)
     recovered = next(b for b in chart.groups[0].bars if b.label == "Recovered")
     assert recovered.value == pytest.approx(0.5590 * 0.9421)
     assert (recovered.low, recovered.high) == pytest.approx((0.5590 * 0.9341, 0.5590 * 0.9501))
@@ -201,7 +215,7 @@ def test_the_page_refers_to_nothing_outside_itself(sample_records, sample_argume
         a[name] for _, a in seen.tags for name in ("src", "href", "action", "data", "poster", "srcset") if name in a
     ]
     assert addresses
-    assert all(address.startswith("data:") for address in addresses)
+    assert all(address.startswith(("data:", "#")) for address in addresses)
     assert "@import" not in page
     assert not re.search(r"url\((?!['\"]?data:)", page)
     assert len(page) < 400_000
@@ -247,15 +261,188 @@ def test_a_full_disk_keeps_the_old_report(tmp_path, monkeypatch):
 
 
 def test_curves_keep_their_ends_and_choose_their_axis(sample_records):
-    chart = sections.recovery(sample_records)
-    assert "logarithmic" in chart.caption
-    assert "at most 400 points" in chart.caption
-    assert len(chart.curves) == 2
+    loss = sections.recovery(sample_records)[0]
+    assert "logarithmic" in loss.caption
+    assert "at most 400 points" in loss.caption
+    assert len(loss.curves) == 2
     first = sample_records[[r.kind for r in sample_records].index("loss")]
-    texts = [row[2].text for row in chart.table.rows if row[0].text.endswith("seed 0")]
-    assert (texts[0], texts[-1]) == (f"{first.extra['loss'][0]:.4g}", f"{first.extra['loss'][-1]:.4g}")
+    texts = [row[2].text for row in loss.table.rows if row[0].text.endswith("seed 0")]
+    assert (texts[0], texts[-1]) == tuple(wording.digits(first.extra["loss"][i], 4) for i in (0, -1))
     flat = Record.measure("loss", "r", 1.0, "", extra={"steps": [5], "loss": [1.0]})
-    alone = sections.recovery([flat])
+    (alone,) = sections.recovery([flat])
     assert "logarithmic" not in alone.caption
     assert len(alone.table.rows) == 1
     assert alone.curves[0].points == "50.00,0.00"
+
+
+def test_quality_on_the_way_names_its_split_and_stands_beside_dense(sample_records):
+    _, reached = sections.recovery(sample_records)
+    assert (reached.x_title, reached.y_title) == ("optimizer step", "MRR on 100 validation pairs")
+    assert reached.caption.endswith("higher is better.")
+    curves = [r for r in sample_records if r.kind == "curve"]
+    assert [mark.text for mark in reached.marks] == [f"dense: {wording.digits(curves[0].extra['dense'], 4)}"]
+    for record, curve in zip(curves, reached.curves, strict=True):
+        assert [value for _, _, value in json.loads(curve.readout)] == [
+            wording.digits(value, 4) for value in record.extra["values"]
+        ]
+
+
+def resampled(ours, theirs, of_mean=lambda mean: mean, weights=None):
+    """Return the ends of a paired bootstrap of ours over theirs, drawn one item at a time."""
+    rng = np.random.default_rng(123)
+    weights = np.ones(len(ours)) if weights is None else np.asarray(weights)
+    shares = []
+    for _ in range(4000):
+        picked = [int(rng.integers(len(ours))) for _ in ours]
+        total = sum(weights[i] for i in picked)
+        means = [sum(weights[i] * values[i] for i in picked) / total for values in (ours, theirs)]
+        shares.append(of_mean(means[0]) / of_mean(means[1]))
+    return np.percentile(shares, [2.5, 97.5])
+
+
+@pytest.mark.parametrize(
+    ("of_mean", "weighted", "higher"), [(None, False, True), (math.exp, False, False), (None, True, True)]
+)
+def test_an_interval_is_that_of_a_paired_bootstrap(of_mean, weighted, higher):
+    rng = np.random.default_rng(5)
+    theirs = rng.choice([1.0, 0.5, 0.25, 0.1], 60)
+    ours = theirs * rng.choice([1.0, 0.7], 60)
+    weights = rng.integers(1, 9, 60).tolist() if weighted else None
+    records = []
+    for model, values in (("dense", theirs), ("packed", ours)):
+        mean = np.average(values, weights=weights)
+        extra = {"each": values, "higher is better": higher} | ({"weights": weights} if weighted else {})
+        value = of_mean(mean) if of_mean else mean
+        records.append(Record.measure("quality", "m", value, "1", inputs={"model": model, "pairs": 60}, extra=extra))
+    interval = quality.quality_stages(records, "m")[1].interval
+    first, second = (ours, theirs) if higher else (theirs, ours)
+    expected = resampled(first, second, of_mean or (lambda mean: mean), weights)
+    assert (interval.low, interval.high) == pytest.approx(tuple(expected), abs=0.012)
+    assert interval.items == 60
+    page = html_of(records)
+    assert f"({wording.share_range(interval.low, interval.high)}) of dense" in page
+    assert "paired bootstrap over the 60 held-out pairs" in page
+    assert "One seed: how much another seed would change is not known." in page
+
+
+def html_of(records, **more):
+    return render_report(records, title="t", **more)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"each": [1.0] * 9},
+        {"each": []},
+        {},
+        {"each": [0.2, 0.9] * 5},  # values that the number does not follow from
+    ],
+)
+def test_no_interval_is_drawn_over_other_items(other):
+    dense = Record.measure("quality", "m", 0.9, "1", inputs={"model": "dense"}, extra={"each": [0.9] * 10})
+    pruned = Record.measure("quality", "m", 0.8, "1", inputs={"model": "pruned"}, extra={"each": [0.8] * 10})
+    assert quality.quality_stages([dense, pruned], "m")[1].interval is not None
+    for records in ([dataclasses.replace(dense, extra=other), pruned],):
+        assert quality.quality_stages(records, "m")[1].interval is None
+    elsewhere = dataclasses.replace(dense, inputs={"model": "dense", "corpus": "another"})
+    assert quality.quality_stages([elsewhere, pruned], "m")[1].interval is None
+
+
+def test_layers_of_a_kind_share_a_row_and_a_reason(sample_records):
+    groups = listings.layer_groups(sample_records)
+    layers = [r for r in sample_records if r.kind == "layer"]
+    assert sorted(name for group in groups for name in group.names) == sorted(r.name for r in layers)
+    first = groups[0]
+    assert (len(first.names), first.shape) == (11, "384 \N{MULTIPLICATION SIGN} 384")
+    assert first.kinds == tuple(f"encoder.layer.*.attention.{part}.dense.weight" for part in ("output", "query"))
+    assert first.reason in {r.extra["reason"] for r in layers}
+    assert listings.pruned_density(sample_records).startswith("1/2 of the weights kept in 23 of 25 layers")
+    page = html_of(sample_records)
+    assert page.index(first.reason) < page.index("All 25 layers, one a row")
+
+
+class _Outline(HTMLParser):
+    """Collects headings, the links of the table of contents, and the tables' cells."""
+
+    def __init__(self):
+        super().__init__()
+        self.levels, self.links, self.cells, self.sections = [], [], [], []
+        self._open = []
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        if re.fullmatch(r"h[1-6]", tag):
+            self.levels.append(int(tag[1]))
+        if tag == "a" and attributes.get("class") is None:
+            self.links.append(attributes["href"])
+        if tag == "section":
+            self.sections.append("#" + attributes["id"])
+        self._open.append(tag)
+
+    def handle_endtag(self, tag):
+        while self._open and self._open.pop() != tag:
+            pass
+
+    def handle_data(self, data):
+        if {"td", "th", "dd", "li"} & set(self._open) and "pre" not in self._open:
+            self.cells.append(data)
+
+
+def outline(page):
+    seen = _Outline()
+    seen.feed(page)
+    return seen
+
+
+def test_headings_form_an_outline_and_every_section_is_in_the_contents(sample_records, sample_arguments):
+    for page in (html_of([]), html_of(sample_records), render_report(sample_records, **sample_arguments)):
+        seen = outline(page)
+        assert seen.levels[0] == 1
+        assert seen.levels.count(1) == 1
+        assert all(later - earlier <= 1 for earlier, later in zip(seen.levels, seen.levels[1:], strict=False))
+        assert seen.links == seen.sections
+
+
+def test_no_number_is_written_as_a_power(sample_records, sample_arguments):
+    tiny = Record.measure("size", "disk", 3.2e13, "bytes", inputs={"model": "dense"})
+    small = Record.measure("loss", "r", 1e-7, "", extra={"steps": [1, 1e7], "loss": [3e-7, 1e-9]})
+    page = render_report([*sample_records, tiny, small], **sample_arguments)
+    powers = [cell for cell in outline(page).cells if re.search(r"\d[eE][+-]?\d", cell)]
+    assert powers == []
+
+
+def test_a_report_opens_with_what_it_is_about(sample_records, sample_arguments):
+    page = render_report(sample_records, **sample_arguments)
+    top = page[: page.index("<section")]
+    for text in (
+        "all-MiniLM-L6-v2 (BertModel, 22.7 million weights)",
+        "1/2 of the weights kept",
+        "tw8@50%: tiles of 8 outputs",
+        "Retrieval of second paragraphs",
+        "MRR, over 500 held-out pairs. Mean reciprocal rank",
+        "5 min 12 s",
+        "28 November 2026",
+        "<code>tilewright run recipe.yaml</code>",
+        "1 of 4 promises not kept",
+    ):
+        assert text in top
+    assert "tilewright.load(&#34;model&#34;)" in page
+
+
+@pytest.mark.parametrize(
+    ("pattern", "words"),
+    [
+        ("2:4", "2 of every 4 neighbouring inputs kept"),
+        ("32:64x4", "same places for 4 neighbouring outputs"),
+        ("bank64@4x", "16 of every 64"),
+        ("tw8@50%", "tiles of 8 outputs each keep inputs of their own"),
+        ("tew64@75%+5%", "the best single weights come back"),
+        ("tvw64@75%", "n:m inside them"),
+        ("block4x8@50%", "blocks of 4 \N{MULTIPLICATION SIGN} 8 weights"),
+        ("any@90%", "single weights kept wherever they are"),
+        ("no pattern", "no pattern"),
+    ],
+)
+def test_patterns_say_what_they_mean(pattern, words):
+    assert wording.pattern_words(pattern).startswith(pattern)
+    assert words in wording.pattern_words(pattern)

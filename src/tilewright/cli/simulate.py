@@ -1,6 +1,7 @@
 """`tilewright simulate`: a model on accelerators that are models themselves."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
@@ -58,6 +59,7 @@ def command(
     with stdout_kept_clean():
         from ..files import write_whole
         from ..hardware import compare
+        from ..reports import simulation_page
 
         level = cast(Literal["roofline", "analytical", "tiles"], fidelity)
         found = compare(
@@ -66,7 +68,11 @@ def command(
         if timeline is not None:
             write_whole(timeline, json.dumps(_trace(found)))
         if html is not None:
-            write_whole(html, _page(found))
+            again = _command(
+                path=path, network=network, arch=arch, batch=batch, pattern=pattern, sequence=sequence, dtype=dtype,
+                fidelity=fidelity, html=html,
+            )  # fmt: skip
+            write_whole(html, simulation_page(found, command=again, pattern=pattern))
     if as_json:
         body = json.loads(found.report().to_json())
         if layers:
@@ -94,19 +100,11 @@ def _trace(found: "Comparison") -> dict[str, Any]:
     return {"traceEvents": events, "displayTimeUnit": "ms"}
 
 
-def _page(found: "Comparison") -> str:
-    from ..reports import roofline_svg, simulation_page, timeline_svg, waterfall_svg
-
-    parts: list[Any] = [("Time", "", found.report())]
-    roofs = [run.roofline() for run in found.runs]
-    parts.append(("Under the roofs", roofline_svg(roofs), None))
-    for run, dense in zip(found.runs, found.dense, strict=True):
-        name = f"{run.spec.name}, batch {run.batch}"
-        if run.cycles != dense.cycles:
-            waterfall = run.waterfall(dense)
-            parts.append((f"{name}: from dense to sparse", waterfall_svg(waterfall), waterfall))
-        parts.append((f"{name}: what ran when", timeline_svg(run.timeline()), run.table()))
-        parts.append((f"{name}: what the time rests on", "", run.assumptions()))
-    return simulation_page(
-        f"{found.runs[0].workload} on {', '.join(dict.fromkeys(r.spec.name for r in found.runs))}", parts
-    )
+def _command(**options: object) -> str:
+    """Return what to type to make the page again, without the folders of this machine."""
+    words = ["tilewright", "simulate"]
+    for name, value in options.items():
+        if value is not None:
+            text = value.name if isinstance(value, Path) else str(value)
+            words += [text] if name == "path" else [f"--{name}", text]
+    return shlex.join(words)

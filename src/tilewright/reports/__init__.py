@@ -1,14 +1,16 @@
 """Records of what was measured, and the report made from them."""
 
+from .about import About
 from .checks import Check
 from .doctor import doctor
 from .environment import machine, revision, versions
 from .html import render_report, write_report
 from .progress import Progress, SilentProgress
 from .records import Record, TornRecordWarning, read_records, write_record
-from .simulated import roofline_svg, simulation_page, timeline_svg, waterfall_svg
+from .simulated import simulation_page
 
 __all__ = [
+    "About",
     "Check",
     "Progress",
     "Record",
@@ -19,11 +21,8 @@ __all__ = [
     "read_records",
     "render_report",
     "revision",
-    "roofline_svg",
     "simulation_page",
-    "timeline_svg",
     "versions",
-    "waterfall_svg",
     "write_record",
     "write_report",
 ]

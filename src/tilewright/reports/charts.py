@@ -1,13 +1,17 @@
-"""What a chart of the report shows, as values: bars in groups, curves, and the table behind each."""
+"""What a chart of a page shows, as values: bars in groups, curves, and the table behind each."""
 
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-__all__ = ["Bar", "BarChart", "BarGroup", "Cell", "Curve", "CurveChart", "Table", "Tick", "curve_chart"]
+from .axes import Axis, Tick
+from .wording import digits
+
+__all__ = ["Bar", "BarChart", "BarGroup", "Cell", "Curve", "CurveChart", "Line", "Table", "curve_chart"]
 
 _MOST_POINTS = 400
+_MOST_DOTS = 40
 _TABLE_ROWS = 20
 
 
@@ -55,6 +59,7 @@ class BarGroup:
     bars: tuple[Bar, ...]
     full: float
     mark: float | None = None
+    note: str = ""
 
     def share(self, value: float) -> str:
         """Return where a value lies, in percent of the width."""
@@ -69,15 +74,6 @@ class BarChart:
     caption: str
     groups: tuple[BarGroup, ...]
     table: Table
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Tick:
-    """A labelled position along an axis, in percent."""
-
-    at: float
-    text: str
 
 
 @dataclass(frozen=True)
@@ -88,81 +84,78 @@ class Curve:
     points: str
     readout: str
 
+    @property
+    def dots(self) -> list[list[str]]:
+        """Return the points one by one where they are few enough to be told apart."""
+        places = [point.split(",") for point in self.points.split()]
+        return places if len(places) <= _MOST_DOTS else []
+
 
 @dataclass(frozen=True)
 class CurveChart:
-    """Lines over a common pair of axes."""
+    """Lines over a common pair of axes, each with its title and unit."""
 
     title: str
     caption: str
     x_title: str
+    y_title: str
     x_ticks: tuple[Tick, ...]
     y_ticks: tuple[Tick, ...]
     curves: tuple[Curve, ...]
     table: Table
-    notes: tuple[str, ...] = field(default=())
+    marks: tuple[Tick, ...] = ()
+
+
+Line = tuple[str, Sequence[float], Sequence[float]]
+"""Label, x values, y values."""
 
 
 def curve_chart(
-    title: str, x_title: str, y_title: str, lines: Sequence[tuple[str, Sequence[float], Sequence[float]]]
+    title: str, x_title: str, y_title: str, lines: Sequence[Line], *, better: str = "", marks: Mapping[str, float] = {}
 ) -> CurveChart:
-    """Lay out lines ``(label, x values, y values)``; a span of more than ten makes the vertical axis logarithmic."""
+    """Lay out lines; a span of more than ten makes the vertical axis logarithmic.
+
+    Parameters
+    ----------
+    title, x_title, y_title
+        Of the chart and its axes, with their units.
+    lines
+        Each with as many x as y values.
+    better
+        ``"lower"`` or ``"higher"``, for the caption.
+    marks
+        Levels to compare with, by label: drawn across.
+    """
     thin = [(label, *_thin(x, y)) for label, x, y in lines]
     every_x = [v for _, x, _ in lines for v in x]
-    every_y = [v for _, _, y in thin for v in y]
+    every_y = [v for _, _, y in thin for v in y] + list(marks.values())
     logarithmic = min(every_y) > 0 and max(every_y) > 10 * min(every_y)
-    place_x = _Scale(min(every_x), max(every_x), False)
-    place_y = _Scale(min(every_y) if logarithmic else min(0.0, *every_y, 0.0), max(every_y), logarithmic)
+    place_x = Axis(min(every_x), max(every_x))
+    place_y = Axis(min(every_y) if logarithmic else min(0.0, *every_y, 0.0), max(every_y), logarithmic)
     curves = tuple(
         Curve(
             label=label,
             points=" ".join(f"{place_x(a):.2f},{100 - place_y(b):.2f}" for a, b in zip(x, y, strict=True)),
-            readout=json.dumps([[round(place_x(a), 2), f"{a:g}", f"{b:.4g}"] for a, b in zip(x, y, strict=True)]),
+            readout=json.dumps([[round(place_x(a), 2), digits(a), digits(b, 4)] for a, b in zip(x, y, strict=True)]),
         )
         for label, x, y in thin
     )
     averaged = any(len(x) > _MOST_POINTS for _, x, _ in lines)
-    caption = f"{y_title.capitalize()}{' (logarithmic)' if logarithmic else ''} by {x_title}; lower is better."
+    caption = f"{y_title[:1].upper()}{y_title[1:]}{' (logarithmic)' if logarithmic else ''} by {x_title}"
+    caption += f"; {better} is better." if better else "."
     if averaged:
         caption += f" Each point is the mean of neighbouring steps: at most {_MOST_POINTS} points are drawn."
     return CurveChart(
         title=title,
         caption=caption,
         x_title=x_title,
-        x_ticks=tuple(Tick(place_x(v), f"{v:g}") for v in place_x.ticks()),
-        y_ticks=tuple(Tick(100 - place_y(v), f"{v:g}") for v in place_y.ticks()),
+        y_title=y_title,
+        x_ticks=place_x.ticks(),
+        y_ticks=place_y.ticks(falling=True),
         curves=curves,
         table=_curve_table(title, x_title, y_title, lines),
+        marks=tuple(Tick(100 - place_y(value), f"{label}: {digits(value, 4)}") for label, value in marks.items()),
     )
-
-
-class _Scale:
-    """Maps values to percent along an axis."""
-
-    def __init__(self, low: float, high: float, logarithmic: bool) -> None:
-        self.low, self.high, self.logarithmic = low, high, logarithmic
-
-    def __call__(self, value: float) -> float:
-        low, high = self.low, self.high
-        if self.logarithmic:
-            value, low, high = math.log10(value), math.log10(low), math.log10(high)
-        return 100 * (value - low) / (high - low) if high > low else 50.0
-
-    def ticks(self) -> list[float]:
-        """Return round values inside the axis: at most about six."""
-        if self.high <= self.low:
-            return [self.low]
-        if self.logarithmic:
-            first, last = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
-            steps = (1, 2, 5) if last - first <= 2 else (1,)
-            values = [s * 10.0**e for e in range(first, last + 1) for s in steps]
-            return [v for v in values if self.low <= v <= self.high] or [self.low, self.high]
-        rough = (self.high - self.low) / 5
-        power = 10.0 ** math.floor(math.log10(rough))
-        step = next(s * power for s in (1, 2, 5, 10) if s * power >= rough)
-        first_tick = math.ceil(self.low / step - 1e-9)
-        count = math.floor(self.high / step + 1e-9) - first_tick + 1
-        return [float(f"{(first_tick + i) * step:.10g}") for i in range(count)]
 
 
 def _thin(x: Sequence[float], y: Sequence[float]) -> tuple[list[float], list[float]]:
@@ -177,13 +170,11 @@ def _thin(x: Sequence[float], y: Sequence[float]) -> tuple[list[float], list[flo
     )
 
 
-def _curve_table(
-    title: str, x_title: str, y_title: str, lines: Sequence[tuple[str, Sequence[float], Sequence[float]]]
-) -> Table:
+def _curve_table(title: str, x_title: str, y_title: str, lines: Sequence[Line]) -> Table:
     """List a few evenly spaced points of each line, its ends among them."""
     rows = []
     for label, x, y in lines:
         last = len(x) - 1
         picked = sorted({round(i * last / (_TABLE_ROWS - 1)) for i in range(_TABLE_ROWS)}) if last else [0]
-        rows += [(Cell(label), Cell.of(f"{x[i]:g}", x[i]), Cell.of(f"{y[i]:.4g}", y[i])) for i in picked]
+        rows += [(Cell(label), Cell.of(digits(x[i]), x[i]), Cell.of(digits(y[i], 4), y[i])) for i in picked]
     return Table(title, (("run", False), (x_title, True), (y_title, True)), tuple(rows))

@@ -4,8 +4,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from .measured import Measured, best_dense, by_inputs
+from .quality import Stage, quality_stages
 from .records import Record
-from .wording import engine_title, metric_title, number, percent, times
+from .wording import engine_title, metric_title, number, percent, share_range, times
 
 __all__ = ["Figure", "figures", "headline"]
 
@@ -36,8 +37,10 @@ def headline(records: Sequence[Record]) -> str | None:
     parts = []
     kept = _quality(records)
     if kept:
-        name, stage, share, _, _ = kept
-        parts.append(f"the {stage} model keeps {percent(share)} of the dense {name}")
+        name, final, _ = kept
+        parts.append(
+            f"the {final.name} model keeps {percent(final.share or 0.0)}{_interval(final)} of the dense {name}"
+        )
     speeds = _speeds(records, "encode") or _speeds(records, "linear")
     if speeds:
         # The smallest batch stands beside the largest: a model that wins on one and loses on the other says both.
@@ -64,10 +67,11 @@ def figures(records: Sequence[Record]) -> tuple[Figure, ...]:
     found = []
     kept = _quality(records)
     if kept:
-        name, _, share, dense, final = kept
-        found.append(
-            Figure(percent(share), f"of dense {name}", f"{number(final.median)} against {number(dense.median)}")
-        )
+        name, final, dense = kept
+        note = f"{number(final.measured.median)} against {number(dense.measured.median)}"
+        if final.interval:
+            note += f"; 95 % interval {share_range(final.interval.low, final.interval.high)}"
+        found.append(Figure(percent(final.share or 0.0), f"of dense {name}", note))
     for what, title in (("encode", "whole model"), ("linear", "sparse linear layers")):
         speeds = _speeds(records, what)
         if speeds:
@@ -77,23 +81,20 @@ def figures(records: Sequence[Record]) -> tuple[Figure, ...]:
             )
     room = _size(records)
     if room:
-        what, share, dense, sparse = room
-        unit = f"{sparse.median / 1e6:.1f} against {dense.median / 1e6:.1f} MB"
+        what, share, before, after = room
+        unit = f"{after.median / 1e6:.1f} against {before.median / 1e6:.1f} MB"
         found.append(Figure(percent(share), f"of dense {what}", unit))
     return tuple(found)
 
 
-def _quality(records: Iterable[Record]) -> tuple[str, str, float, Measured, Measured] | None:
-    """Pick the figure people rank by: MRR, then recall@1, then the first that has a dense value."""
-    mine = [r for r in records if r.kind == "quality"]
-    names = dict.fromkeys(["mrr", "recall@1", *(r.name for r in mine)])
+def _quality(records: Sequence[Record]) -> tuple[str, Stage, Stage] | None:
+    """Pick the measure people rank by: MRR, then recall@1, then the first that has a dense value. Its name, its last stage, and dense."""
+    names = dict.fromkeys(["mrr", "recall@1", *(r.name for r in records if r.kind == "quality")])
     for name in names:
-        stages = by_inputs((r for r in mine if r.name == name), "model")
-        dense = stages.get(("dense",))
-        final = next((s for s in _FINAL_STAGES if (s,) in stages), None)
-        if dense and dense.median > 0 and final:
-            found = stages[(final,)]
-            return metric_title(name), final, found.median / dense.median, dense, found
+        stages = {stage.name: stage for stage in quality_stages(records, name)}
+        final = next((stages[s] for s in _FINAL_STAGES if s in stages), None)
+        if final and final.share is not None and stages["dense"].measured.median > 0:
+            return metric_title(name), final, stages["dense"]
     return None
 
 
@@ -119,6 +120,10 @@ def _size(records: Sequence[Record]) -> tuple[str, float, Measured, Measured] | 
         if dense and sparse and dense.median > 0:
             return title, sparse.median / dense.median, dense, sparse
     return None
+
+
+def _interval(stage: Stage) -> str:
+    return f" ({share_range(stage.interval.low, stage.interval.high)})" if stage.interval else ""
 
 
 def _sentences(count: object) -> str:

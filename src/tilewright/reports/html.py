@@ -5,25 +5,25 @@ policy inside the page forbids every request and every script but the page's own
 escaping were to fail.
 """
 
-import base64
-import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from functools import cache
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..files import write_whole
 from . import listings, sections
+from .about import About
 from .checks import Check
 from .headline import figures, headline
 from .measured import unchecked
+from .page import render
 from .pictures import MaskPicture, picture_of
+from .quality import items_of, meaning_of, quality
 from .records import Record
-from .wording import number
+from .wording import duration, metric_title, number, pattern_words
 
 __all__ = ["render_report", "write_report"]
 
@@ -35,7 +35,19 @@ _MACHINE_TITLES = {
     "memory_gib": "memory, GiB",
     "os": "system",
 }
-_TEMPLATES = Path(__file__).parent / "templates"
+_SECTIONS = (
+    ("checks", "checks", "Promises"),
+    ("quality", "quality", "Quality"),
+    ("recovery", "recoveries", "Recovery"),
+    ("latency", "latencies", "Speed"),
+    ("size", "sizes", "Size"),
+    ("layers", "groups", "Layers"),
+    ("masks", "pictures", "Masks"),
+    ("kernels", "kernels", "Kernels"),
+    ("use", "use", "Use it"),
+    ("environment", None, "Where the numbers come from"),
+)
+"""Name, the value without which it is left out, and title in the table of contents."""
 
 
 def render_report(
@@ -46,6 +58,7 @@ def render_report(
     recipe: Mapping[str, object] | None = None,
     summary: str | None = None,
     checks: Sequence[Check] = (),
+    about: About | None = None,
 ) -> str:
     """Make the page.
 
@@ -63,6 +76,8 @@ def render_report(
         A paragraph under the headline. The headline itself is made of records; without any that tell, the summary takes its place.
     checks
         What was promised and what was measured.
+    about
+        What was done, to which model, and how to use the result.
 
     Returns
     -------
@@ -80,45 +95,40 @@ def render_report(
     >>> page.startswith("<!doctype html>")
     True
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    from markupsafe import Markup
-
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    script = (_TEMPLATES / "report.js").read_text()
+    about = about or About()
     sentence = headline(records)
     latencies = [sections.latency(records, name) for name in _latency_names(records)]
-    return environment.get_template("report.html.j2").render(
+    values: dict[str, Any] = {
+        "checks": [(check, number(check.value), number(check.limit)) for check in checks],
+        "quality": quality(records),
+        "latencies": [chart for chart in latencies if chart is not None],
+        "sizes": sections.sizes(records),
+        "recoveries": sections.recovery(records),
+        "groups": listings.layer_groups(records),
+        "pictures": _pictures(masks or {}),
+        "kernels": sections.kernels(records),
+        "use": about.use,
+    }
+    present = [(name, title) for name, key, title in _SECTIONS if key is None or values[key]]
+    return render(
+        "report.html.j2",
+        **values,
         title=title,
         headline=sentence or summary,
         summary=summary if sentence else None,
+        facts=_facts(about, records),
         figures=figures(records),
-        checks=[(check, number(check.value), number(check.limit)) for check in checks],
-        quality=sections.quality(records),
-        latencies=[chart for chart in latencies if chart is not None],
-        sizes=sections.sizes(records),
+        contents=present,
+        failed=sum(not check.ok for check in checks),
         layers=listings.layers(records),
-        kernel_counts=listings.kernel_counts(records),
-        recovery=sections.recovery(records),
-        kernels=sections.kernels(records),
-        pictures=_pictures(masks or {}),
         mask_count=len(masks or {}),
         unchecked=unchecked(records),
-        machines=[_titled(found) for found in _distinct([dict(r.machine) for r in records])],
+        machines=[_titled(machine) for machine in _distinct([dict(r.machine) for r in records])],
         versions=_distinct([dict(r.versions) for r in records]),
         revisions=list(dict.fromkeys(r.revision or "not from a checkout" for r in records)),
         seeds=sorted({r.seed for r in records if r.seed is not None}),
         recipe=_yaml(recipe) if recipe else None,
         records=listings.all_records(records),
-        script=Markup(script),
-        script_hash="sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        style=Markup(_style()),
-        number=number,
     )
 
 
@@ -131,6 +141,7 @@ def write_report(
     recipe: Mapping[str, object] | None = None,
     summary: str | None = None,
     checks: Sequence[Check] = (),
+    about: About | None = None,
 ) -> None:
     """Write the page of `render_report` (which see) to a file, whole or not at all.
 
@@ -139,13 +150,27 @@ def write_report(
     OSError
         When the file cannot be written; an earlier file of that name is then left as it was.
     """
-    page = render_report(records, title=title, masks=masks, recipe=recipe, summary=summary, checks=checks)
+    page = render_report(records, title=title, masks=masks, recipe=recipe, summary=summary, checks=checks, about=about)
     write_whole(path, page)
 
 
-@cache
-def _style() -> str:
-    return (_TEMPLATES / "report.css").read_text()
+def _facts(about: About, records: Sequence[Record]) -> dict[str, str]:
+    """Return what the report is about, by title, in the order a reader asks."""
+    judged = next((r for r in records if r.kind == "quality"), None)
+    over = f", over {items}" if judged and (items := items_of(judged)) else ""
+    meaning = f"{metric_title(judged.name)}{over}. {meaning_of(judged)}" if judged else ""
+    patterns = dict.fromkeys(group.pattern for group in listings.layer_groups(records) if (group.density or 1) < 1)
+    facts = {
+        "Model": about.model,
+        "Pattern": "; ".join(pattern_words(pattern) for pattern in patterns),
+        "Density": listings.pruned_density(records),
+        "Task": about.task,
+        "Judged by": meaning,
+        "Date": about.date,
+        "Duration": "" if about.seconds is None else duration(about.seconds),
+        "Command": about.command,
+    }
+    return {title: text for title, text in facts.items() if text}
 
 
 def _latency_names(records: Sequence[Record]) -> list[str]:

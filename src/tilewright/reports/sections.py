@@ -1,4 +1,4 @@
-"""From records to what the report shows: quality, latency, size, layers, recovery, kernels. No number is made up here.
+"""From records to what the report shows: latency, size, recovery, kernels. No number is made up here.
 
 A section without records is None. Several records of the same thing (seeds, repeated runs) are drawn as the median of their medians
 with the smallest and the largest sample as whiskers. A timing whose result was not checked is left out, and counted.
@@ -6,8 +6,10 @@ with the smallest and the largest sample as whiskers. A timing whose result was 
 
 from collections.abc import Iterable, Sequence
 
-from .charts import Bar, BarChart, BarGroup, Cell, CurveChart, Table, curve_chart
-from .measured import best_dense, by_inputs
+from .charts import Bar, BarChart, BarGroup, Cell, CurveChart, Line, Table, curve_chart
+from .intervals import lower_is_better
+from .measured import Measured, best_dense, by_inputs
+from .quality import rank_of, title_of
 from .records import Record
 from .wording import (
     TIMES,
@@ -16,6 +18,7 @@ from .wording import (
     metric_title,
     number,
     percent,
+    precision_title,
     quantity,
     seconds,
     size,
@@ -23,60 +26,10 @@ from .wording import (
     times,
 )
 
-__all__ = ["kernels", "latency", "quality", "recovery", "sizes"]
+__all__ = ["kernels", "latency", "recovery", "sizes"]
 
-STAGES = ("dense", "pruned", "recovered", "packed", "sparse")
 LATENCY_TITLES = {"encode": "Whole model", "linear": "Sparse linear layers alone"}
 SIZE_TITLES = {"disk": "Files on disk", "memory": "Memory when loaded", "weights": "Weights"}
-
-
-def quality(records: Sequence[Record]) -> BarChart | None:
-    """Draw every quality figure of every stage, as share of dense where dense was measured."""
-    rows: list[tuple[Cell, ...]] = []
-    groups = []
-    for name in _names(records, "quality"):
-        stages = by_inputs((r for r in records if r.kind == "quality" and r.name == name), "model")
-        ordered = sorted(stages.items(), key=lambda item: _rank(str(item[0][0])))
-        dense = stages.get(("dense",))
-        bars = []
-        for (stage,), found in ordered:
-            is_dense = stage == "dense"
-            share = percent(found.median / dense.median) if dense and dense.median and not is_dense else ""
-            tone = "dense" if is_dense else "plain" if stage == "pruned" else "accent"
-            note = "reference" if is_dense else f"{share} of dense" if share else ""
-            value = number(float(found.median))
-            bars.append(Bar(_title(stage), found.median, value, note, tone, found.min, found.max))
-            unit = found.records[0].unit
-            rows.append(
-                (
-                    Cell(name),
-                    Cell(_title(stage)),
-                    Cell.of(value, found.median),
-                    Cell(share),
-                    Cell(spread(found.min, found.max, unit)),
-                    Cell.of(number(found.seeds), found.seeds),
-                )
-            )
-        top = max([b.high or b.value for b in bars])
-        groups.append(BarGroup(metric_title(name), tuple(bars), top if dense else max(1.0, top)))
-    if not groups:
-        return None
-    columns = (
-        ("figure", False),
-        ("model", False),
-        ("value", True),
-        ("share of dense", True),
-        ("spread", False),
-        ("seeds", True),
-    )
-    table = Table("Quality before and after", columns, tuple(rows))
-    seeds = max(m.seeds for m in by_inputs((r for r in records if r.kind == "quality"), "model").values())
-    caption = "Longer is better. " + (
-        f"Bars are medians over up to {seeds} seeds; the thin line spans the smallest and the largest."
-        if seeds > 1
-        else "One seed."
-    )
-    return BarChart("Quality before and after", caption, tuple(groups), table)
 
 
 def latency(records: Sequence[Record], name: str) -> BarChart | None:
@@ -85,24 +38,26 @@ def latency(records: Sequence[Record], name: str) -> BarChart | None:
     if not mine:
         return None
     groups, rows = [], []
-    batches = by_inputs(mine, "threads", "sentences", "tokens")
-    for batch, found in batches.items():
-        best = best_dense(found.records)
+    for batch, batched in by_inputs(mine, "threads", "sentences", "tokens").items():
+        best = best_dense(batched.records)
         bars = []
-        for (engine, model), one in by_inputs(found.records, "engine", "model").items():
+        for (engine, model), timed in by_inputs(batched.records, "engine", "model").items():
+            precision = precision_title(timed.records[0].inputs.get("precision"))
             label = f"{engine_title(engine)}, {model}"
-            ratio = best[1].median / one.median if best and one.median > 0 else None
-            if ratio is not None:
+            ratio = best[1].median / timed.median if best and timed.median > 0 else None
+            if best and ratio is not None:
                 tone = "dense" if model == "dense" else "accent" if ratio >= 1 else "behind"
-                bars.append(Bar(label, ratio, times(ratio), seconds(one.median), tone))
+                low, high = best[1].median / timed.max, best[1].median / max(timed.min, 1e-12)
+                note = f"{seconds(timed.median)}{_within(timed)}"
+                bars.append(Bar(f"{label} ({precision})", ratio, times(ratio), note, tone, low, high))
             rows.append(
                 (
                     Cell(_batch(*batch)),
                     Cell(label),
+                    Cell(precision),
                     Cell.of(times(ratio) if ratio is not None else "no dense peer", ratio),
-                    Cell.of(seconds(one.median), one.median),
-                    Cell(spread(one.min, one.max, "s")),
-                    Cell.of(number(one.n), one.n),
+                    *(Cell.of(seconds(v), v) for v in (timed.min, timed.median, timed.max)),
+                    Cell.of(number(timed.n), timed.n),
                 )
             )
         if bars:
@@ -112,17 +67,24 @@ def latency(records: Sequence[Record], name: str) -> BarChart | None:
     columns = (
         ("batch", False),
         ("engine", False),
-        ("vs best dense", True),
-        ("median", True),
-        ("spread", False),
-        ("n", True),
+        ("precision", False),
+        ("speed over the best dense engine", True),
+        ("fastest call", True),
+        ("median call", True),
+        ("slowest call", True),
+        ("samples", True),
     )
     return BarChart(
         LATENCY_TITLES.get(name, name),
-        f"Speed relative to the best dense engine of the same batch and run, which is 1{TIMES}. Longer is faster; beside it the median time of a call.",
+        f"Speed relative to the best dense engine of the same batch and run, which is 1{TIMES}. Longer is faster; beside it the median time "
+        "of a call, its fastest and slowest sample (thin line), and at the name the type that the engine multiplies in.",
         tuple(BarGroup(title, bars, max(full, 1.0), mark=1.0) for title, bars in groups),
         Table(LATENCY_TITLES.get(name, name), columns, tuple(rows)),
     )
+
+
+def _within(timed: Measured) -> str:
+    return f" ({spread(timed.min, timed.max, 's')})" if timed.min < timed.max else ""
 
 
 def sizes(records: Sequence[Record]) -> BarChart | None:
@@ -132,15 +94,15 @@ def sizes(records: Sequence[Record]) -> BarChart | None:
         found = by_inputs((r for r in records if r.kind == "size" and r.name == name), "model")
         dense = found.get(("dense",))
         bars = []
-        for (model,), one in sorted(found.items(), key=lambda item: _rank(str(item[0][0]))):
+        for (model,), one in sorted(found.items(), key=lambda item: rank_of(str(item[0][0]))):
             is_dense = model == "dense"
             share = f"{one.median / dense.median:.2f} of dense" if dense and dense.median and not is_dense else ""
             tone = "dense" if is_dense else "accent"
             bars.append(
-                Bar(_title(model), one.median, size(one.median), share or ("reference" if is_dense else ""), tone)
+                Bar(title_of(model), one.median, size(one.median), share or ("reference" if is_dense else ""), tone)
             )
             title = SIZE_TITLES.get(name, name)
-            rows.append((Cell(title), Cell(_title(model)), Cell.of(f"{one.median:,.0f}", one.median), Cell(share)))
+            rows.append((Cell(title), Cell(title_of(model)), Cell.of(f"{one.median:,.0f}", one.median), Cell(share)))
         groups.append(BarGroup(SIZE_TITLES.get(name, name), tuple(bars), max(b.value for b in bars)))
     if not groups:
         return None
@@ -150,16 +112,36 @@ def sizes(records: Sequence[Record]) -> BarChart | None:
     )
 
 
-def recovery(records: Sequence[Record]) -> CurveChart | None:
-    """Draw the loss of every recovery run."""
-    lines = []
-    for record in records:
-        steps, losses = record.extra.get("steps"), record.extra.get("loss")
-        if record.kind == "loss" and isinstance(steps, list) and isinstance(losses, list) and losses:
-            label = record.name if record.seed is None else f"{record.name}, seed {record.seed}"
-            count = min(len(steps), len(losses))
-            lines.append((label, [float(s) for s in steps[:count]], [float(v) for v in losses[:count]]))
-    return curve_chart("Recovery", "step", "loss", lines) if lines else None
+def recovery(records: Sequence[Record]) -> tuple[CurveChart, ...]:
+    """Draw every recovery run: its loss, and each measure on the validation pairs along it."""
+    losses = [(r.name, r, "loss") for r in records if r.kind == "loss"]
+    lines = [_line(label, r, key, several=len(losses) > 1) for label, r, key in losses]
+    charts = []
+    if any(lines):
+        found = [line for line in lines if line]
+        charts.append(curve_chart("Loss", "optimizer step", "distillation loss (no unit)", found, better="lower"))
+    for name in _names(records, "curve"):
+        curves = [r for r in records if r.kind == "curve" and r.name == name]
+        drawn = [line for r in curves if (line := _line("recovered model", r, "values", several=len(curves) > 1))]
+        if drawn:
+            inputs, extra = curves[0].inputs, curves[0].extra
+            dense = extra.get("dense")
+            marks = {"dense": float(dense)} if isinstance(dense, (int, float)) else {}
+            unit, count = next(((u, n) for u, n in inputs.items() if u not in ("split", "seed")), ("items", None))
+            axis = f"{metric_title(name)} on {number(count)} {number(inputs.get('split'))} {unit}"
+            better = "lower" if any(lower_is_better(r) for r in records if r.name == name) else "higher"
+            chart = curve_chart("Quality on the way", "optimizer step", axis, drawn, better=better, marks=marks)
+            charts.append(chart)
+    return tuple(charts)
+
+
+def _line(label: str, record: Record, key: str, *, several: bool) -> Line | None:
+    steps, values = record.extra.get("steps"), record.extra.get(key)
+    if not (isinstance(steps, list) and isinstance(values, list) and steps and values):
+        return None
+    count = min(len(steps), len(values))
+    title = label if record.seed is None or not several else f"{label}, seed {record.seed}"
+    return title, [float(s) for s in steps[:count]], [float(v) for v in values[:count]]
 
 
 def kernels(records: Sequence[Record]) -> BarChart | None:
@@ -206,15 +188,6 @@ def kernels(records: Sequence[Record]) -> BarChart | None:
 
 def _names(records: Iterable[Record], kind: str) -> list[str]:
     return list(dict.fromkeys(r.name for r in records if r.kind == kind))
-
-
-def _rank(stage: str) -> int:
-    return STAGES.index(stage) if stage in STAGES else len(STAGES)
-
-
-def _title(value: object) -> str:
-    text = "" if value is None else str(value)
-    return text[:1].upper() + text[1:]
 
 
 def _batch(threads: object, sentences: object, tokens: object) -> str:

@@ -1,35 +1,75 @@
 """Numbers as a reader expects them: four digits at most, a unit, and never more exact than they are."""
 
 import math
+from collections.abc import Callable
+
+from ..errors import PatternError
+from ..patterns import NM, Block, TileElementWise, TileVectorWise, TileWise, Unstructured, parse
 
 __all__ = [
+    "TIMES",
+    "amount",
+    "digits",
+    "duration",
     "engine_title",
     "fraction",
     "inputs_text",
     "metric_title",
     "number",
+    "pattern_words",
     "percent",
+    "precision_title",
     "quantity",
     "seconds",
+    "share_range",
+    "signed",
     "size",
     "spread",
     "times",
 ]
 
+MINUS = "\N{MINUS SIGN}"
 TIMES = "\N{MULTIPLICATION SIGN}"
+_PREFIXES = (
+    (1e15, "P"),
+    (1e12, "T"),
+    (1e9, "G"),
+    (1e6, "M"),
+    (1e3, "k"),
+    (1.0, ""),
+    (1e-3, "m"),
+    (1e-6, "µ"),
+    (1e-9, "n"),
+    (1e-12, "p"),
+)
 
 
 def number(value: object) -> str:
-    """Write a plain number in at most four digits; whole numbers with thousands apart; anything else as its text."""
+    """Write a plain number in at most four digits, whole numbers with thousands apart and never as a power; anything else as its text."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int) or (isinstance(value, float) and value.is_integer() and 10 <= abs(value) < 1e15):
         return f"{int(value):,}"
     if isinstance(value, float):
-        return (
-            f"{value:.4g}" if value == 0 or abs(value) < 0.1 or abs(value) >= 1e4 else f"{value:.{_decimals(value)}f}"
-        )
+        return digits(value, 4) if value == 0 or abs(value) < 0.1 else f"{value:,.{_decimals(value)}f}"
     return "" if value is None else str(value)
+
+
+def digits(value: float, most: int = 6) -> str:
+    """Write a number in so many significant digits, zeros at the end left out: ``32,500`` and ``0.000012``, not ``3.25e+04``."""
+    if not math.isfinite(value) or value == 0:
+        return f"{value:g}"
+    decimals = most - 1 - math.floor(math.log10(abs(value)))
+    text = f"{round(value, decimals):,.{max(0, decimals)}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def amount(value: float, unit: str = "") -> str:
+    """Write a number in three digits with a prefix: ``61.4 GB/s``, ``4 µs``."""
+    if not value or not math.isfinite(value):
+        return f"{value:g} {unit}".strip()
+    scale, prefix = next(((s, p) for s, p in _PREFIXES if abs(value) >= s * 0.9995), _PREFIXES[-1])
+    return f"{digits(value / scale, 3)} {prefix}{unit}".strip()
 
 
 def seconds(value: float) -> str:
@@ -58,13 +98,23 @@ def percent(value: float) -> str:
     return f"{_three(100 * value)} %"
 
 
+def signed(value: float, words: Callable[[float], str]) -> str:
+    """Write a change with its sign in front."""
+    return f"{'+' if value >= 0 else MINUS}{words(abs(value))}"
+
+
+def share_range(low: float, high: float) -> str:
+    """Write a range of shares with its unit once: ``92.5 to 95.9 %``."""
+    return f"{_three(100 * low)} to {_three(100 * high)} %"
+
+
 def fraction(density: float) -> str:
     """Write a density as ``1/16`` where it is one, else as a share."""
     if 0 < density <= 1:
         ratio = 1 / density
         if abs(ratio - round(ratio)) < 1e-3 * ratio:
             return f"1/{round(ratio)}" if round(ratio) > 1 else "1"
-    return f"{density:.3g}"
+    return digits(density, 3)
 
 
 def quantity(value: float, unit: str) -> str:
@@ -74,6 +124,15 @@ def quantity(value: float, unit: str) -> str:
     if unit == "bytes":
         return size(value)
     return number(float(value)) if unit in ("", "1") else f"{number(float(value))} {unit}"
+
+
+def duration(value: float) -> str:
+    """Write how long something took as people say it: ``5 min 12 s``."""
+    if value < 60:
+        return f"{value:.0f} s" if value >= 10 else seconds(value)
+    minutes, rest = divmod(round(value), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:,} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
 def spread(low: float, high: float, unit: str) -> str:
@@ -89,6 +148,36 @@ def inputs_text(inputs: dict[str, object]) -> str:
 def metric_title(name: str) -> str:
     """Write the name of a quality figure."""
     return {"mrr": "MRR", "recall@1": "recall@1", "cosine": "cosine to dense"}.get(name, name)
+
+
+def pattern_words(text: str) -> str:
+    """Write a pattern with what it means for a weight's rows, where that can be said in a few words."""
+    try:
+        pattern = parse(text)
+    except PatternError:
+        return text
+    match pattern:
+        case NM(n=n, m=m, tile=tile):
+            sharing = f", at the same places for {tile} neighbouring outputs" if tile > 1 else ""
+            return f"{text}: {n} of every {m} neighbouring inputs kept{sharing}"
+        case TileElementWise(tile=tile):
+            return (
+                f"{text}: tiles of {tile} outputs each keep inputs of their own, and the best single weights come back"
+            )
+        case TileVectorWise(tile=tile):
+            return f"{text}: tiles of {tile} outputs each keep inputs of their own, n:m inside them"
+        case TileWise(tile=tile):
+            return f"{text}: tiles of {tile} outputs each keep inputs of their own"
+        case Block(rows=rows, cols=cols):
+            return f"{text}: blocks of {rows} {TIMES} {cols} weights kept or dropped whole"
+        case Unstructured():
+            return f"{text}: single weights kept wherever they are"
+    return text
+
+
+def precision_title(precision: object) -> str:
+    """Write the type an engine multiplies in, or that it was not recorded."""
+    return "precision not recorded" if precision is None else str(precision)
 
 
 def engine_title(engine: object) -> str:

@@ -52,9 +52,24 @@
       }));
       cursor.hidden = false;
       cursor.style.left = `${near[0].point[0]}%`;
-      output.textContent = near.map(({ label, point }) => `${label}: step ${point[1]}, loss ${point[2]}`).join(" · ");
+      output.textContent = near.map(({ label, point }) => `${label}: ${point[2]} at ${canvas.dataset.x} ${point[1]}`).join(" · ");
     });
     canvas.addEventListener("pointerleave", () => { cursor.hidden = true; output.textContent = ""; });
+  }
+
+  for (const copy of document.querySelectorAll(".copy")) {
+    const code = copy.parentElement.querySelector("code");
+    copy.hidden = false;
+    copy.addEventListener("click", async () => {
+      try {
+        await navigator.clipboard.writeText(code.textContent);
+        copy.textContent = "Copied";
+      } catch { // a page from a file may not write to the clipboard: select the text for the keyboard
+        getSelection().selectAllChildren(code);
+        copy.textContent = "Selected";
+      }
+      setTimeout(() => { copy.textContent = "Copy"; }, 1600);
+    });
   }
 
   addEventListener("beforeprint", () => { for (const d of document.querySelectorAll("details")) d.open = true; });

@@ -1,0 +1,45 @@
+"""A page from a template: one style sheet, one script named by its hash, nothing from outside."""
+
+import base64
+import hashlib
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from .wording import number
+
+__all__ = ["render"]
+
+_TEMPLATES = Path(__file__).parent / "templates"
+
+
+def render(template: str, **values: Any) -> str:
+    """Return a template's page with values; a name that the template uses and nobody gives is an error."""
+    from markupsafe import Markup
+
+    script = (_TEMPLATES / "report.js").read_text(encoding="utf-8")
+    page: str = (
+        _environment()
+        .get_template(template)
+        .render(
+            script=Markup(script),
+            script_hash="sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+            style=Markup((_TEMPLATES / "report.css").read_text(encoding="utf-8")),
+            number=number,
+            **values,
+        )
+    )
+    return page
+
+
+@cache
+def _environment() -> Any:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    return Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
