@@ -22,7 +22,7 @@ from .pruning import permute_dense_, prune_at_once_
 from .recipe import Recipe
 from .recipe_recover import Inherited, Progressive
 from .recovery import Recovered, Setting, recover_student_
-from .retrieval import Quality, embed, rate
+from .retrieval import MEANINGS, Quality, embed, rate
 from .texts import attention, batches_of
 
 __all__ = ["PARTS", "Job"]
@@ -225,7 +225,7 @@ class Job:
         inputs = {"model": model, "seed": seed, "pairs": len(corpus.pairs), "corpus": corpus.digest[:16]}
         each = quality.each()
         for name, value in (("mrr", quality.mrr), ("recall@1", quality.recall), ("cosine", quality.cosine)):
-            extra = {"each": each[name]}
+            extra = {"each": each[name], "meaning": MEANINGS[name]}
             self.add(Record.measure("quality", name, value, "1", inputs=inputs, seed=seed, checked=True, extra=extra))
         self.told.say(
             f"{model}: MRR {quality.mrr:.3f}, recall@1 {quality.recall:.3f}, cosine to dense {quality.cosine:.3f}"

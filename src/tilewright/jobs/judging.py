@@ -1,5 +1,6 @@
 """What a finished job is judged and shown by: its promises, its layers, and a few masks."""
 
+import re
 from collections.abc import Sequence
 from statistics import median
 from typing import Any
@@ -14,9 +15,6 @@ from .recipe import Recipe
 from .sizes import weights_ratio
 
 __all__ = ["checks_of", "layer_records", "masks_to_show"]
-
-_PICTURES = 4
-"""Masks shown in the report."""
 
 
 def checks_of(recipe: Recipe, records: Sequence[Record], shares: Sequence[float]) -> tuple[Check, ...]:
@@ -76,6 +74,8 @@ def layer_records(model: Any) -> list[Record]:
 
 
 def masks_to_show(model: Any) -> dict[str, np.ndarray[Any, np.dtype[np.bool_]]]:
-    """Return the masks of the first layers of different shapes or places."""
-    layers = list(sparse_layers(inner_model(model)).items())
-    return {name: layer.packed().mask() for name, layer in layers[:_PICTURES]}
+    """Return the mask of the first layer of every kind: names that differ in their numbers alone are of one kind."""
+    first: dict[str, tuple[str, Any]] = {}
+    for name, layer in sparse_layers(inner_model(model)).items():
+        first.setdefault(re.sub(r"\d+", "*", name), (name, layer))
+    return {name: layer.packed().mask() for name, layer in first.values()}

@@ -9,7 +9,14 @@ from numpy.typing import NDArray
 
 from ..errors import CheckFailed
 
-__all__ = ["Quality", "embed", "rate"]
+__all__ = ["MEANINGS", "Quality", "embed", "rate"]
+
+MEANINGS = {
+    "mrr": "Mean reciprocal rank: 1 where the right text comes first, 1/2 where it comes second, and so on, averaged over all queries.",
+    "recall@1": "Share of queries whose right text comes first.",
+    "cosine": "How alike the embeddings are to the dense model's: 1 for the same direction, averaged over all texts.",
+}
+"""What each measure says."""
 
 
 @dataclass(frozen=True)

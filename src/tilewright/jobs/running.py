@@ -1,6 +1,7 @@
 """`run`: a whole job from a recipe: prune, recover, pack, load back, measure, judge, report."""
 
 import os
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from .peers import require_engines
 from .places import alone, check_output
 from .recipe import Recipe
 from .sizes import size_records
+from .telling import about
 
 __all__ = ["JobResult", "run"]
 
@@ -87,6 +89,7 @@ def run(
 
 
 def _run(job: Job, teacher: Any, corpus: Corpus, validation: tuple[tuple[str, str], ...]) -> JobResult:
+    began = time.monotonic()
     recipe, folder, told = job.recipe, job.folder, job.told
     told.say(f"{len(corpus.passages)} passages to train on, {len(corpus.pairs)} held-out pairs")
     job.rate_dense(teacher, corpus)
@@ -117,6 +120,7 @@ def _run(job: Job, teacher: Any, corpus: Corpus, validation: tuple[tuple[str, st
         recipe=recipe.resolved(),
         summary=None,
         checks=checks,
+        about=about(recipe, teacher, time.monotonic() - began),
     )
     summary = f"{recipe.name}: {'all' if ok else 'not all'} of {len(checks)} promises kept"
     return JobResult(folder, report, job.records_path, checks, ok, summary)
