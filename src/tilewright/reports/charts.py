@@ -17,16 +17,17 @@ _TABLE_ROWS = 20
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell of a table: its text, and what it sorts by where that is not the text."""
+    """One cell of a table: its text, what it sorts by where that is not the text, a bar beside it, and a line below it."""
 
     text: str
     key: float | None = None
     bar: float | None = None
+    more: str = ""
 
     @classmethod
-    def of(cls, text: str, key: object = None) -> "Cell":
+    def of(cls, text: str, key: object = None, more: str = "") -> "Cell":
         """Make a cell that sorts by a number where there is one."""
-        return cls(text, float(key) if isinstance(key, (int, float)) else None)
+        return cls(text, float(key) if isinstance(key, (int, float)) else None, more=more)
 
 
 @dataclass(frozen=True)

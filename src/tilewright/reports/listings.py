@@ -82,6 +82,12 @@ def pruned_density(records: Sequence[Record]) -> str:
     )
 
 
+def _density(density: object) -> Cell:
+    if not isinstance(density, (int, float)):
+        return Cell(number(density))
+    return Cell(number(density), density, bar=min(max(density, 0.0), 1.0))
+
+
 def _ratio(record: Record) -> float | None:
     ratio = record.extra.get("ratio")
     return float(ratio) if record.checked and isinstance(ratio, (int, float)) else None
@@ -103,9 +109,7 @@ def layers(records: Sequence[Record]) -> Table | None:
             Cell(name),
             Cell.of(_shape(shape), _weights(shape)),
             Cell(number(record.inputs.get("pattern"))),
-            Cell(
-                number(density), *([density, min(max(density, 0.0), 1.0)] if isinstance(density, (int, float)) else [])
-            ),
+            _density(density),
             Cell(number(record.extra.get("kernel"))),
             Cell.of(times(ratio) if isinstance(ratio, (int, float)) else "", ratio),
             Cell(number(record.extra.get("reason"))),

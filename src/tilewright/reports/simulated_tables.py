@@ -20,9 +20,7 @@ def times_table(report: Report) -> Table:
         ("accelerator", False, lambda row: Cell(row["accelerator"])),
         ("batch", True, lambda row: _cell(number, row["batch"])),
         ("type", False, lambda row: Cell(row["dtype"])),
-        ("time", True, lambda row: Cell.of(seconds(row["ms"] / 1e3), row["ms"])),
-        ("at best", True, lambda row: Cell.of(seconds(row["ms, low"] / 1e3), row["ms, low"])),
-        ("at worst", True, lambda row: Cell.of(seconds(row["ms, high"] / 1e3), row["ms, high"])),
+        ("time", True, lambda row: Cell.of(seconds(row["ms"] / 1e3), row["ms"], more=_within(row))),
         ("over dense", True, lambda row: _cell(times, row["over dense"])),
         ("samples a second", True, lambda row: Cell.of(digits(row["samples/s"], 4), row["samples/s"])),
         ("energy a sample", True, lambda row: Cell.of(amount(row["mJ/sample"] / 1e3, "J"), row["mJ/sample"])),
@@ -36,7 +34,7 @@ def times_table(report: Report) -> Table:
 def operations(report: Report) -> Table:
     """Return one row an operation of `Simulation.table`."""
     columns: tuple[Column, ...] = (
-        ("operation", False, lambda row: Cell(row["name"])),
+        ("operation", False, lambda row: Cell(row["name"], more=row["note"])),
         ("kind", False, lambda row: Cell(row["kind"])),
         ("cycles", True, lambda row: _cell(number, row["cycles"])),
         ("time", True, lambda row: Cell.of(seconds(row["us"] / 1e6), row["us"])),
@@ -45,7 +43,6 @@ def operations(report: Report) -> Table:
         ("DRAM traffic", True, lambda row: Cell.of(size(row["DRAM bytes"]), row["DRAM bytes"])),
         ("largest loss", False, lambda row: Cell(row["largest loss"])),
         ("energy", True, lambda row: Cell.of(amount(row["uJ"] / 1e6, "J"), row["uJ"])),
-        ("note", False, lambda row: Cell(row["note"])),
     )
     return _table("Operation by operation", columns, report.rows)
 
@@ -53,18 +50,12 @@ def operations(report: Report) -> Table:
 def assumptions(report: Report) -> Table | None:
     """Return one row a number that the time rests on, the one that moves it most first; None where nothing moves it."""
     columns: tuple[Column, ...] = (
-        ("number", False, lambda row: Cell(row["number"])),
+        ("number and its source", False, lambda row: Cell(row["number"], more=row["source"])),
         ("value", True, lambda row: Cell.of(_physical(row["value"], row["unit"]), row["value"])),
-        ("may be from", True, lambda row: Cell.of(_physical(row["low"], row["unit"]), row["low"])),
-        ("to", True, lambda row: Cell.of(_physical(row["high"], row["unit"]), row["high"])),
+        ("range", True, lambda row: Cell.of(_range(row), row["low"])),
         ("provenance", False, lambda row: Cell(row["provenance"])),
-        (
-            "time changes by",
-            True,
-            lambda row: Cell.of(_change(row["change of time at low"]), row["change of time at low"]),
-        ),
-        ("or by", True, lambda row: Cell.of(_change(row["change of time at high"]), row["change of time at high"])),
-        ("source", False, lambda row: Cell(row["source"])),
+        ("at the low end, time", True, lambda row: _effect(row["change of time at low"])),
+        ("at the high end, time", True, lambda row: _effect(row["change of time at high"])),
     )
     return _table("What the time rests on", columns, report.rows) if report.rows else None
 
@@ -86,7 +77,19 @@ def _physical(value: float, unit: str | None) -> str:
     return f"{text} {unit}{'' if value == 1 or unit not in ('cycle', 'bit') else 's'}" if unit else text
 
 
-def _change(share: float | None) -> str:
+def _within(row: Row) -> str:
+    return (
+        f"{seconds(row['ms, low'] / 1e3)} to {seconds(row['ms, high'] / 1e3)}"
+        if row["ms, low"] < row["ms, high"]
+        else ""
+    )
+
+
+def _range(row: Row) -> str:
+    return f"{_physical(row['low'], row['unit'])} to {_physical(row['high'], row['unit'])}"
+
+
+def _effect(share: float | None) -> Cell:
     if share is None:
-        return "no such machine can be built"
-    return "0" if abs(share) < 5e-5 else signed(share, percent)
+        return Cell("no such machine")
+    return Cell.of("as it is" if abs(share) < 5e-5 else signed(share, percent), share)
