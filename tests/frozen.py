@@ -22,8 +22,6 @@ def values_of(package: str) -> list[type]:
 def check_value(kind: type, mutable: tuple[str, ...] = ()) -> None:
     """Check a class: arrays have no truth value, so a comparison field by field would raise where it should answer."""
     assert kind.__dataclass_params__.frozen == (kind.__name__ not in mutable), kind
-    arrays = [
-        field.name for field in dataclasses.fields(kind) if "NDArray" in str(field.type) or "Words" in str(field.type)
-    ]
+    arrays = [field.name for field in dataclasses.fields(kind) if "ndarray" in str(field.type).lower()]
     if arrays:
         assert not kind.__dataclass_params__.eq, f"{kind.__name__} holds {arrays}"

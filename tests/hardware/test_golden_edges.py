@@ -140,3 +140,11 @@ def test_a_norm_takes_int16_to_its_ends(inside, outside):
     for refused in (lambda: norm.run(np.array([[0, outside]])), lambda: golden.layer_norm_row(norm, [0, outside])):
         with pytest.raises(ArgumentError, match="takes int16"):
             refused()
+
+
+@pytest.mark.parametrize(("n", "m", "inputs", "slots"), [(2, 4, 10, 6), (2, 4, 8, 4), (1, 8, 9, 2), (4, 4, 5, 8)])
+def test_slots_are_groups_times_n_and_outputs_are_rows(n, m, inputs, slots):
+    groups = -(-inputs // m)
+    empty = np.zeros((5, groups, n))
+    weight = golden.IntegerWeight(n, m, inputs, empty.astype(np.int8), empty.astype(np.uint16), np.ones(5))
+    assert (weight.slots, weight.outputs) == (slots, 5)
