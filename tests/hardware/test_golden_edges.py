@@ -148,3 +148,17 @@ def test_slots_are_groups_times_n_and_outputs_are_rows(n, m, inputs, slots):
     empty = np.zeros((5, groups, n))
     weight = golden.IntegerWeight(n, m, inputs, empty.astype(np.int8), empty.astype(np.uint16), np.ones(5))
     assert (weight.slots, weight.outputs) == (slots, 5)
+
+
+@pytest.mark.parametrize(
+    ("bits", "length", "bound"),
+    [
+        # 2**(1/256) - 1 = 0.002711275, 2**-14 + 2**-15 + 2**-16 = 0.000106812, and 4 / 2**22 = 0.000000954: in all 0.002819041
+        (7, 1, 1.5 + 128 * 0.002819041),
+        (12, 1, 1.5 + 4096 * 0.002819041),
+        # 65,539 / 2**22 = 0.015625715 in place of the last
+        (7, 65536, 1.5 + 128 * 0.018443802),
+    ],
+)
+def test_the_softmax_states_no_more_error_than_its_parts_add_up_to(bits, length, bound):
+    assert golden.SoftmaxUnit(1.0, bits=bits).error_bound(length) == pytest.approx(bound, rel=1e-6)
