@@ -113,6 +113,14 @@ TILEWRIGHT_INLINE void row_pair(const Row<Index>& one, const Row<Index>& two, st
   for (int b = 0; b < B; ++b) Wide::store(two.out + b * Wide::lanes, second[b]);
 }
 
+// Every cache line of a piece; wherever it begins, its last element's line is one of them.
+template <class T>
+inline void prefetch_piece(const T* piece, std::size_t count) {
+  constexpr std::size_t line = 64 / sizeof(T);
+  for (std::size_t i = 0; i < count; i += line) __builtin_prefetch(piece + i);
+  if (count > 0) __builtin_prefetch(piece + count - 1);
+}
+
 template <int B, class Index>
 inline void rows_strip(const RowJob& job, std::size_t token) {
   const Index* columns = static_cast<const Index*>(job.columns.data);
@@ -129,14 +137,10 @@ inline void rows_strip(const RowJob& job, std::size_t token) {
     for (; r + 2 <= job.end; r += 2) {
       // A block takes a short piece of each row, a long stride apart: too irregular for the hardware to foresee.
       const std::size_t next = start(r + rows_ahead + 1 < job.end ? r + rows_ahead : r);
-      for (std::size_t i = 0; i < job.count; i += 16) {
-        __builtin_prefetch(job.values + next + i);
-        __builtin_prefetch(job.values + next + job.stride + i);
-        if (i % 32 == 0) {
-          __builtin_prefetch(columns + next + i);
-          __builtin_prefetch(columns + next + job.stride + i);
-        }
-      }
+      prefetch_piece(job.values + next, job.count);
+      prefetch_piece(job.values + next + job.stride, job.count);
+      prefetch_piece(columns + next, job.count);
+      prefetch_piece(columns + next + job.stride, job.count);
       row_pair<B>(row(r, start(r)), row(r + 1, start(r + 1)), job.count, panel, ld, job.accumulate);
     }
     if (r < job.end) row_single<B>(row(r, start(r)), job.count, panel, ld, job.accumulate);

@@ -14,8 +14,12 @@ namespace {
 constexpr std::size_t group_floats = (512 << 10) / sizeof(float);
 // Outputs a chunk: the unit of work of a thread, and the width of the rows written at once.
 constexpr std::size_t tile_chunk = 64, row_chunk = 128;
-// Features of a panel that stay in the L1 cache while all rows of a chunk pass over them (n:m with tile 1).
-constexpr std::size_t block_features = 64;
+// Vectors of a panel that stay in the L1 cache while all rows of a chunk pass over them (n:m with tile 1): 32 KB of AVX-512's.
+// Few tokens make the block longer and not the cache emptier: long pieces of a row are what the hardware prefetches by itself.
+constexpr std::size_t block_vectors = 512;
+// Panels of more vectors are worked on strip by strip. One block must hold the largest group that is cut by block.
+constexpr std::size_t largest_strip = 8, largest_group = 64;
+static_assert(block_vectors / largest_strip >= largest_group);
 
 // Up to how many tokens a weight is computed with outputs in the lanes. With tile 1 the lanes must be tokens, and 2 to 8
 // of them cost what one costs; tiles under 8 fill too few lanes to win beyond 4.
@@ -63,7 +67,8 @@ void for_pruned(const Weight& w, const Chunk& c, Visit visit) {
 }
 
 void rows_by_block(const Isa& isa, const Weight& w, RowJob job) {
-  const std::size_t block = block_features / w.m * w.m;
+  const std::size_t vectors = std::clamp<std::size_t>(job.strip.vectors, 1, largest_strip);
+  const std::size_t block = block_vectors / vectors / w.m * w.m;
   const std::size_t a_row = w.K / w.m * w.n + std::min(w.n, w.K % w.m);
   const std::size_t a_block = block / w.m * w.n;
   job.pointers = nullptr;
@@ -83,7 +88,7 @@ void chunk_sums(const Isa& isa, const Weight& w, const Epilogue& e, const Panel&
     isa.tiles({strip, w.values, w.columns, w.pointers, w.rows, e.bias, w.tile, w.stored, c.begin, c.end});
   } else {
     const RowJob job{strip, w.values, w.columns, w.pointers, 0, 0, 0, w.rows, e.bias, false, c.begin, c.end};
-    if (w.m > 0 && w.m <= block_features) rows_by_block(isa, w, job);
+    if (w.m > 0 && w.m <= largest_group) rows_by_block(isa, w, job);
     else isa.rows(job);
   }
   const std::size_t used = p.vectors * isa.lanes;
