@@ -1,10 +1,14 @@
 """`Report`: what the verbs of the public surface return, one row a layer."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["Report", "cell"]
+__all__ = ["Report", "cell", "json_text", "printable"]
+
+_LONGEST = 400
+"""Characters of a cell; a file may give a layer a name of a megabyte, which would pad every row."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ class Report:
             "summary": dict(self.summary),
             "rows": [dict(r) for r in self.rows],
         }
-        return json.dumps(body, default=str)
+        return json_text(body)
 
     def __str__(self) -> str:
         lines = _table(self.rows)
@@ -55,12 +59,47 @@ class Report:
 
 
 def cell(value: object) -> str:
-    """Return a value as a report prints it."""
+    """Return a value as a report prints it: on one line, without control characters, and cut short if it is long."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.4g}"
-    return "" if value is None else str(value)
+    text = "" if value is None else str(value)
+    return printable(text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}...")
+
+
+def printable(text: str, keep: str = "") -> str:
+    """Return a text with a question mark for everything that could move a cursor, turn writing around or fail to be encoded.
+
+    Parameters
+    ----------
+    text
+        May come from a file that somebody else wrote.
+    keep
+        Control characters to let through, such as newlines.
+    """
+    if text.isprintable():
+        return text
+    return "".join(character if character.isprintable() or character in keep else "?" for character in text)
+
+
+def json_text(body: object) -> str:
+    """Return JSON that every reader takes: null in place of NaN and the infinities, which JSON does not have."""
+    try:
+        return json.dumps(body, default=str, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(json.loads(json.dumps(body, default=str))), allow_nan=False)
+
+
+def _finite(value: object) -> object:
+    match value:
+        case dict():
+            return {key: _finite(inner) for key, inner in value.items()}
+        case list():
+            return [_finite(inner) for inner in value]
+        case float() if not math.isfinite(value):
+            return None
+    return value
 
 
 def _table(rows: tuple[Mapping[str, object], ...]) -> list[str]:

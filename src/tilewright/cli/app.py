@@ -10,7 +10,7 @@ import typer
 
 from . import advise, bench, doctor, explain, prune, run, simulate, verify
 from .faults import describe
-from .output import emit_error
+from .output import drop_stdout, emit_error, emit_text, flush_stdout, open_streams
 
 __all__ = ["app", "main"]
 
@@ -31,7 +31,7 @@ def _version(asked: bool) -> None:
     if asked:
         from ..reports import versions
 
-        print(f"tilewright {versions()['tilewright']}")
+        emit_text(f"tilewright {versions()['tilewright']}")
         raise typer.Exit
 
 
@@ -53,6 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments
         Words after the program's name; those of this process when None.
     """
+    open_streams()
     words = list(sys.argv[1:] if arguments is None else arguments)
     # Progress is told in one voice: the libraries' own bars would tear ours apart, and fill log files.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -62,10 +63,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = e.exit_code
     except (KeyboardInterrupt, typer.Abort):
         code = 130
+    except (BrokenPipeError, SystemExit):  # typer's way out when whoever reads its help has seen enough
+        drop_stdout()
+        code = 0
     except Exception as e:
         if "--debug" in words:
             traceback.print_exc()
+        flush_stdout()
         return emit_error(describe(e), as_json="--json" in words)
+    flush_stdout()
     if code == 130:  # typer turns Ctrl-C into this code by itself, without a word
         return emit_error(describe(KeyboardInterrupt()), as_json="--json" in words)
     return code if isinstance(code, int) else 0

@@ -8,7 +8,7 @@ import typer
 
 from ..errors import CheckFailed, NotSupportedError, TilewrightError
 
-__all__ = ["FAULT", "INTERRUPTED", "NOT_OK", "NOT_SUPPORTED", "USAGE", "Failure", "describe"]
+__all__ = ["FAULT", "INTERRUPTED", "NOT_OK", "NOT_SUPPORTED", "USAGE", "Failure", "LostOutput", "describe"]
 
 NOT_OK = 1
 USAGE = 2
@@ -18,6 +18,10 @@ INTERRUPTED = 130
 
 # typer carries its own copy of click in some versions and imports it in others; its exported errors lead to the right one.
 _CLICK_ERROR = cast(type[typer.BadParameter], typer.BadParameter.__mro__[2])
+
+
+class LostOutput(OSError):  # noqa: N818 (what is lost is the matter)
+    """A result that could not be printed; its text says so."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,8 @@ def describe(error: BaseException) -> Failure:
         return Failure(kind, message, NOT_SUPPORTED)
     if isinstance(error, MemoryError):
         return Failure(kind, "out of memory; a smaller model or batch needs less, and --dry-run says how much", USAGE)
+    if isinstance(error, LostOutput):
+        return Failure(kind, str(error.strerror), USAGE)
     if isinstance(error, OSError):
         return Failure(kind, _system(error), USAGE)
     message = (

@@ -3,9 +3,10 @@
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TextIO
 
+from ..report import printable
 from ..reports import Progress, SilentProgress
 
 if TYPE_CHECKING:
@@ -48,7 +49,8 @@ class PlainProgress:
         self._write(text)
 
     def _write(self, text: str) -> None:
-        print(text, file=self._stream, flush=True)
+        with suppress(OSError):  # a log on a full disk is no reason to end the work
+            print(printable(text), file=self._stream, flush=True)
 
 
 class TerminalProgress:
@@ -100,7 +102,7 @@ class TerminalProgress:
 
     def say(self, text: str) -> None:
         """Print a line above the bars."""
-        self._console.print(text, markup=False, highlight=False)
+        self._console.print(printable(text), markup=False, highlight=False)
 
     def _finish(self) -> None:
         if self._task is None:
@@ -113,7 +115,7 @@ class TerminalProgress:
 @contextmanager
 def progress(quiet: bool) -> Iterator[Progress]:
     """Give the progress that suits where stderr goes."""
-    if quiet:
+    if quiet or sys.stderr is None:
         yield SilentProgress()
     elif sys.stderr.isatty():
         with TerminalProgress() as live:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..report import json_text
 from .faults import NOT_OK
 from .options import DryRun, Json, Quiet
 from .output import emit, emit_text, stdout_kept_clean
@@ -69,7 +70,7 @@ def _to_json(result: "JobResult") -> str:
         "report": str(result.report_path),
         "records": str(result.records_path),
     }
-    return json.dumps(body)
+    return json_text(body)
 
 
 def as_text(result: "JobResult") -> str:

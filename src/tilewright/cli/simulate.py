@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
+from ..report import json_text
 from .options import Json, checked_pattern, whole_numbers
 from .output import emit, emit_text, stdout_kept_clean
 
@@ -77,7 +78,7 @@ def command(
         body = json.loads(found.report().to_json())
         if layers:
             body["runs"] = [json.loads(run.table().to_json()) for run in found.runs]
-        emit_text(json.dumps(body))
+        emit_text(json_text(body))
         return 0
     if layers:
         for run in found.runs:
