@@ -4,6 +4,7 @@ import gc
 import json
 import os
 import signal
+from types import SimpleNamespace
 
 import pytest
 
@@ -78,3 +79,47 @@ def test_an_address_where_nobody_listens_is_refused_at_once(monkeypatch):
     monkeypatch.setattr("ray.init", lambda **_: pytest.fail("Ray tried for itself"))
     with pytest.raises(ConnectionError, match=r"no Ray cluster at 127\.0\.0\.1:1: .*leave address out"):
         explore(POINTS[:1], address="127.0.0.1:1")
+
+
+class Unlucky:
+    """A cluster on which the second task dies whatever is tried; results come in the order of the tasks."""
+
+    exceptions = SimpleNamespace(RayError=type("RayError", (Exception,), {}))
+
+    def __init__(self, fault):
+        self.fault = fault
+
+    def is_initialized(self):
+        return True
+
+    def remote(self, **_):
+        return lambda chunk: type("Task", (), {"remote": staticmethod(lambda part: (chunk, tuple(part)))})
+
+    def wait(self, waiting, num_returns):
+        return waiting[:num_returns], waiting[num_returns:]
+
+    def get(self, task):
+        chunk, part = task
+        if any(design.changes == (("clock", 3e8),) and design.pattern is None for _, design in part):
+            raise self.exceptions.RayError(self.fault)
+        return chunk(part)
+
+
+def test_a_task_that_dies_for_good_names_its_designs_and_what_is_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(clustered, "_ray", lambda: Unlucky("the worker died\nunexpectedly"))
+    monkeypatch.setattr(clustered, "_CHUNK", 2)
+    file = tmp_path / "sweep.jsonl"
+    with pytest.raises(RuntimeError) as caught:
+        explore(POINTS, out=file, address="auto")
+    kept = len(file.read_text().splitlines())
+    message = str(caught.value)
+    assert (
+        "its worker died 4 times (the worker died unexpectedly). It had s4 with resnet50 (dense, batch 1, clock 3e+08)"
+        in message
+    )
+    assert (
+        f"The results of {kept} of {len(POINTS)} designs are kept where `out` names a file; run again to go on"
+        in message
+    )
+    assert 0 < kept < len(POINTS)
+    assert len(message) < 600

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tilewright import NM, kernels
-from tilewright.errors import ArgumentError, FormatError
+from tilewright.errors import ArgumentError, FormatError, quoted
 from tilewright.formats import pack
 from tilewright.kernels import KernelArrays
 from tilewright.kernels.dispatch import native
@@ -62,10 +62,13 @@ OVERLAP = np.zeros(100, dtype=np.float32)
             lambda w: kernels.linear_arrays(X, w, activation="swish"),
             r"no activation 'swish'; it is one of none, relu, gelu, gelu_tanh",
         ),
-        (lambda w: kernels.linear_arrays(X, w, threads=0), r"threads must be a whole number of at least 1, and got 0"),
+        (
+            lambda w: kernels.linear_arrays(X, w, threads=0),
+            r"threads must be a whole number from 1 to 1,024, and got 0",
+        ),
         (
             lambda w: kernels.linear_arrays(X, w, threads=1.5),
-            r"threads must be a whole number of at least 1, and got 1.5",
+            r"threads must be a whole number from 1 to 1,024, and got 1.5",
         ),
         (lambda w: kernels.pack_panels(X, 24), r"a panel holds a positive multiple of 16 tokens, and T is 24"),
         (lambda w: kernels.pack_panels(X, 0), r"a panel holds a positive multiple of 16 tokens, and T is 0"),
@@ -131,3 +134,20 @@ def test_the_extension_checks_lengths_by_itself() -> None:
         module.linear_panels(
             "generic", w.native, np.ones((2, 8, 16), np.float32), np.ones((2, 3, 16), np.float32), 8, None, 0, 1
         )
+
+
+@pytest.mark.parametrize(
+    "threads", [-1, 0, 1025, 2**31, 2**40, 2**63, 2**64, 10**5000, True, None, "2"], ids=lambda t: quoted(t)[:12]
+)
+@pytest.mark.parametrize("verb", ["linear_arrays", "linear_panels"])
+def test_as_many_threads_as_no_processor_has_are_refused_at_once(verb, threads):
+    """2**31 of them took eleven seconds to share the work among, and 2**40 for ever."""
+    arguments = (X, weight()) if verb == "linear_arrays" else (np.ones((1, 8, 16), np.float32), weight(), 2)
+    with pytest.raises(ArgumentError, match="threads must be a whole number from 1 to 1,024, and got"):
+        getattr(kernels, verb)(*arguments, threads=threads)
+
+
+def test_as_many_threads_as_may_be_are_taken():
+    np.testing.assert_allclose(
+        kernels.linear_arrays(X, weight(), threads=1024), kernels.linear_arrays(X, weight(), threads=1), rtol=1e-5
+    )

@@ -144,3 +144,57 @@ def test_a_fused_activation_survives_going_dense(tmp_path, monkeypatch):
     torch.testing.assert_close(fresh(ids).last_hidden_state, model(ids).last_hidden_state, atol=1e-4, rtol=1e-3)
     rows = {row["layer"]: row for row in tilewright.explain(fresh).rows}
     assert rows["encoder.layer.0.intermediate.dense"]["pattern"] == "2:4"
+
+
+GOOD = {"sparse": True, "ratios": {"16": 2.0, "128": 2.0}, "kernel": "avx2", "threads": 1}
+BROKEN = [
+    {"ratios": {}}, {"ratios": []}, {"ratios": None}, {"ratios": {"x": 2.0}}, {"ratios": {"-1": 2.0}}, {"ratios": {"16": None}}, {"ratios": {"16": "2"}},
+    {"ratios": {"16": float("nan")}}, {"ratios": {"16": float("inf")}}, {"ratios": {"16": 0}}, {"ratios": {"16": 10**400}}, {"ratios": {"16": True}}, {"ratios": {"9" * 5000: 2.0}},
+    {"ratios": {"16": 0.5}}, {"sparse": "no"}, {"sparse": None}, {"sparse": 1}, {"kernel": None}, {"kernel": 7}, {"threads": "many"}, {"threads": float("inf")}, {"threads": None}, {"threads": []},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("change", BROKEN, ids=lambda change: str(change)[:40])
+def test_a_broken_entry_is_measured_again(saved, monkeypatch, change):
+    calls = measured(monkeypatch, 1.5)
+    tilewright.load_(perceptron(), saved[1])
+    file, first = Path(os.environ["TILEWRIGHT_CACHE"]) / "choices.json", len(calls)
+    file.write_text(json.dumps({key: {**GOOD, **change} for key in json.loads(file.read_text())}))
+    tilewright.load_(perceptron(), saved[1])
+    assert len(calls) == 2 * first
+    assert all(entry["ratios"] == {"16": 1.5, "128": 1.5} for entry in json.loads(file.read_text()).values())
+
+
+def test_a_good_entry_is_taken(saved, monkeypatch):
+    calls = measured(monkeypatch, 1.5)
+    tilewright.load_(perceptron(), saved[1])
+    file, first = Path(os.environ["TILEWRIGHT_CACHE"]) / "choices.json", len(calls)
+    file.write_text(json.dumps(dict.fromkeys(json.loads(file.read_text()), GOOD)))
+    tilewright.load_(perceptron(), saved[1])
+    assert len(calls) == first
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"[]", b"null", b"\xff\xfe", b"[" * 100_000, b'{"a": 1}', b"9" * 5000, b"{}" + b" " * (17 << 20)],
+    ids=lambda c: repr(c[:8]),
+)
+def test_a_broken_file_counts_as_empty(saved, monkeypatch, content):
+    calls = measured(monkeypatch, 1.5)
+    file = Path(os.environ["TILEWRIGHT_CACHE"]) / "choices.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(content)
+    tilewright.load_(perceptron(), saved[1])
+    assert calls
+
+
+@pytest.mark.parametrize(
+    "make", [os.mkfifo, os.mkdir, lambda path: os.symlink(path, path)], ids=["pipe", "folder", "loop"]
+)
+def test_what_is_no_file_counts_as_empty_and_stays(saved, monkeypatch, make):
+    calls = measured(monkeypatch, 1.5)
+    file = Path(os.environ["TILEWRIGHT_CACHE"]) / "choices.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    make(file)
+    tilewright.load_(perceptron(), saved[1])
+    assert calls

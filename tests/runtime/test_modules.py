@@ -197,3 +197,30 @@ def test_torch_s_thread_count_is_used(threads):
         torch.testing.assert_close(layer(x), functional.linear(x, weight, bias), atol=1e-4, rtol=1e-4)
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("text", ["2:4", "tw8@60%", "tew8@60%+5%", "tvw8@75%", "any@80%"])
+@pytest.mark.parametrize("names", [[], ["bias"], ["values"], ["values", "bias"], ["unknown"]], ids=str)
+def test_a_part_of_a_state_changes_that_part_alone(text, names):
+    """With strict=False whatever is not in the state stays; arrays made anew held whatever memory held before."""
+    layer, other = (layer_of(text, seed=seed)[0] for seed in (1, 1))
+    before = {name: tensor.clone() for name, tensor in layer.state_dict().items()}
+    with torch.no_grad():
+        other.values.mul_(2)
+        other.bias.add_(1)
+    part = {name: tensor for name, tensor in other.state_dict().items() if name in names}
+    part |= {"unknown": torch.zeros(1)} if "unknown" in names else {}
+    for fill in (torch.nan, 0.0):
+        scratch = [
+            torch.full((tensor.numel() + 1,), fill) for tensor in before.values()
+        ]  # what the allocator hands out next
+        del scratch
+        layer.load_state_dict(part, strict=False)
+    for name, tensor in layer.state_dict().items():
+        assert torch.equal(tensor, part[name] if name in part else before[name]), name
+
+
+def test_a_whole_state_of_another_mask_still_loads():
+    layer, other = layer_of("any@80%", seed=1)[0], layer_of("any@80%", seed=2)[0]
+    layer.load_state_dict(other.state_dict())
+    assert torch.equal(layer(torch.ones(2, layer.in_features)), other(torch.ones(2, layer.in_features)))

@@ -33,7 +33,7 @@ def command(
         str | None, typer.Option(help="Such as int8 or float16; the accelerator's first otherwise.")
     ] = None,
     ignore: Annotated[list[str] | None, typer.Option(help="Leave dense what this matches; may repeat.")] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Threads, where the target is cpu.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, max=1024, help="Threads, where the target is cpu.")] = 1,
     as_json: Json = False,
 ) -> int:
     """Choose a pattern for every layer so that a latency or a size is met at the least predicted loss."""

@@ -17,7 +17,7 @@ _PEERS = ("torch", "onnxruntime", "openvino")
 def command(
     path: Annotated[Path, typer.Argument(help="Folder of a packed checkpoint.")],
     sentences: Annotated[str, typer.Option(help="Sizes of the batches, with commas.")] = "1,8,32",
-    threads: Annotated[int, typer.Option(min=1, help="Threads of every engine.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, max=1024, help="Threads of every engine.")] = 1,
     peers: Annotated[str, typer.Option(help="Dense engines to compare with, with commas.")] = ",".join(_PEERS),
     quick: Annotated[bool, typer.Option("--quick", help="Fewer rounds: a first impression.")] = False,
     dry_run: DryRun = False,

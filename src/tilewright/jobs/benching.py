@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ..errors import ArgumentError, CheckFailed
+from ..kernels import MOST_THREADS
 from ..report import Report
 from ..reports import Progress, Record, SilentProgress
 from ..runtime import SparseLinear, densified, load, sparse_layers
@@ -113,9 +114,9 @@ def speed_records(
     progress: Progress | None = None,
 ) -> Iterator[Record]:
     """Yield latency records of the linear layers and the whole encoder of a loaded model, ours and the dense engines'."""
-    if threads < 1 or not sentences or min(sentences) < 1:
+    if not 1 <= threads <= MOST_THREADS or not sentences or min(sentences) < 1:
         raise ArgumentError(
-            f"bench needs at least one thread and batches of at least one sentence; got {threads} and {list(sentences)}"
+            f"bench needs at least one thread, at most {MOST_THREADS:,}, and batches of at least one sentence; got {threads} and {list(sentences)}"
         )
     told = progress or SilentProgress()
     sparse = inner_model(model)
@@ -225,7 +226,9 @@ def _check(outputs: Mapping[str, NDArray[np.float32]]) -> None:
     for name, theirs in outputs.items():
         far = float(np.abs(ours - theirs).max()) if ours.shape == theirs.shape else float("inf")
         scale = float(np.abs(theirs).max())
-        if not far <= _TOLERANCE * scale:
+        if (
+            not np.isfinite(theirs).all() or not far <= _TOLERANCE * scale
+        ):  # of what is not finite, any distance is small enough
             raise CheckFailed(
                 f"{name} and {OURS} disagree by {far:.3g} where outputs reach {scale:.3g} (allowed: {_TOLERANCE:g} of that); no time "
                 "is reported. Run the tests of the kernels on this machine"

@@ -58,7 +58,7 @@ class Bench(Part):
     """
 
     sentences: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(1, 8, 32), min_length=1)
-    threads: int = Field(default=1, ge=1)
+    threads: int = Field(default=1, ge=1, le=1024)
     peers: tuple[Literal["torch", "onnxruntime", "openvino"], ...] = Field(
         default=("torch", "onnxruntime", "openvino"), min_length=1
     )

@@ -7,10 +7,11 @@ ran. Needs NumPy and the compiled extension, no framework.
 from .arrays import KernelArrays
 from .dispatch import Implementation, fma_peak, implementations, last_implementation
 from .linear import linear, linear_arrays, linear_panels, pack_panels, unpack_panels
-from .table import ACTIVATIONS, OPERATIONS, Activation, Operation, Tolerance, operation_of
+from .table import ACTIVATIONS, MOST_THREADS, OPERATIONS, Activation, Operation, Tolerance, operation_of
 
 __all__ = [
     "ACTIVATIONS",
+    "MOST_THREADS",
     "OPERATIONS",
     "Activation",
     "Implementation",

@@ -5,12 +5,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, quoted
 from ..formats import Packed
 from . import reference
 from .arrays import KernelArrays
 from .dispatch import choose, native, remember
-from .table import Activation, activation_code
+from .table import MOST_THREADS, Activation, activation_code
 
 __all__ = ["linear", "linear_arrays", "linear_panels", "pack_panels", "unpack_panels"]
 
@@ -43,7 +43,7 @@ def linear(
     activation
         ``none``, ``relu``, ``gelu``, ``gelu_tanh``, ``silu`` or ``tanh``.
     threads
-        Most threads to use.
+        Most threads to use, up to 1,024.
     implementation
         Name from `implementations`; the environment variable TILEWRIGHT_KERNEL, then the best available, when None.
     out
@@ -249,8 +249,8 @@ def _check_bias(bias: NDArray[np.float32] | None, N: int) -> None:
 
 
 def _check_threads(threads: int) -> None:
-    if not isinstance(threads, int) or threads < 1:
-        raise ArgumentError(f"threads must be a whole number of at least 1, and got {threads!r}")
+    if not isinstance(threads, int) or isinstance(threads, bool) or not 1 <= threads <= MOST_THREADS:
+        raise ArgumentError(f"threads must be a whole number from 1 to {MOST_THREADS:,}, and got {quoted(threads)}")
 
 
 def _check_panels(P: int, T: int, tokens: int) -> None:

@@ -11,6 +11,7 @@ from .arrays import KernelArrays
 
 __all__ = [
     "ACTIVATIONS",
+    "MOST_THREADS",
     "OPERATIONS",
     "Activation",
     "Argument",
@@ -24,6 +25,9 @@ Activation = Literal["none", "relu", "gelu", "gelu_tanh", "silu", "tanh"]
 
 # The place in this tuple is the code that the extension takes.
 ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
+
+MOST_THREADS = 1024
+"""Threads that a call may ask for: more than any processor has, and few enough to count through."""
 
 COMPILED = ("avx512", "avx2", "generic")
 

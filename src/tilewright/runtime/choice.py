@@ -6,6 +6,7 @@ values, so it is made once and kept in a file under ``$TILEWRIGHT_CACHE`` (``~/.
 
 import json
 import os
+import re
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,6 +28,9 @@ __all__ = ["Choice", "check_tokens", "choose", "kernel_in_use", "settle_", "time
 _TOKENS: dict[bool, tuple[int, ...]] = {True: (1, 128), False: (16, 128)}
 """Where a layer must win when the caller does not say how many tokens a call carries, by whether the model generates text:
 then it sees one token at a time as well, and otherwise a short sentence is the least."""
+
+_LARGEST_CACHE = 16 << 20
+"""Bytes of a file of choices that is read; one of a machine takes about 300."""
 
 _ROUNDS = 5
 _BUDGET = 0.02
@@ -190,7 +194,7 @@ def _processor() -> str:
 
 
 class _Cache:
-    """The file of earlier choices; a missing or broken one counts as empty, and one that cannot be written is done without."""
+    """The file of earlier choices. A missing or unreadable one counts as empty, a broken entry as missing; write failures are ignored."""
 
     def __init__(self) -> None:
         home = (
@@ -199,22 +203,29 @@ class _Cache:
         )
         self._path = Path(home) / "choices.json"
         self._changed = False
+        self._entries: dict[str, Any] = {}
         try:
-            body = json.loads(self._path.read_text())
-            self._entries: dict[str, Any] = body if isinstance(body, dict) else {}
-        except (OSError, ValueError):
-            self._entries = {}
+            if self._path.is_file() and self._path.stat().st_size <= _LARGEST_CACHE:
+                body = json.loads(self._path.read_bytes())
+                self._entries = body if isinstance(body, dict) else {}
+        except (OSError, ValueError, RecursionError):
+            return
 
     def get(self, key: str) -> Choice | None:
         """Return the stored choice, or None if there is none that can be read."""
         entry = self._entries.get(key)
-        try:
-            assert isinstance(entry, dict)
-            ratios = {int(n): float(r) for n, r in entry["ratios"].items()}
-            assert ratios
-            return Choice(bool(entry["sparse"]), ratios, str(entry["kernel"]), int(entry["threads"]))
-        except (AssertionError, TypeError, KeyError, ValueError, AttributeError):
+        if not isinstance(entry, dict) or not isinstance(entry.get("ratios"), dict) or not entry["ratios"]:
             return None
+        sparse, kernel, threads = (entry.get(name) for name in ("sparse", "kernel", "threads"))
+        if type(sparse) is not bool or type(kernel) is not str or type(threads) is not int:
+            return None
+        ratios = {}
+        for count, ratio in entry["ratios"].items():
+            plausible = isinstance(ratio, int | float) and not isinstance(ratio, bool) and 0 < ratio < 1e6
+            if not plausible or not re.fullmatch(r"[1-9][0-9]{0,9}", str(count)):
+                return None
+            ratios[int(count)] = float(ratio)
+        return Choice(sparse, ratios, kernel, threads) if sparse == (min(ratios.values()) >= 1.0) else None
 
     def put(self, key: str, choice: Choice) -> None:
         """Remember a choice until `write`."""

@@ -195,7 +195,8 @@ class SparseLinear(nn.Module):
             except FormatError as error:
                 raise FormatError(f"{prefix.rstrip('.') or 'the layer'} cannot load this state: {error}") from None
             for name, tensor in given.items():
-                self.register_buffer(name, None if tensor is None else torch.empty_like(tensor))
+                if prefix + name in state_dict:  # what is not there stays: with strict=False a part may be all there is
+                    self.register_buffer(name, torch.empty_like(tensor))
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 

@@ -11,7 +11,7 @@ import torch
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from ..errors import ArgumentError, NotSupportedError
-from ..kernels import KernelArrays, linear_arrays
+from ..kernels import MOST_THREADS, KernelArrays, linear_arrays
 from .tensors import ARRAYS, packed_of
 
 __all__ = ["dense_weight", "run", "sparse_linear"]
@@ -85,7 +85,7 @@ def run(
         arrays,
         None if bias is None else bias.detach().numpy(),
         activation,  # type: ignore[arg-type]  # the kernels name the activations they have when they refuse one
-        threads=torch.get_num_threads(),
+        threads=min(torch.get_num_threads(), MOST_THREADS),
         out=out.numpy().reshape(count, outputs),
     )
     return out

@@ -8,8 +8,9 @@ import socket
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from ...errors import NotSupportedError
+from ...errors import NotSupportedError, brief
 from . import sweep
+from .design import describe
 
 if TYPE_CHECKING:
     from .sweep import Jobs, Result
@@ -33,6 +34,8 @@ def run(jobs: "Jobs", address: str) -> Iterator[tuple[str, "Result"]]:
         If Ray is not installed.
     ConnectionError
         If there is no cluster at the address.
+    RuntimeError
+        If a task fails, or its workers die again and again; it names the designs that it had.
     """
     ray = _ray()
     mine = not ray.is_initialized()
@@ -46,13 +49,30 @@ def run(jobs: "Jobs", address: str) -> Iterator[tuple[str, "Result"]]:
             return [(key, evaluate(design)) for key, design in part]
 
         task = ray.remote(num_cpus=1, max_retries=_RETRIES)(chunk)
-        waiting = [task.remote(jobs[start : start + _CHUNK]) for start in range(0, len(jobs), _CHUNK)]
-        while waiting:
-            done, waiting = ray.wait(waiting, num_returns=1)
-            yield from ray.get(done[0])
+        parts = [jobs[start : start + _CHUNK] for start in range(0, len(jobs), _CHUNK)]
+        running = {task.remote(part): part for part in parts}
+        while running:
+            done = ray.wait(list(running), num_returns=1)[0][0]
+            part = running.pop(done)
+            try:
+                results = ray.get(done)
+            except ray.exceptions.RayError as error:
+                raise RuntimeError(_death(part, sum(map(len, running.values())), len(jobs), error)) from error
+            yield from results
     finally:
         if mine:
             ray.shutdown()
+
+
+def _death(part: "Jobs", waiting: int, jobs: int, error: Exception) -> str:
+    """Say which designs a dead task had, and what is kept."""
+    designs = ", ".join(describe(design) for _, design in part[:3]) + (
+        f" and {len(part) - 3} more" if len(part) > 3 else ""
+    )
+    return (
+        f"a task of the sweep failed, or its worker died {_RETRIES + 1} times ({brief(error)}). It had {designs}. The results of {jobs - waiting - len(part)} of "
+        f"{jobs} designs are kept where `out` names a file; run again to go on with the others, or without these to pass them by"
+    )
 
 
 def _reach(address: str) -> None:

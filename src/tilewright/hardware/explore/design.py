@@ -18,7 +18,7 @@ from ..spec import AcceleratorSpec
 from ..workload import Workload
 from .area import area
 
-__all__ = ["Design", "grid"]
+__all__ = ["Design", "describe", "grid"]
 
 Selectors = tuple[tuple[int, int], ...]
 
@@ -90,6 +90,14 @@ class Design:
             _models(),
         )
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def describe(design: Design) -> str:
+    """Return a design in a few words, for messages."""
+    network = design.network.name if isinstance(design.network, Workload) else design.network
+    changes = "".join(f", {path} {value:g}" for path, value in design.changes)
+    pattern = "dense" if design.pattern is None else design.pattern
+    return f"{design.arch} with {network} ({pattern}, batch {design.batch}{changes})"
 
 
 def grid(
