@@ -16,6 +16,8 @@ from tilewright.jobs.curve import ValidationCurve
 from tilewright.jobs.job import Job
 from tilewright.jobs.models import inner_model, read_model
 from tilewright.jobs.pruning import prune_at_once_
+from tilewright.jobs.sources import source_of
+from tilewright.jobs.tasks import build_task
 from tilewright.pruning import patterns_of
 from tilewright.reports import read_records
 from tilewright.training import Family
@@ -70,29 +72,39 @@ def recipe(model, prune, recover=None, **more):
             "model": str(model),
             "prune": {"targets": ["encoder.*"], **prune},
             "recover": recover,
-            "data": {"pairs": 12},
+            "data": {"pairs": 12, "validation": 12},
             "bench": {"sentences": [1], "rounds": 3, "peers": ["torch"]},
             **more,
         }
     )
 
 
-@pytest.fixture(scope="module")
-def texts():
-    """Real passages, few enough to be tokenized at once; pairs to judge by, and pairs to choose by."""
-    corpus = jobs.python_docs(24)
-    return replace(corpus, passages=corpus.passages[:200], pairs=corpus.pairs[:12]), corpus.pairs[12:]
+def task_of(wanted, dense):
+    """Return the task of a recipe with passages few enough to be tokenized at once."""
+    task = build_task(wanted.data, source_of(wanted.model), dense)
+    task.corpus = replace(task.corpus, passages=task.corpus.passages[:200])
+    return task
 
 
-def work(wanted, folder, texts, model):
+def work(wanted, folder, evaluated=None):
     """Do the stages of a job that change a model."""
-    heard = Heard()
-    job = Job(wanted, folder, heard, resume=True)
-    dense = read_model(str(model))
-    job.rate_dense(dense, texts[0])
+    heard, dense = Heard(), read_model(wanted.model)
+    task = task_of(wanted, dense)
+    if evaluated is not None:
+        genuine = task.evaluate
+        task.evaluate = lambda model, split="test": evaluated.append(split) or genuine(model, split)
+    job = Job(wanted, task, folder, heard, resume=True)
+    job.rate_dense(dense)
     if wanted.permute is not None:
         job.permute_(dense)
-    return inner_model(job.student(dense, *texts, seed=0)), heard
+    return inner_model(job.student(dense, seed=0)), heard
+
+
+def validated(wanted, model):
+    """Return a model's measure on the validation pairs."""
+    task = task_of(wanted, read_model(wanted.model))
+    task.refer(read_model(wanted.model))
+    return task.evaluate(model, "validation")["mrr"]
 
 
 def same(one, other):
@@ -118,30 +130,29 @@ def curves(folder):
 
 
 @pytest.mark.parametrize("method", RECIPES)
-def test_watching_a_recovery_changes_nothing_and_is_not_done_twice(method, tiny_model, texts, tmp_path, monkeypatch):
+def test_watching_a_recovery_changes_nothing_and_is_not_done_twice(method, tiny_model, tmp_path):
     prune, recover = RECIPES[method]
     rated = []
-    genuine = tilewright.jobs.job._mrr
-    monkeypatch.setattr(tilewright.jobs.job, "_mrr", lambda *words: rated.append(len(words[1])) or genuine(*words))
     watched, blind = tmp_path / "watched", tmp_path / "blind"
     for folder in (watched, blind):
         folder.mkdir()
     recover = {**recover, "learning_rate": 3e-2, "curve": 3}
-    student, _ = work(recipe(tiny_model, prune, recover), watched, texts, tiny_model)
+    wanted = recipe(tiny_model, prune, recover)
+    student, _ = work(wanted, watched, rated)
     (curve,) = curves(watched)
     assert len(set(curve.extra["values"])) > 1
     assert curve.extra["steps"] == [0, 2, 4, 6]
-    assert curve.extra["values"][-1] == curve.median == genuine(read_with(student, tiny_model), texts[1])
-    assert curve.extra["dense"] == genuine(read_model(str(tiny_model)), texts[1])
+    assert curve.extra["values"][-1] == curve.median == validated(wanted, read_with(student, tiny_model))
+    assert curve.extra["dense"] == validated(wanted, read_model(str(tiny_model)))
     assert curve.inputs["split"] == "validation"
-    assert rated == [len(texts[1])] * 5  # before, at three steps, and the dense model
-    other, _ = work(recipe(tiny_model, prune, {**recover, "curve": 0}), blind, texts, tiny_model)
+    assert rated.count("validation") == 5  # before, at three steps, and the dense model
+    other, _ = work(recipe(tiny_model, prune, {**recover, "curve": 0}), blind)
     assert same(student, other)
     assert curves(blind) == []
     rated.clear()
-    work(recipe(tiny_model, prune, recover), watched, texts, tiny_model)
+    work(wanted, watched, rated)
     assert curves(watched)[0].extra == curve.extra
-    assert len(rated) == 1  # the dense model alone
+    assert rated.count("validation") == 1  # the dense model alone
 
 
 def read_with(inner, tiny_model):
@@ -168,25 +179,26 @@ def test_a_curve_leaves_modes_as_they_were_and_its_last_point_is_the_last_step(t
     assert ValidationCurve(model, lambda: 1.0, tmp_path / "7", "", 7, 7).points == ()
 
 
-def test_points_of_another_recipe_are_not_taken_over(tiny_model, texts, tmp_path):
+def test_points_of_another_recipe_are_not_taken_over(tiny_model, tmp_path):
     prune, recover = RECIPES["fixed"]
     for rate in (1e-2, 3e-2):
         (tmp_path / "checkpoints" / "seed0.safetensors").unlink(missing_ok=True)
-        student, _ = work(recipe(tiny_model, prune, {**recover, "learning_rate": rate}), tmp_path, texts, tiny_model)
-        last = tilewright.jobs.job._mrr(read_with(student, tiny_model), texts[1])
+        wanted = recipe(tiny_model, prune, {**recover, "learning_rate": rate})
+        student, _ = work(wanted, tmp_path)
+        last = validated(wanted, read_with(student, tiny_model))
         assert curves(tmp_path)[0].extra["values"][-1] == last
 
 
 @pytest.mark.parametrize("method", RECIPES)
-def test_every_method_ends_in_its_pattern_and_resumes(method, tiny_model, texts, tmp_path):
+def test_every_method_ends_in_its_pattern_and_resumes(method, tiny_model, tmp_path):
     prune, recover = RECIPES[method]
     wanted = recipe(tiny_model, prune, recover)
-    student, heard = work(wanted, tmp_path, texts, tiny_model)
+    student, heard = work(wanted, tmp_path)
     assert holds(student)
     assert {str(pattern) for pattern in patterns_of(student).values()} == {prune["pattern"]}
     assert heard.steps == [1, 2, 3, 4, 5, 6]
     assert rated(tmp_path) == ["dense", *(["pruned"] if method == "fixed" else []), "recovered"]
-    again, heard = work(wanted, tmp_path, texts, tiny_model)
+    again, heard = work(wanted, tmp_path)
     assert same(student, again)
     assert not heard.steps  # no training step was taken again
     stored = yaml.safe_load((tmp_path / "recipe.yaml").read_text())
@@ -194,17 +206,18 @@ def test_every_method_ends_in_its_pattern_and_resumes(method, tiny_model, texts,
     assert Recipe.model_validate(stored).digest() == wanted.digest()
 
 
-def test_a_family_stays_in_the_folder_and_a_member_is_picked(tiny_model, texts, tmp_path):
-    inherited = {**STEPS, "method": "inherited", "cost": 1.5, "validation": 10, "pick": {"size": 0.9}}
+def test_a_family_stays_in_the_folder_and_a_member_is_picked(tiny_model, tmp_path):
+    inherited = {**STEPS, "method": "inherited", "cost": 1.5, "pick": {"size": 0.9}}
     wanted = recipe(tiny_model, {"pattern": "1:4"}, inherited)
-    student, heard = work(wanted, tmp_path, texts, tiny_model)
+    student, heard = work(wanted, tmp_path)
     assert len(heard.steps) == 9
     family = Family.load(tmp_path / "family" / "seed0")
     assert [member.name for member in family.members] == ["dense", "3:4", "2:4", "1:4"]
     members = [r for r in read_records(tmp_path / "records.jsonl") if r.kind == "member"]
     (curve,) = curves(tmp_path)
-    assert curve.extra["values"] == [member.metric for member in family.members[1:]]
-    assert curve.extra["dense"] == pytest.approx(family.members[0].metric)
+    dense = curve.extra["dense"]
+    assert curve.extra["values"] == pytest.approx([member.metric * dense for member in family.members[1:]])
+    assert family.members[0].metric == 1  # members are rated by their share of the dense model's quality
     picked = [r.inputs["member"] for r in members if r.extra["picked"]]
     best = family.pick(cost=0.9 * family.members[0].bytes)
     assert picked == [best.name] != ["dense"]
@@ -212,35 +225,35 @@ def test_a_family_stays_in_the_folder_and_a_member_is_picked(tiny_model, texts, 
     # Another pick of the same family: nothing is trained again.
     for pick, expected in (({"n": 3}, "3:4"), (None, "1:4")):
         again = recipe(tiny_model, {"pattern": "1:4"}, {**inherited, "pick": pick})
-        student, heard = work(again, tmp_path, texts, tiny_model)
+        student, heard = work(again, tmp_path)
         assert not heard.steps
         assert {str(pattern) for pattern in patterns_of(student).values()} == {expected}
     with pytest.raises(
         CheckFailed, match=r"recover.pick finds no member: no member has a metric of .* change the pick"
     ):
-        work(recipe(tiny_model, {"pattern": "1:4"}, {**inherited, "pick": {"mrr": 50}}), tmp_path, texts, tiny_model)
+        work(recipe(tiny_model, {"pattern": "1:4"}, {**inherited, "pick": {"quality": 50}}), tmp_path)
 
 
-def test_channels_are_permuted_once(tiny_model, texts, tmp_path):
+def test_channels_are_permuted_once(tiny_model, tmp_path):
     wanted = recipe(tiny_model, {"pattern": "2:4"}, permute={"seconds": 1})
-    student, heard = work(wanted, tmp_path, texts, tiny_model)
+    student, heard = work(wanted, tmp_path)
     gain = [r for r in read_records(tmp_path / "records.jsonl") if r.kind == "permutation"]
     assert gain[0].median > 1
     assert any("groups folded" in line for line in heard.said)
-    again, heard = work(wanted, tmp_path, texts, tiny_model)
+    again, heard = work(wanted, tmp_path)
     assert "the order of an earlier run" in heard.said
     assert same(student, again)
-    plain, _ = work(recipe(tiny_model, {"pattern": "2:4"}), tmp_path, texts, tiny_model)
+    plain, _ = work(recipe(tiny_model, {"pattern": "2:4"}), tmp_path)
     assert not same(student, plain)
 
 
-def test_a_search_bounded_by_steps_alone_finds_the_same_order_again(tiny_model, texts, tmp_path):
+def test_a_search_bounded_by_steps_alone_finds_the_same_order_again(tiny_model, tmp_path):
     wanted = recipe(tiny_model, {"pattern": "2:4"}, permute={"seconds": None, "steps": 500, "seed": 3})
     folders = [tmp_path / name for name in "ab"]
     students = []
     for folder in folders:
         folder.mkdir()
-        students.append(work(wanted, folder, texts, tiny_model)[0])
+        students.append(work(wanted, folder)[0])
     assert same(*students)
     assert "permute channels" in [row["stage"] for row in jobs.forecast(wanted).rows]
 
@@ -251,7 +264,7 @@ def test_a_search_without_any_bound_is_refused(tiny_model):
 
 
 def test_whole_jobs_choose_by_other_pairs_than_they_are_judged_by(tiny_model, tmp_path):
-    inherited = {**STEPS, "method": "inherited", "cost": 1, "levels": [2], "validation": 10, "pick": {"mrr": 0.01}}
+    inherited = {**STEPS, "method": "inherited", "cost": 1, "levels": [2], "pick": {"quality": 0.01}}
     wanted = recipe(tiny_model, {"pattern": "2:4"}, inherited, permute={"seconds": 1})
     result = jobs.run(wanted, tmp_path)
     assert tilewright.verify(result.output / "model", exact=True).ok
@@ -272,11 +285,11 @@ def test_whole_jobs_choose_by_other_pairs_than_they_are_judged_by(tiny_model, tm
     ],
     ids=lambda prune: "-".join(str(value) for value in prune.values() if isinstance(value, str)),
 )
-def test_models_are_pruned_at_once_by_what_the_recipe_says(prune, tiny_model, texts):
+def test_models_are_pruned_at_once_by_what_the_recipe_says(prune, tiny_model):
     wanted = recipe(tiny_model, {**prune, "calibration": CALIBRATION})
     dense = read_model(str(tiny_model))
     student = copy.deepcopy(dense)
-    report = prune_at_once_(student, dense, wanted.prune, texts[0])
+    report = prune_at_once_(student, dense, wanted.prune, task_of(wanted, dense))
     assert report.summary["score"] == wanted.prune.score
     assert report.summary["budget"] == wanted.prune.budget
     assert report.summary.get("update", "none") == wanted.prune.update

@@ -54,7 +54,7 @@ def test_patterns_are_stored_in_their_own_text(tmp_path):
             ("model: m", "model: m\nrecover: {steps: 0}"),
             r"recover.steps is 0: input should be greater than or equal to 1",
         ),
-        (("model: m", "model: m\nrequire: {mrr: -1}"), r"require.mrr is -1"),
+        (("model: m", "model: m\nrequire: {quality: -1}"), r"require.quality is -1"),
         (
             ("model: m", "model: m\nbench: {peers: [tensorflow]}"),
             r"bench.peers.0: unknown peer 'tensorflow'; expected one of 'torch'",
@@ -66,7 +66,7 @@ def test_patterns_are_stored_in_their_own_text(tmp_path):
             r"recover.learning_rate is -1: input should be greater than 0",
         ),
         (("model: m", "model: m\nseeds: [1, 1]"), r"seeds is \[1, 1\]: each seed is run once"),
-        (("model: m", "model: m\nrequire: {mrr: .inf}"), r"require.mrr is inf"),
+        (("model: m", "model: m\nrequire: {quality: .inf}"), r"require.quality is inf"),
         (("model: m", "model: m\nfrobnicate: 1"), r"frobnicate is no key of a recipe; the keys are version, name"),
     ],
 )

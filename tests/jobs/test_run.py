@@ -11,8 +11,10 @@ import tilewright
 from tilewright import jobs
 from tilewright.errors import ArgumentError, CheckFailed, NotSupportedError, TilewrightError
 from tilewright.files import locked
-from tilewright.jobs import peers, running
+from tilewright.jobs import peers
 from tilewright.jobs.benching import speed_records
+from tilewright.jobs.models import read_model
+from tilewright.jobs.tasks.retrieval import Retrieval
 from tilewright.reports import read_records
 
 RECIPE = {
@@ -23,7 +25,7 @@ RECIPE = {
     "recover": {"steps": 3, "batch": 8, "max_tokens": 32},
     "data": {"pairs": 40},
     "bench": {"sentences": [2], "rounds": 3, "peers": ["torch", "onnxruntime"]},
-    "require": {"mrr": 0.05, "weights_size": 0.56},
+    "require": {"quality": 0.05, "weights_size": 0.56},
 }
 
 
@@ -115,11 +117,12 @@ def test_a_recovery_is_watched_on_pairs_that_nobody_is_judged_by(done):
     (curve,) = [r for r in read_records(done[0].records_path) if r.kind == "curve"]
     assert curve.extra["steps"] == [0, 1, 2, 3]
     assert all(0 < value <= 1 for value in [*curve.extra["values"], curve.extra["dense"]])
-    recipe = jobs.Recipe.model_validate(RECIPE)
-    corpus, validation = running._texts(recipe)
-    assert len(validation) == curve.inputs["pairs"] == recipe.recover.validation
-    assert not {text for pair in corpus.pairs for text in pair} & {text for pair in validation for text in pair}
-    assert not set(corpus.passages) & {text for pair in validation for text in pair}
+    data = jobs.Recipe.model_validate(RECIPE).data
+    task = Retrieval(data, read_model(RECIPE["model"]))
+    judged, watched = ({text for pair in task.pairs[split] for text in pair} for split in ("test", "validation"))
+    assert len(task.pairs["validation"]) == curve.inputs["pairs"] == data.validation == 200
+    assert not judged & watched
+    assert not set(task.corpus.passages) & (judged | watched)
 
 
 def test_every_engine_says_what_it_multiplies_in(done):
@@ -176,7 +179,7 @@ def test_run_again_it_resumes_and_ends_the_same(done, tmp_path):
 
 
 def test_a_broken_promise_fails_the_job_with_its_number(done, tmp_path):
-    recipe = jobs.Recipe.model_validate({**RECIPE, "require": {"mrr": 1.4, "weights_size": 0.1}})
+    recipe = jobs.Recipe.model_validate({**RECIPE, "require": {"quality": 1.4, "weights_size": 0.1}})
     result = jobs.run(recipe, done[0].output)
     assert not result.ok
     assert [check.ok for check in result.checks] == [False, False]
@@ -238,7 +241,7 @@ def test_bench_reports_ratios_of_checked_engines(done):
 def test_engines_that_disagree_are_not_timed(done, monkeypatch):
     monkeypatch.setattr(
         peers,
-        "torch_encoder",
+        "torch_engine",
         lambda model: peers.Engine(lambda arrays: np.zeros((*arrays["input_ids"].shape, 384), dtype=np.float32)),
     )
     with pytest.raises(CheckFailed, match=r"torch and tilewright disagree by .*; no time is reported"):
@@ -253,7 +256,7 @@ def test_bench_leaves_torch_s_threads_as_they_were(done):
 
 def test_arguments_out_of_range_are_refused(done, tmp_path):
     with pytest.raises(ArgumentError, match="at least one thread"):
-        list(speed_records(None, [], threads=1, peers=[], rounds=3))
+        list(speed_records(None, None, [], threads=1, peers=[], rounds=3))
     with pytest.raises(ArgumentError, match="tensorflow is no engine to compare with"):
         jobs.bench(str(done[0].output / "model"), sentences=[1], peers=["tensorflow"], quick=True)
     (tmp_path / "file").write_text("")
@@ -280,7 +283,7 @@ def test_missing_models_are_said(name, words):
 def test_a_folder_without_a_sentence_transformer_is_said(tmp_path):
     from tilewright.jobs.models import read_model
 
-    with pytest.raises(ArgumentError, match=r"holds no modules.json"):
+    with pytest.raises(ArgumentError, match=r"holds neither modules.json nor config.json"):
         read_model(str(tmp_path))
 
 

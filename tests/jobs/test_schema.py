@@ -36,7 +36,7 @@ BROKEN = {
     "learning rate of 0": WITH_RECOVER + "{steps: 5, learning_rate: 0}\n",
     "decay of 1": WITH_RECOVER + "{method: sr-ste, steps: 5, decay: 1}\n",
     "no blocks": WITH_RECOVER + "{method: progressive, steps: 5, blocks: []}\n",
-    "negative promise": GOOD + "require: {mrr: -1}\n",
+    "negative promise": GOOD + "require: {quality: -1}\n",
 }
 CONTRADICTIONS = {
     "recover: {method: sr-ste, steps: 5}": (
@@ -57,7 +57,7 @@ CONTRADICTIONS = {
         r"recover.levels is \[3, 1\]: they fall from 3 at most",
     ),
     "recover: {method: inherited, steps: 5, pick: {n: 1}}": ("", r"recover.pick.n is 1: the members have n 3, 2"),
-    "recover: {method: inherited, steps: 5, pick: {}}": ("", r"recover.pick: give one of n, mrr and size"),
+    "recover: {method: inherited, steps: 5, pick: {}}": ("", r"recover.pick: give one of n, quality and size"),
     "recover: {method: inherited, steps: 5, checks: 0}": ("", r"recover.checks is 0"),
     "seeds: [0]": ("calibration: {passages: 8}", r"prune.calibration is given, and nothing here looks at it"),
     "seeds: [1]": ("limit: {size: 0.5}", r"prune: limit and budget: constrained go together"),

@@ -8,6 +8,8 @@ import torch
 import tilewright
 from tilewright import jobs
 from tilewright.jobs.models import read_model
+from tilewright.jobs.sources import source_of
+from tilewright.jobs.tasks import build_task
 from tilewright.jobs.telling import about, usage
 
 SMALL = {"hidden_size": 96, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 192}
@@ -91,7 +93,10 @@ def test_a_report_names_the_model_and_no_folder_of_this_machine(tiny_model):
     recipe = jobs.Recipe.model_validate(
         {"version": 1, "name": "x", "model": str(tiny_model), "prune": {"pattern": "2:4"}}
     )
-    told = about(recipe, read_model(str(tiny_model)), 3.0)
+    dense = read_model(str(tiny_model))
+    told = about(recipe, dense, build_task(recipe.data, source_of(recipe.model), dense), 3.0)
+    assert told.task.startswith("Retrieval on the documentation of the running Python")
+    assert told.task.endswith("None of the pairs it is judged by is trained on.")
     assert told.model == f"{tiny_model.name} (BertModel, 0.2 million weights)"
     assert str(tiny_model.parent) not in str(told)
     assert told.seconds == 3.0

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .options import DryRun, Json, Quiet, whole_numbers, words
+from .options import DryRun, Inputs, Json, Quiet, Shape, shape_of, whole_numbers, words
 from .output import emit, stdout_kept_clean
 from .progress import progress
 
@@ -16,9 +16,17 @@ _PEERS = ("torch", "onnxruntime", "openvino")
 
 def command(
     path: Annotated[Path, typer.Argument(help="Folder of a packed checkpoint.")],
-    sentences: Annotated[str, typer.Option(help="Sizes of the batches, with commas.")] = "1,8,32",
+    model: Annotated[
+        str | None,
+        typer.Option(help="What builds the module, as module:callable, if the checkpoint is of a plain one."),
+    ] = None,
+    sentences: Annotated[
+        str, typer.Option(help="Sizes of the batches, with commas: sentences, or whatever the model takes.")
+    ] = "1,8,32",
     threads: Annotated[int, typer.Option(min=1, max=1024, help="Threads of every engine.")] = 1,
     peers: Annotated[str, typer.Option(help="Dense engines to compare with, with commas.")] = ",".join(_PEERS),
+    inputs: Inputs = None,
+    shape: Shape = None,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer rounds: a first impression.")] = False,
     dry_run: DryRun = False,
     as_json: Json = False,
@@ -26,6 +34,7 @@ def command(
 ) -> int:
     """Time a packed model against dense engines running the same weights, every output checked first."""
     batches = whole_numbers(sentences, "--sentences")
+    form = shape_of(shape)
     engines = words(peers, "--peers", _PEERS)
     with stdout_kept_clean(), progress(quiet or dry_run) as told:
         from .. import jobs
@@ -34,6 +43,14 @@ def command(
             report = jobs.forecast_bench(str(path), sentences=batches, threads=threads, peers=engines, quick=quick)
         else:
             report = jobs.bench(
-                str(path), sentences=batches, threads=threads, peers=engines, quick=quick, progress=told
+                str(path),
+                model=model,
+                sentences=batches,
+                threads=threads,
+                peers=engines,
+                quick=quick,
+                inputs=None if inputs is None else str(inputs),
+                shape=form,
+                progress=told,
             )
     return emit(report, as_json=as_json)

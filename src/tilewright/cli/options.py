@@ -1,15 +1,26 @@
 """Options that several verbs share, and lists written with commas."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ..patterns import parse
 
-__all__ = ["DryRun", "Json", "Quiet", "checked_pattern", "whole_numbers", "words"]
+__all__ = ["DryRun", "Inputs", "Json", "Quiet", "Shape", "checked_pattern", "shape_of", "whole_numbers", "words"]
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, nothing else.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
+Inputs = Annotated[
+    Path | None,
+    typer.Option(
+        help="File with inputs, items first: .npz, .npy or .safetensors, an array for each input of the model."
+    ),
+]
+Shape = Annotated[
+    str | None,
+    typer.Option(help="Shape of one input of a plain module, such as 3,32,32; random numbers are drawn then."),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would happen, and do nothing.")]
 
 
@@ -22,6 +33,11 @@ def whole_numbers(text: str, option: str) -> tuple[int, ...]:
     if not numbers or min(numbers) < 1:
         raise typer.BadParameter(f"{option} takes whole numbers from 1 with commas, such as 1,8,32; got {text!r}")
     return numbers
+
+
+def shape_of(text: str | None) -> tuple[int, ...] | None:
+    """Read ``3,32,32``."""
+    return None if text is None else whole_numbers(text, "--shape")
 
 
 def words(text: str, option: str, known: tuple[str, ...]) -> tuple[str, ...]:

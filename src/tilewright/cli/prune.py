@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .options import DryRun, Json, Quiet, checked_pattern
+from .options import DryRun, Inputs, Json, Quiet, Shape, checked_pattern, shape_of
 from .output import emit, stdout_kept_clean
 from .progress import progress
 
@@ -13,7 +13,12 @@ __all__ = ["command"]
 
 
 def command(
-    model: Annotated[str, typer.Argument(help="A model: a folder, or package:NAME for one inside a Python package.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="A model: a folder, package:NAME for one inside a Python package, or module:callable that builds a torch module."
+        ),
+    ],
     out: Annotated[Path, typer.Argument(help="Folder to write the packed checkpoint to.")],
     pattern: Annotated[str, typer.Option("--pattern", "-p", help="Such as 2:4, tw16@75%, bank64@16x.")],
     score: Annotated[
@@ -26,8 +31,13 @@ def command(
         str, typer.Option(help="How a target is split over layers: uniform, global or sensitivity.")
     ] = "uniform",
     passages: Annotated[
-        int, typer.Option(min=1, help="Texts to look at, for scores beyond magnitude, updates and sensitivity.")
+        int,
+        typer.Option(
+            min=1, help="Texts or other inputs to look at, for scores beyond magnitude, updates and sensitivity."
+        ),
     ] = 512,
+    inputs: Inputs = None,
+    shape: Shape = None,
     target: Annotated[
         list[str] | None, typer.Option(help="Prune only what this name or expression matches; may repeat.")
     ] = None,
@@ -46,6 +56,8 @@ def command(
 
     checked_pattern(pattern)
     jobs.require_choices(score, update, budget)
+    jobs.require_model(model)
+    form = shape_of(shape)
     with stdout_kept_clean(), progress(quiet or dry_run) as told:
         spared = tuple(ignore or ())
         if dry_run:
@@ -68,6 +80,8 @@ def command(
                 update=update,
                 budget=budget,
                 passages=passages,
+                inputs=None if inputs is None else str(inputs),
+                shape=form,
                 targets=target,
                 ignore=spared,
                 strict=strict,

@@ -46,10 +46,11 @@ def command(
     quiet: Quiet = False,
 ) -> int:
     """Prune, recover, verify, pack and measure a model as a recipe says, and write its report."""
-    with stdout_kept_clean(), progress(quiet or dry_run) as told:
-        from .. import jobs
+    from .. import jobs
 
-        job = jobs.load_recipe(recipe)
+    job = jobs.load_recipe(recipe)
+    jobs.require_data(job)
+    with stdout_kept_clean(), progress(quiet or dry_run) as told:
         if dry_run:
             forecast = jobs.forecast(job)
         else:

@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from .benching import bench, forecast_bench
     from .corpus import Corpus, python_docs
     from .forecasting import forecast, forecast_prune
-    from .models import model_folder
     from .pruning import prune
-    from .recipe import Recipe, load_recipe
+    from .recipe import Recipe, load_recipe, require_data
     from .running import JobResult, run
     from .schema import recipe_schema
+    from .sources import model_folder, require_model
 
 __all__ = [
     "Corpus",
@@ -33,6 +33,8 @@ __all__ = [
     "python_docs",
     "recipe_schema",
     "require_choices",
+    "require_data",
+    "require_model",
     "run",
 ]
 
@@ -45,10 +47,12 @@ _HOMES = {
     "forecast_bench": "benching",
     "forecast_prune": "forecasting",
     "load_recipe": "recipe",
-    "model_folder": "models",
+    "model_folder": "sources",
     "prune": "pruning",
     "python_docs": "corpus",
     "recipe_schema": "schema",
+    "require_data": "recipe",
+    "require_model": "sources",
     "run": "running",
 }
 

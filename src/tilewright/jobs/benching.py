@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -17,9 +17,12 @@ from ..kernels import MOST_THREADS
 from ..report import Report
 from ..reports import Progress, Record, SilentProgress
 from ..runtime import SparseLinear, densified, load, sparse_layers
-from .corpus import python_docs
 from .models import inner_model
-from .peers import Engine, Run, encoders, linears, torch_encoder
+from .packing import load_packed
+from .peers import Engine, Run, linears, torch_engine, whole_models
+from .recipe_data import MatchData, RetrievalData
+from .sources import Source
+from .tasks import build_task
 
 __all__ = ["bench", "forecast_bench", "ratios", "speed_records"]
 
@@ -31,31 +34,42 @@ _LEAST = 0.01
 """Seconds a timed sample lasts at least: short calls are repeated."""
 
 Timed = Mapping[str, list[float]]
+Example = Callable[[int], dict[str, torch.Tensor]]
 
 
 def bench(
     path: str,
     *,
+    model: str | None = None,
     sentences: Sequence[int] = (1, 8, 32),
     threads: int = 1,
     peers: Sequence[str] = ("torch", "onnxruntime", "openvino"),
     quick: bool = False,
+    inputs: str | None = None,
+    shape: Sequence[int] | None = None,
     progress: Progress | None = None,
 ) -> Report:
-    """Time a packed SentenceTransformer against dense engines running the same weights with their zeros.
+    """Time a packed model against dense engines running the same weights with their zeros.
 
     Parameters
     ----------
     path
         Checkpoint written by `save`.
+    model
+        ``module:callable`` that builds the module, if the checkpoint is of a plain one.
     sentences
-        Sizes of the batches; the sentences are taken from the running Python's documentation.
+        Sizes of the batches: sentences from the running Python's documentation for models that read text, else `inputs` or generated
+        ones.
     threads
         Of every engine.
     peers
         Of ``torch``, ``onnxruntime`` and ``openvino``.
     quick
         Three rounds instead of seven.
+    inputs
+        File with arrays to run on: ``.npz``, ``.npy`` or ``.safetensors``, items first.
+    shape
+        Shape of one input, for a plain module where `inputs` is not given.
 
     Returns
     -------
@@ -65,15 +79,23 @@ def bench(
     Raises
     ------
     ArgumentError
-        If the checkpoint is no SentenceTransformer, or an argument is out of range.
+        If what the model takes is not known, or an argument is out of range.
     CheckFailed
         If an engine's output differs from the others': no time is reported then.
+    NotSupportedError
+        If an engine is not installed, or the model cannot be converted for it.
     """
-    model = load(path, measure=False)
-    if type(model).__name__ != "SentenceTransformer":
-        raise ArgumentError(f"{path} is a {type(model).__name__}; bench times SentenceTransformers so far")
+    packed = load(path, measure=False) if model is None else load_packed(model, path, measure=False)
     records = list(
-        speed_records(model, sentences, threads=threads, peers=peers, rounds=3 if quick else 7, progress=progress)
+        speed_records(
+            inner_model(packed),
+            _example(path, packed, model is not None, inputs, shape, max(sentences, default=1)),
+            sentences,
+            threads=threads,
+            peers=peers,
+            rounds=3 if quick else 7,
+            progress=progress,
+        )
     )
     best = ratios(records)
     rows = tuple(
@@ -104,8 +126,25 @@ def forecast_bench(path: str, *, sentences: Sequence[int] = (1, 8, 32), quick: b
     )
 
 
+def _example(
+    path: str, packed: Any, plain: bool, inputs: str | None, shape: Sequence[int] | None, most: int
+) -> Example:
+    """Return what makes a batch for a model that no recipe speaks of."""
+    if packed is not inner_model(packed) and inputs is None:
+        return build_task(RetrievalData(), Source(path, "sentences", path), packed).example
+    kind: Literal["sentences", "transformers", "module"] = (
+        "module" if plain else "transformers" if packed is inner_model(packed) else "sentences"
+    )
+    items = max(most, 30) + 20
+    data = MatchData(
+        file=inputs, shape=None if shape is None else tuple(shape), items=items, test=10, validation=10, tokens=32
+    )
+    return build_task(data, Source(path, kind, path), packed).example
+
+
 def speed_records(
-    model: Any,
+    model: nn.Module,
+    example: Example,
     sentences: Sequence[int],
     *,
     threads: int,
@@ -113,30 +152,47 @@ def speed_records(
     rounds: int,
     progress: Progress | None = None,
 ) -> Iterator[Record]:
-    """Yield latency records of the linear layers and the whole encoder of a loaded model, ours and the dense engines'."""
+    """Yield latency records of the sparse layers and the whole of a loaded model, ours and the dense engines'.
+
+    Parameters
+    ----------
+    model
+        With sparse layers inside; of a SentenceTransformer, the transformer.
+    example
+        Returns the inputs of one call on so many items, tensors by name.
+    sentences
+        Sizes of the batches.
+    threads, peers, rounds
+        As for `bench`; rounds are samples of each measurement.
+    progress
+        Told about every batch.
+    """
     if not 1 <= threads <= MOST_THREADS or not sentences or min(sentences) < 1:
         raise ArgumentError(
             f"bench needs at least one thread, at most {MOST_THREADS:,}, and batches of at least one sentence; got {threads} and {list(sentences)}"
         )
     told = progress or SilentProgress()
-    sparse = inner_model(model)
-    texts = [first for first, _ in python_docs(max(10, *sentences)).pairs]
     with _threads(threads):
-        dense = densified(sparse)
+        dense = densified(model)
         told.say("converting the model for the dense engines")
-        engines = {OURS: torch_encoder(sparse), **encoders(dense, peers, threads)}
+        engines = {OURS: torch_engine(model), **whole_models(dense, example(2), peers, threads)}
         precisions = {name: engine.precision for name, engine in engines.items()}
-        groups = _groups(sparse)
-        layers = [_Layer(layer, count, linears(layer.dense(), peers, threads)) for layer, count in groups]
+        twins: dict[tuple[object, ...], tuple[SparseLinear, dict[str, Engine]]] = {}
         for done, count in enumerate(sentences):
-            batch = _batch(model, texts[:count])
-            tokens = int(batch["input_ids"].size)
+            batch = {name: tensor.numpy() for name, tensor in example(count).items()}
+            layers = list(_layers(model, batch, twins, peers, threads))
+            tokens = _tokens(batch, layers)
             inputs = {"sentences": count, "tokens": tokens, "threads": threads}
             told.step(done, len(sentences), f"{count} sentences, {tokens} tokens")
-            yield from _records("linear", _time_layers(layers, tokens, rounds), inputs, precisions)
+            yield from _records("linear", _time_layers(layers, rounds), inputs, precisions)
             calls = {name: _call(run, batch) for name, run in engines.items()}
             yield from _records("encode", _time(calls, rounds), inputs, precisions)
         told.step(len(sentences), len(sentences))
+
+
+def _tokens(batch: Mapping[str, NDArray[Any]], layers: Sequence["_Layer"]) -> int:
+    """Return the tokens of a batch of text, padding included; of anything else, the most rows that a layer is called with."""
+    return int(batch["input_ids"].size) if "input_ids" in batch else max((part.rows for part in layers), default=0)
 
 
 def ratios(records: Sequence[Record]) -> dict[tuple[str, object], float]:
@@ -158,30 +214,50 @@ def ratios(records: Sequence[Record]) -> dict[tuple[str, object], float]:
 
 @dataclass(frozen=True)
 class _Layer:
-    """One of several equal sparse layers, and the dense engines' form of it."""
+    """One of several equal sparse layers, the rows it is called with, and the dense engines' form of it."""
 
     layer: SparseLinear
+    rows: int
     count: int
     dense: dict[str, Engine]
 
 
-def _groups(model: nn.Module) -> list[tuple[SparseLinear, int]]:
-    """Return one layer for each shape and pattern, and how many of the kind the model has."""
+def _layers(
+    model: nn.Module,
+    batch: Mapping[str, NDArray[Any]],
+    twins: dict[tuple[object, ...], tuple[SparseLinear, dict[str, Engine]]],
+    peers: Sequence[str],
+    threads: int,
+) -> Iterator[_Layer]:
+    """Yield one layer for each shape, pattern and number of rows in a call on a batch; `twins` keeps it, with its dense forms."""
     kinds: Counter[tuple[object, ...]] = Counter()
     first: dict[tuple[object, ...], SparseLinear] = {}
-    for layer in sparse_layers(model).values():
-        kind = (layer.out_features, layer.in_features, layer.pattern)
+
+    def count(layer: SparseLinear, arguments: tuple[torch.Tensor, ...]) -> None:
+        kind = (layer.out_features, layer.in_features, layer.pattern, arguments[0].numel() // layer.in_features)
         kinds[kind] += 1
-        first.setdefault(kind, SparseLinear(layer.packed(), layer.bias))
-    return [(first[kind], count) for kind, count in kinds.items()]
+        first.setdefault(kind, layer)
+
+    handles = [layer.register_forward_pre_hook(count) for layer in sparse_layers(model).values()]
+    try:
+        torch_engine(model)(batch)
+    finally:
+        for handle in handles:
+            handle.remove()
+    for kind, times in kinds.items():
+        if kind[:3] not in twins:
+            layer = SparseLinear(first[kind].packed(), first[kind].bias)
+            twins[kind[:3]] = layer, linears(layer.dense(), peers, threads)
+        layer, dense = twins[kind[:3]]
+        yield _Layer(layer, int(str(kind[3])), times, dense)
 
 
-def _time_layers(layers: Sequence[_Layer], tokens: int, rounds: int) -> dict[str, list[float]]:
+def _time_layers(layers: Sequence[_Layer], rounds: int) -> dict[str, list[float]]:
     """Return the time of all linear layers, summed over kinds times their number, sample by sample."""
     total: dict[str, list[float]] = {}
     rng = np.random.default_rng(0)
     for part in layers:
-        arrays = {"x": rng.standard_normal((tokens, part.layer.in_features), dtype=np.float32)}
+        arrays = {"x": rng.standard_normal((part.rows, part.layer.in_features), dtype=np.float32)}
         runs: dict[str, Run] = {OURS: _module_run(part.layer), **part.dense}
         samples = _time({name: _call(run, arrays) for name, run in runs.items()}, rounds)
         for name, times in samples.items():
@@ -242,13 +318,6 @@ def _records(
         model = "sparse" if engine == OURS else "dense"
         what = {"engine": engine, "model": model, "precision": precisions[engine], **inputs}
         yield Record.measure("latency", name, times, "s", inputs=what, checked=True)
-
-
-def _batch(model: Any, texts: Sequence[str]) -> dict[str, NDArray[Any]]:
-    tokens = model.tokenizer(
-        list(texts), padding=True, truncation=True, max_length=model.max_seq_length, return_tensors="np"
-    )
-    return {name: np.asarray(tokens[name], dtype=np.int64) for name in ("input_ids", "attention_mask")}
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from ..errors import quoted, unknown
+from .recipe_data import TASKS
 from .recipe_recover import METHODS
 
 __all__ = ["fault_text"]
@@ -26,6 +27,8 @@ def fault_text(fault: Any, root: type[BaseModel]) -> str:
     keys = _written(fault["loc"])
     place = _cut(".".join(map(_word, keys)))
     if fault["type"] == "extra_forbidden":
+        if place in _RENAMED:
+            return f"{place} is no key of a recipe; it is called {_RENAMED[place]}"
         return f"{place} is no key of a recipe{_nearest(fault['loc'], root)}"
     if fault["type"] == "missing":
         return f"{place} is missing"
@@ -52,22 +55,33 @@ def _cut(text: str) -> str:
     return text if len(text) <= 400 else f"{text[:397]}..."
 
 
+_RENAMED = {
+    "require.mrr": "require.quality",
+    "recover.pick.mrr": "recover.pick.quality",
+    "recover.validation": "data.validation",
+}
+
+
 def _written(place: tuple[int | str, ...]) -> tuple[int | str, ...]:
-    """Leave out of a place what nobody wrote: the method that stands for a member of the union."""
-    return place[:1] + place[2:] if place[:1] == ("recover",) and place[1:2] and place[1] in METHODS else place
+    """Leave out of a place what nobody wrote: the method or the task that stands for a member of the union."""
+    tag = place[1] if len(place) > 1 else None
+    hidden = (place[0] == "recover" and tag in METHODS) or (place[0] == "data" and tag in TASKS) if place else False
+    return place[:1] + place[2:] if hidden else place
 
 
 def _nearest(place: tuple[int | str, ...], root: type[BaseModel]) -> str:
     part = root
     for step in place[:-1]:
         part = next((kind for name, kind in _inner(part) if name == step), part)
-    near = difflib.get_close_matches(str(place[-1])[:80], list(part.model_fields), 1)
-    return f"; did you mean {near[0]}?" if near else f"; the keys are {', '.join(part.model_fields)}"
+    keys = [name for name, key in part.model_fields.items() if not key.exclude]
+    near = difflib.get_close_matches(str(place[-1])[:80], keys, 1)
+    return f"; did you mean {near[0]}?" if near else f"; the keys are {', '.join(keys)}"
 
 
 def _inner(part: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:
     """Yield the parts below a part by key, and the methods by name."""
     yield from METHODS.items()
+    yield from TASKS.items()
     for name, field in part.model_fields.items():
         for kind in (field.annotation, *getattr(field.annotation, "__args__", ())):
             if isinstance(kind, type) and issubclass(kind, BaseModel):

@@ -5,17 +5,16 @@ from typing import Any
 
 import torch
 
-from ..pruning import permute_, prunable, sparsify_
+from ..pruning import permute_, sparsify_
 from ..report import Report
 from .models import inner_model, read_model
 from .peers import require_engines
 from .recipe import Recipe
 from .recipe_recover import Inherited
+from .sources import source_of
+from .tasks import Task, build_task, check_task
 
 __all__ = ["forecast", "forecast_prune"]
-
-_TOKENS_A_PASSAGE = 48
-"""Mean padded length of a passage of the Python documentation in batches of similar length."""
 
 _MEMBERS = 5
 """Patterns that a planned budget tries on each layer, about."""
@@ -37,8 +36,11 @@ def forecast(recipe: Recipe) -> Report:
     TilewrightError
         If the model cannot be read, or cannot be pruned as the recipe says.
     """
+    source = source_of(recipe.model)
+    check_task(source, recipe.data)
     require_engines(recipe.bench.peers)
-    model = inner_model(read_model(recipe.model))
+    subject = read_model(recipe.model)
+    task, model = build_task(recipe.data, source, subject), inner_model(subject)
     permuting = _permutation(model, recipe)
     start = time.perf_counter()
     # Which layers are pruned and how far does not depend on the score, and scores that look at data take minutes.
@@ -51,11 +53,11 @@ def forecast(recipe: Recipe) -> Report:
     if permuting is not None:
         stages.append({"stage": "permute channels", "minutes": round(permuting / 60 + 0.2, 1)})
     if recipe.prune.calibration is not None:
-        stages.append(_calibration(model, recipe, len(report.rows)))
+        stages.append(_calibration(model, recipe, task, len(report.rows)))
     memory = 3 * 4 * weights
     if recipe.recover is not None:
         steps = recipe.recover.total
-        step, activations = _step_seconds(model, recipe)
+        step, activations = _step_seconds(model, recipe, task)
         total = len(recipe.seeds) * steps * step / 60
         stages.append({"stage": f"recover: {steps} steps, {_seeds(recipe)}", "minutes": round(total, 1)})
         memory += 3 * 4 * weights + activations
@@ -71,7 +73,7 @@ def forecast(recipe: Recipe) -> Report:
 
 
 def _permutation(model: Any, recipe: Recipe) -> float | None:
-    """Return the seconds of the permutation search, None if there is none. A trial leaves the model permuted: it computes what it did."""
+    """Return the seconds of the permutation search, None if there is none. A trial leaves the model permuted: its outputs are unchanged."""
     wanted = recipe.permute
     if wanted is None or wanted.steps is None:
         return None if wanted is None else wanted.seconds
@@ -107,14 +109,14 @@ def _copies(recipe: Recipe) -> int:
     return 1 + (3 if recipe.recover else 0) + (recipe.permute is not None) + len(recipe.seeds) * members
 
 
-def _calibration(model: torch.nn.Module, recipe: Recipe, layers: int) -> dict[str, object]:
+def _calibration(model: torch.nn.Module, recipe: Recipe, task: Task, layers: int) -> dict[str, object]:
     """Return the stage of looking at data: passes over it, in units of one forward pass that is timed here."""
     prune, data = recipe.prune, recipe.prune.calibration
     assert data is not None
-    ids = torch.ones(min(data.batch, data.passages), min(data.max_tokens, _TOKENS_A_PASSAGE), dtype=torch.long)
+    batch = task.batches(min(data.batch, data.passages), tokens=data.max_tokens, seed=data.seed)[0]
     start = time.perf_counter()
     with torch.no_grad():
-        model(input_ids=ids)
+        model(**batch)
     forward = time.perf_counter() - start
     passes = 0.0
     if prune.score != "magnitude":
@@ -125,25 +127,33 @@ def _calibration(model: torch.nn.Module, recipe: Recipe, layers: int) -> dict[st
         passes += 2 * layers * _MEMBERS
     batches = max(1, data.passages // data.batch)
     minutes = len(recipe.seeds) * batches * passes * forward / 60
-    return {"stage": f"look at {data.passages} passages", "minutes": round(minutes, 1)}
+    return {"stage": f"look at {data.passages} items", "minutes": round(minutes, 1)}
 
 
-def _step_seconds(model: torch.nn.Module, recipe: Recipe) -> tuple[float, int]:
+def _step_seconds(model: torch.nn.Module, recipe: Recipe, task: Task) -> tuple[float, int]:
     """Return the time of one recovery step, the better of two that are taken here, and the bytes of its activations."""
     recover = recipe.recover
     assert recover is not None
-    length = min(recover.max_tokens, _TOKENS_A_PASSAGE)
-    ids = torch.ones(recover.batch, length, dtype=torch.long)
+    batch = task.batches(recover.batch, tokens=recover.max_tokens, seed=0)[0]
     low = recipe.options(0).precision == "bfloat16"
-    seconds = []
+    seconds, held = [], [0]
+
+    def count(module: torch.nn.Module, arguments: object, output: object) -> None:
+        held[0] += output.numel() if isinstance(output, torch.Tensor) else 0
+
+    with torch.no_grad():
+        leaves = [module for module in model.modules() if not list(module.children())]
+        handles = [module.register_forward_hook(count) for module in leaves]
+        model(**batch)
+        for handle in handles:
+            handle.remove()
     for _ in range(2):
         start = time.perf_counter()
         with torch.autocast("cpu", torch.bfloat16, enabled=low):
             with torch.no_grad():
-                model(input_ids=ids)
-            model(input_ids=ids).last_hidden_state.float().square().mean().backward()
+                model(**batch)
+            task.output(model(**batch), batch).float().square().mean().backward()
         seconds.append(time.perf_counter() - start)
-    wide = sum(weight.tensor.shape[0] for weight in prunable(model))
     model.zero_grad(set_to_none=True)
-    # The optimizer, the losses and the masks add about a quarter on these models.
-    return 1.25 * min(seconds), 3 * 4 * ids.numel() * wide
+    # The optimizer, the losses and the masks add about a quarter on these models; the loss holds the outputs again.
+    return 1.25 * min(seconds), 2 * 4 * held[0]

@@ -10,36 +10,34 @@ from typing import Any
 import torch
 import yaml
 
-from ..errors import CheckFailed
 from ..files import replacing, write_whole
 from ..reports import Progress, Record, write_record
-from ..runtime import load, save
 from ..training import Checkpoint
-from .corpus import Corpus
 from .curve import ValidationCurve
+from .learning import attention, fitted
 from .models import inner_model
+from .packing import load_packed, require_alike, save_packed
 from .pruning import permute_dense_, prune_at_once_
 from .recipe import Recipe
 from .recipe_recover import Inherited, Progressive
 from .recovery import Recovered, Setting, recover_student_
-from .retrieval import MEANINGS, Quality, embed, rate
-from .texts import attention, batches_of
+from .tasks import Scores, Split, Task
 
 __all__ = ["PARTS", "Job"]
 
 MODEL, CHECKPOINTS, FAMILY = PARTS = ("model", "checkpoints", "family")
 """Folders inside a job's."""
 
-Pairs = tuple[tuple[str, str], ...]
-
 
 class Job:
-    """Recipe, folder, records so far, and the dense model's embeddings.
+    """Recipe, task, folder, records so far, and what the dense model reached.
 
     Parameters
     ----------
     recipe
         What to do.
+    task
+        What models are judged by, and learn from.
     folder
         The job's own: the packed model, its records, recipe and report, and what a resumed run goes on from. Records stand among the
         checkpoints until the model they belong to is written.
@@ -49,11 +47,12 @@ class Job:
         Whether to go on from what an earlier run of the same recipe left.
     """
 
-    def __init__(self, recipe: Recipe, folder: Path, told: Progress, resume: bool) -> None:
-        self.recipe, self.folder, self.told, self.resume = recipe, folder, told, resume
+    def __init__(self, recipe: Recipe, task: Task, folder: Path, told: Progress, resume: bool) -> None:
+        self.recipe, self.task, self.folder, self.told, self.resume = recipe, task, folder, told, resume
+        self.measure = task.measures[0]
         self.records: list[Record] = []
         self.records_path = folder / "records.jsonl"
-        self.dense: Any = None
+        self.dense: dict[Split, float] = {}
         self.shares: list[float] = []
         self._log = folder / CHECKPOINTS / "records.jsonl"
         self._log.parent.mkdir(exist_ok=True)
@@ -72,12 +71,14 @@ class Job:
         self._log.unlink()
         self._log = self.records_path
 
-    def rate_dense(self, teacher: Any, corpus: Corpus) -> None:
+    def rate_dense(self, teacher: Any) -> None:
         """Rate the dense model, which everything after is compared with."""
         self.told.stage("rate the dense model")
-        self.dense = embed(teacher, corpus.pairs)
-        self.dense_quality = rate(self.dense, self.dense)
-        self._quality("dense", self.dense_quality, self.recipe.seeds[0], corpus)
+        self.task.refer(teacher)
+        self.dense["test"] = self._rated("dense", teacher, self.recipe.seeds[0])[self.measure.name]
+        if self.recipe.recover is not None and self.recipe.recover.looks:
+            scores = self.task.evaluate(teacher, "validation")
+            self.dense["validation"], self._validation_items = scores[self.measure.name], len(scores)
 
     def permute_(self, teacher: Any) -> None:
         """Reorder the dense model's channels, or take the order that an earlier run has found."""
@@ -98,57 +99,52 @@ class Job:
         gain = Record.measure("permutation", "kept score over unpermuted", after / before, "ratio", inputs=inputs)
         self.add(gain)
 
-    def student(self, teacher: Any, corpus: Corpus, validation: Pairs, seed: int) -> Any:
+    def student(self, teacher: Any, seed: int) -> Any:
         """Prune a copy of the dense model, recover it, and rate it after each."""
         recipe, student = self.recipe, copy.deepcopy(teacher)
         if recipe.prunes_at_once:
             self.told.stage(f"prune to {recipe.prune.patterns}")
-            report = prune_at_once_(student, teacher, recipe.prune, corpus)
+            report = prune_at_once_(student, teacher, recipe.prune, self.task)
             self.told.say(", ".join(f"{key} {value}" for key, value in report.summary.items()))
-            found = self._rated("pruned", student, corpus, seed)
+            scores = self._rated("pruned", student, seed)
         if recipe.recover is not None:
-            self._recover(student, teacher, corpus, validation, seed)
-            found = self._rated("recovered", student, corpus, seed)
-        self.shares.append(found.mrr / self.dense_quality.mrr)
+            self._recover(student, teacher, seed)
+            scores = self._rated("recovered", student, seed)
+        self.shares.append(self.measure.share(scores[self.measure.name], self.dense["test"]))
         return student
 
-    def pack(self, student: Any, corpus: Corpus) -> Any:
+    def pack(self, student: Any) -> Any:
         """Write the packed model, load it back, and check that it still says the same."""
         place = self.folder / MODEL
-        save(student, place, dtype=self.recipe.dtype, recipe=self.recipe.resolved(), recipe_hash=self.recipe.digest())
+        save_packed(student, place, self.recipe)
         self.publish()
-        model = load(place)
-        packed = embed(model, corpus.pairs)
-        quality = rate(packed, self.dense)
-        agree = rate(packed, embed(student, corpus.pairs))
-        if not agree.cosine >= 0.999:
-            raise CheckFailed(
-                f"the packed model's embeddings have a mean cosine of {agree.cosine:.4f} to those of the model that was packed; it should "
-                "be 1 to rounding. Run the tests of formats and kernels on this machine"
-            )
-        self._quality("packed", quality, self.recipe.seeds[0], corpus)
+        model = load_packed(self.recipe.model, place)
+        require_alike(inner_model(student), inner_model(model), self.task.example(32))
+        self._rated("packed", model, self.recipe.seeds[0])
         return model
 
-    def _recover(self, student: Any, teacher: Any, corpus: Corpus, validation: Pairs, seed: int) -> None:
-        recipe = self.recipe
+    def _recover(self, student: Any, teacher: Any, seed: int) -> None:
+        recipe, name = self.recipe, self.measure.name
         recover = recipe.recover
         assert recover is not None
         self.told.stage(f"recover, seed {seed}: {recover.method}")
-        curve = self._curve(student, validation, seed)
+        curve = self._curve(student, seed)
 
         def progress(step: int, steps: int, loss: float, _: Mapping[str, float]) -> None:
             value = curve.at(step) if curve else None
-            rated = "" if value is None else f", MRR {value:.3f} on {len(validation)} validation pairs"
+            rated = "" if value is None else f", {name} {value:.3f} on the validation {self.task.unit}"
             self.told.step(step, steps, f"loss {loss:.4f}{rated}")
 
+        inner = inner_model(student)
         setting = Setting(
-            inner_model(student),
+            inner,
             inner_model(teacher),
-            batches_of(teacher, corpus, recover.batch, recover.max_tokens, seed),
-            seed,
+            self.task.batches(recover.batch, tokens=recover.max_tokens, seed=seed),
+            fitted(recipe.options(seed), self.task, inner, hidden="hidden" in recover.model_fields_set),
+            self.task.output,
             Checkpoint(self._place(f"seed{seed}.safetensors"), seconds=recover.checkpoint_seconds),
             self._family(seed),
-            lambda _: _mrr(student, validation),
+            lambda _: self.measure.share(self._validated(student), self.dense["validation"]),
             progress,
         )
         with attention(self._attention(), student, teacher):
@@ -156,29 +152,38 @@ class Job:
                 curve.at(0)
             recovered = recover_student_(recipe, setting)
         self._note(recovered, seed)
-        points = curve.points if curve else recovered.ratings
+        points = curve.points if curve else [(step, self._value(share)) for step, share in recovered.ratings]
         if points:
-            self._note_curve(points, _mrr(teacher, validation), len(validation), seed)
+            self._note_curve(points, seed)
 
-    def _curve(self, student: Any, validation: Pairs, seed: int) -> ValidationCurve | None:
+    def _validated(self, model: Any) -> float:
+        return self.task.evaluate(model, "validation")[self.measure.name]
+
+    def _value(self, share: float) -> float:
+        """Return the measure that a share of the dense model's stands for, on the validation split."""
+        dense = self.dense["validation"]
+        return share * dense if self.measure.higher_is_better or not share else dense / share
+
+    def _curve(self, student: Any, seed: int) -> ValidationCurve | None:
         """Return the curve of a recovery, None where the recipe wants none or the members of a family are its points."""
         recover, recipe = self.recipe.recover, self.recipe
         assert recover is not None
         if isinstance(recover, Inherited) or not recover.curve:
             return None
         parts = (recipe.permute, recipe.prune, recover, recipe.data)
-        key = json.dumps([recipe.model, seed, *(part and part.model_dump(mode="json") for part in parts)])
+        key = json.dumps([recipe.model, recipe.task, seed, *(part and part.model_dump(mode="json") for part in parts)])
         place = self._place(f"seed{seed}.curve.json")
         return ValidationCurve(
-            inner_model(student), lambda: _mrr(student, validation), place, key, recover.total, recover.curve
+            inner_model(student), lambda: self._validated(student), place, key, recover.total, recover.curve
         )
 
-    def _note_curve(self, points: Sequence[tuple[int, float]], dense: float, pairs: int, seed: int) -> None:
-        """Record the measure on the validation pairs along a recovery."""
-        inputs = {"split": "validation", "pairs": pairs, "seed": seed}
-        extra = {"steps": [step for step, _ in points], "values": [value for _, value in points], "dense": dense}
-        last = points[-1][1]
-        self.add(Record.measure("curve", "mrr", last, "1", inputs=inputs, seed=seed, checked=True, extra=extra))
+    def _note_curve(self, points: Sequence[tuple[int, float]], seed: int) -> None:
+        """Record the measure on the validation split along a recovery."""
+        inputs = {"split": "validation", self.task.unit: self._validation_items, "seed": seed}
+        values = {"steps": [step for step, _ in points], "values": [value for _, value in points]}
+        extra = {**values, "dense": self.dense["validation"]}
+        name, last = self.measure.name, points[-1][1]
+        self.add(Record.measure("curve", name, last, "1", inputs=inputs, seed=seed, checked=True, extra=extra))
 
     def _attention(self) -> str | None:
         """Eager attention where the fused one is slow to differentiate (bfloat16 on CPUs) or hides what is compared."""
@@ -212,29 +217,34 @@ class Job:
         for member in recovered.family.members if recovered.family else ():
             inputs = {"member": member.name, "density": member.density, "steps": member.steps, "bytes": member.bytes}
             picked = {"picked": member == recovered.picked}
-            value = float(member.metric or 0.0)
-            self.add(Record.measure("member", "mrr", value, "1", inputs=inputs, seed=seed, checked=True, extra=picked))
-            self.told.say(f"{member.name}: MRR {value:.3f} on the validation pairs, {member.bytes / 1e6:.1f} MB")
+            value, name = self._value(float(member.metric or 0.0)), self.measure.name
+            self.add(Record.measure("member", name, value, "1", inputs=inputs, seed=seed, checked=True, extra=picked))
+            size = f"{member.bytes / 1e6:.1f} MB"
+            self.told.say(f"{member.name}: {name} {value:.3f} on the validation {self.task.unit}, {size}")
 
-    def _rated(self, model: str, student: Any, corpus: Corpus, seed: int) -> Quality:
-        quality = rate(embed(student, corpus.pairs), self.dense)
-        self._quality(model, quality, seed, corpus)
-        return quality
-
-    def _quality(self, model: str, quality: Quality, seed: int, corpus: Corpus) -> None:
-        inputs = {"model": model, "seed": seed, "pairs": len(corpus.pairs), "corpus": corpus.digest[:16]}
-        each = quality.each()
-        for name, value in (("mrr", quality.mrr), ("recall@1", quality.recall), ("cosine", quality.cosine)):
-            extra = {"each": each[name], "meaning": MEANINGS[name]}
-            self.add(Record.measure("quality", name, value, "1", inputs=inputs, seed=seed, checked=True, extra=extra))
-        self.told.say(
-            f"{model}: MRR {quality.mrr:.3f}, recall@1 {quality.recall:.3f}, cosine to dense {quality.cosine:.3f}"
-        )
-
-
-def _mrr(student: Any, pairs: Pairs) -> float:
-    embedded = embed(student, pairs)
-    return rate(embedded, embedded).mrr
+    def _rated(self, model: str, subject: Any, seed: int) -> Scores:
+        """Rate a model on the test split, and record every measure of it with the value of each item."""
+        scores = self.task.evaluate(subject)
+        inputs = {"model": model, "seed": seed, "task": self.task.name, self.task.unit: len(scores)}
+        inputs["corpus"] = self.task.digest[:16]
+        for measure in self.task.measures:
+            low, high = scores.interval(measure.name)
+            extra: dict[str, object] = {
+                "meaning": measure.meaning,
+                "higher is better": measure.higher_is_better,
+                "interval": [low, high],
+                "each": [round(float(value), 6) for value in scores.items[measure.name]],
+            }
+            if scores.weights is not None:
+                extra["weights"] = [float(weight) for weight in scores.weights]
+            value = scores[measure.name]
+            self.add(
+                Record.measure(
+                    "quality", measure.name, value, measure.unit, inputs=inputs, seed=seed, checked=True, extra=extra
+                )
+            )
+        self.told.say(f"{model}: " + ", ".join(f"{m.name} {scores[m.name]:.3f}" for m in self.task.measures))
+        return scores
 
 
 def _keep(model: torch.nn.Module, place: Path, key: str) -> None:

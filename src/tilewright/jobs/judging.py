@@ -16,8 +16,10 @@ from .sizes import weights_ratio
 
 __all__ = ["checks_of", "layer_records", "masks_to_show"]
 
+_TITLES = {"mrr": "MRR"}
 
-def checks_of(recipe: Recipe, records: Sequence[Record], shares: Sequence[float]) -> tuple[Check, ...]:
+
+def checks_of(recipe: Recipe, records: Sequence[Record], shares: Sequence[float], measure: str) -> tuple[Check, ...]:
     """Return every promise of a recipe with what was measured.
 
     Parameters
@@ -27,7 +29,9 @@ def checks_of(recipe: Recipe, records: Sequence[Record], shares: Sequence[float]
     records
         Of the whole job.
     shares
-        Each seed's MRR over the dense model's.
+        Each seed's share of the dense model's quality.
+    measure
+        What quality is measured by.
     """
     require, speed = recipe.require, ratios(list(records))
     most = max(recipe.bench.sentences)
@@ -37,7 +41,7 @@ def checks_of(recipe: Recipe, records: Sequence[Record], shares: Sequence[float]
         if limit is not None:
             checks.append(Check(name, round(value, 3), f"at least {limit:g}", value >= limit))
 
-    at_least("MRR, share of dense (median over seeds)", median(shares), require.mrr)
+    at_least(f"{_TITLES.get(measure, measure)}, share of dense (median over seeds)", median(shares), require.quality)
     at_least(
         f"linear layers, times the best dense engine at {most} sentences",
         speed["linear", most],

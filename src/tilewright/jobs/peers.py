@@ -5,22 +5,21 @@ multiplies in is asked of it where it can tell: by itself, OpenVINO takes bfloat
 """
 
 import tempfile
-import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import redirect_stdout
 from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
-from ..errors import ArgumentError, NotSupportedError
+from ..errors import ArgumentError, unknown
+from .onnx import require_packages, write_onnx
+from .tasks.calling import answer_of, uncached
 
-__all__ = ["Engine", "Run", "encoders", "linears", "require_engines", "torch_encoder"]
+__all__ = ["Engine", "Run", "linears", "require_engines", "torch_engine", "whole_models"]
 
 Arrays = Mapping[str, NDArray[Any]]
 Run = Callable[[Arrays], NDArray[np.float32]]
@@ -42,22 +41,33 @@ class Engine:
         return self.run(arrays)
 
 
-def encoders(model: nn.Module, peers: Sequence[str], threads: int) -> dict[str, Engine]:
-    """Return a runner of the dense encoder for every engine asked for; inputs ``input_ids`` and ``attention_mask``.
+def whole_models(
+    model: nn.Module, example: Mapping[str, Tensor], peers: Sequence[str], threads: int
+) -> dict[str, Engine]:
+    """Return a runner of a dense model for every engine asked for.
+
+    Parameters
+    ----------
+    model
+        Called with keywords; of what it returns, logits, the last hidden state or the first tensor counts.
+    example
+        Inputs of one call, tensors by name, at least two items.
+    peers, threads
+        The engines, and the threads of each.
 
     Raises
     ------
     NotSupportedError
-        If an engine asked for is not installed.
+        If an engine asked for is not installed, or the model cannot be converted for it.
     """
     _known(peers)
     found: dict[str, Engine] = {}
     if "torch" in peers:
-        found["torch"] = torch_encoder(model)
+        found["torch"] = torch_engine(model)
     if set(peers) - {"torch"}:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "model.onnx"
-            _export(_Hidden(model), _example(), file)
+            write_onnx(model, example, file)
             found |= _sessions(file, peers, threads)
     return found
 
@@ -80,71 +90,30 @@ def require_engines(peers: Sequence[str]) -> None:
     """Refuse, before anything long begins, engines that are unknown or not installed."""
     _known(peers)
     if set(peers) - {"torch"}:
-        _require("onnx", "onnxscript", *(peer for peer in peers if peer != "torch"))
+        require_packages("onnx", "onnxscript", *(peer for peer in peers if peer != "torch"))
 
 
-def torch_encoder(model: nn.Module) -> Engine:
-    """Return a runner of an encoder under torch, dense or with sparse layers inside."""
+def torch_engine(model: nn.Module) -> Engine:
+    """Return a runner of a model under torch, dense or with sparse layers inside."""
+    extra = uncached(model)
 
     def run(arrays: Arrays) -> NDArray[np.float32]:
         with torch.inference_mode():
-            return _numpy(model(**{name: torch.from_numpy(array) for name, array in arrays.items()}).last_hidden_state)
+            tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+            return _numpy(answer_of(model(**tensors, **extra)))
 
     return Engine(run)
 
 
-class _Hidden(nn.Module):
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Any:
-        return self.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-
-
 def _known(peers: Sequence[str]) -> None:
-    unknown = [peer for peer in peers if peer not in _NAMES]
-    if unknown:
-        raise ArgumentError(f"{unknown[0]} is no engine to compare with; there are {', '.join(_NAMES)}")
-
-
-def _example() -> tuple[torch.Tensor, torch.Tensor]:
-    ids = torch.full((2, 8), 2000)
-    mask = torch.ones_like(ids)
-    mask[1, 5:] = 0
-    return ids, mask
-
-
-def _export(module: nn.Module, example: tuple[torch.Tensor, ...], file: Path) -> None:
-    """Write a module as ONNX with free batch and length; the exporter's chatter is dropped."""
-    _require("onnxscript", "onnx")
-    import logging
-
-    axes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length")}
-    names = ["input_ids", "attention_mask"]
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), redirect_stdout(StringIO()):
-            warnings.simplefilter("ignore")
-            torch.onnx.export(
-                module.eval(),
-                example,
-                str(file),
-                input_names=names,
-                output_names=["y"],
-                dynamic_shapes=dict.fromkeys(names, axes),
-                dynamo=True,
-                verbose=False,
-            )
-    finally:
-        logger.setLevel(level)
+    strange = [peer for peer in peers if peer not in _NAMES]
+    if strange:
+        raise ArgumentError(unknown("engine", strange[0], _NAMES))
 
 
 def _write_gemm(layer: nn.Linear, file: Path) -> None:
     """Write one linear layer as ONNX: what the exporter would make of it, without its seconds."""
-    _require("onnx")
+    require_packages("onnx")
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
@@ -170,7 +139,7 @@ def _sessions(file: Path, peers: Sequence[str], threads: int) -> dict[str, Engin
 
 
 def _onnxruntime(file: Path, threads: int) -> Engine:
-    _require("onnxruntime")
+    require_packages("onnxruntime")
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -181,7 +150,7 @@ def _onnxruntime(file: Path, threads: int) -> Engine:
 
 
 def _openvino(file: Path, threads: int) -> Engine:
-    _require("openvino")
+    require_packages("openvino")
     import openvino
 
     settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32", "NUM_STREAMS": 1}
@@ -195,16 +164,6 @@ def _openvino(file: Path, threads: int) -> Engine:
         return result
 
     return Engine(run, _PRECISIONS.get(precision, precision))
-
-
-def _require(*packages: str) -> None:
-    import importlib.util
-
-    for package in packages:
-        if importlib.util.find_spec(package) is None:
-            raise NotSupportedError(
-                f"comparing with this engine needs the package {package}: pip install 'tilewright[peers]'"
-            )
 
 
 def _numpy(tensor: torch.Tensor) -> NDArray[np.float32]:

@@ -14,36 +14,39 @@ from ..report import Report
 from ..reports import Progress, SilentProgress
 from ..runtime import measured_costs, save
 from .choices import require_choices
-from .corpus import Corpus, python_docs
-from .models import inner_model, model_folder, read_model
+from .learning import calibration_of
+from .models import inner_model, read_model
+from .packing import files_of
 from .places import check_output
+from .recipe_data import MatchData, RetrievalData
 from .recipe_prune import CalibrationData, LimitPart, Permute, Prune
-from .texts import calibration_of
+from .sources import Source, source_of
+from .tasks import Task, build_task
 
 __all__ = ["permute_dense_", "prune", "prune_at_once_"]
 
 
 def permute_dense_(model: Any, chosen: Permute, prune: Prune) -> Report:
-    """Reorder the channels of the dense model, by magnitude; it computes what it did."""
+    """Reorder the channels of the dense model, by magnitude; its outputs are unchanged."""
     return permute_(inner_model(model), prune.pattern, **prune.chosen, **chosen.model_dump())
 
 
-def prune_at_once_(student: Any, dense: Any, chosen: Prune, corpus: Corpus) -> Report:
+def prune_at_once_(student: Any, dense: Any, chosen: Prune, task: Task) -> Report:
     """Prune a copy of the dense model as a recipe says.
 
     Parameters
     ----------
     student
-        A SentenceTransformer, changed in place.
+        A model, changed in place.
     dense
         The same model, which stays as it is.
     chosen
         From the recipe, with calibration data if it needs any.
-    corpus
-        Whose passages are looked at.
+    task
+        Whose batches are looked at.
     """
     inner = inner_model(student)
-    data = None if chosen.calibration is None else calibration_of(dense, corpus, chosen.calibration)
+    data = None if chosen.calibration is None else calibration_of(task, inner_model(dense), chosen.calibration)
     limit = None if chosen.limit is None else _limit(inner, chosen, chosen.limit)
     return sparsify_(inner, **chosen.arguments(), data=data, limit=limit)
 
@@ -60,20 +63,27 @@ def prune(
     ignore: Sequence[str] = (),
     strict: bool = False,
     passages: int = 512,
+    inputs: str | None = None,
+    shape: Sequence[int] | None = None,
     progress: Progress | None = None,
 ) -> Report:
-    """Prune a SentenceTransformer, pack it and write it, without any training.
+    """Prune a model, pack it and write it, without any training.
 
     Parameters
     ----------
     model
-        Folder, ``package:NAME`` or name on the hub.
+        Folder, ``package:NAME``, name on the hub, or ``module:callable`` for a plain torch module.
     output
         Folder of the checkpoint.
     pattern, score, update, budget, targets, ignore, strict
         As for `sparsify_`.
     passages
-        Of the running Python's documentation, for scores, updates and budgets that look at data.
+        Items to look at, for scores, updates and budgets that look at data: passages of the running Python's documentation for models
+        that read text, else `inputs` or generated ones.
+    inputs
+        File with arrays to look at: ``.npz``, ``.npy`` or ``.safetensors``, items first.
+    shape
+        Shape of one input, for a plain module where `inputs` is not given.
     progress
         Told about every stage.
 
@@ -86,13 +96,16 @@ def prune(
     """
     require_choices(score, update, budget)
     told = progress or SilentProgress()
-    check_output(model_folder(model), Path(output))
+    source = source_of(model)
+    if source.folder:
+        check_output(source.folder, Path(output))
     told.stage("read model")
     dense = read_model(model)
     told.stage(f"prune to {pattern}")
     data = None
     if score != "magnitude" or update != "none" or budget == "sensitivity":
-        data = calibration_of(copy.deepcopy(dense), python_docs(), CalibrationData(passages=passages))
+        task = build_task(_looked_at(source, passages, inputs, shape), source, dense)
+        data = calibration_of(task, copy.deepcopy(inner_model(dense)), CalibrationData(passages=passages))
     report = sparsify_(
         inner_model(dense),
         pattern,
@@ -105,9 +118,21 @@ def prune(
         data=data,
     )
     told.stage("pack and write")
-    save(dense, output)
+    save(dense, output, files=files_of(dense, model))
     written = sum(file.stat().st_size for file in Path(output).glob("*.safetensors"))
     return replace(report, summary={**report.summary, "MB written": round(written / 1e6, 1)})
+
+
+def _looked_at(
+    source: Source, items: int, inputs: str | None, shape: Sequence[int] | None
+) -> RetrievalData | MatchData:
+    """Return what pruning looks at: real text where a model reads any."""
+    if source.kind in ("sentences", "hub") and inputs is None:
+        return RetrievalData()
+    if inputs is not None:
+        return MatchData(file=inputs, test=10, validation=10)
+    given = None if shape is None else tuple(shape)
+    return MatchData(shape=given, items=items + 20, tokens=128, test=10, validation=10)
 
 
 def _limit(model: nn.Module, chosen: Prune, limit: LimitPart) -> Limit:

@@ -7,39 +7,27 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from ..errors import RecipeError
+from ..errors import ArgumentError, RecipeError
 from ..formats import ValueType
 from .faults import fault_text
 from .parts import Part
+from .recipe_data import TASKS, Data, RetrievalData
 from .recipe_prune import CalibrationData, Permute, Prune
 from .recipe_recover import Recover
+from .sources import source_of
+from .tasks import check_task, decide
 from .yaml_text import LARGEST, parse_yaml
 
 if TYPE_CHECKING:
     from ..training import RecoverOptions
 
-__all__ = ["Bench", "Data", "Recipe", "Require", "load_recipe", "parse_recipe"]
+__all__ = ["Bench", "Recipe", "Require", "load_recipe", "parse_recipe", "require_data"]
 
 MOST_FAULTS = 20
 """Faults that a message lists."""
 
 
-class Data(Part):
-    """Where passages and evaluation pairs come from: the running Python's own documentation.
-
-    Parameters
-    ----------
-    source
-        The only one so far.
-    pairs
-        Held-out pairs that the model is judged by.
-    seed
-        Chooses which are held out.
-    """
-
-    source: Literal["python-docs"] = "python-docs"
-    pairs: int = Field(default=500, ge=10)
-    seed: int = Field(default=0, ge=0)
+Task = Literal["retrieval", "classification", "regression", "next-token", "images", "match"]
 
 
 class Bench(Part):
@@ -48,7 +36,7 @@ class Bench(Part):
     Parameters
     ----------
     sentences
-        Sizes of batches.
+        Sizes of batches: sentences, or whatever the task's items are.
     threads
         Of every engine.
     peers
@@ -70,8 +58,8 @@ class Require(Part):
 
     Parameters
     ----------
-    mrr
-        Share of the dense model's mean reciprocal rank, median over seeds.
+    quality
+        Share of the dense model's quality, by the task's measure, median over seeds: for a perplexity, the dense one over the sparse one.
     linear_ratio
         Best dense time over ours, sparse linear layers alone, at the largest number of sentences.
     encode_ratio
@@ -80,7 +68,7 @@ class Require(Part):
         Bytes of the pruned weights on disk over their dense bytes in the same type, at most.
     """
 
-    mrr: float | None = Field(default=None, gt=0, le=1.5)
+    quality: float | None = Field(default=None, gt=0, le=1.5)
     linear_ratio: float | None = Field(default=None, gt=0)
     encode_ratio: float | None = Field(default=None, gt=0)
     weights_size: float | None = Field(default=None, gt=0)
@@ -96,15 +84,21 @@ class Recipe(Part):
     name
         A word for folders and titles.
     model
-        A folder with a SentenceTransformer, ``package:NAME`` for one inside an installed Python package, or a name on the hub.
+        The folder of a model of transformers or sentence-transformers, ``package:NAME`` for one inside an installed Python package, a name on
+        the hub, or ``module:callable`` for a function that builds a plain torch module.
+    task
+        What the model is judged by; what its configuration speaks of unless given, and ``match``, likeness to the dense model, where that
+        says nothing.
     permute
         Reorder channels first; without it they stay.
     prune
         Which layers, to what, by what.
     recover
         How quality comes back, by distillation from the dense model. Without it the model stays as pruned.
-    data, bench, require
-        What is read, timed and promised.
+    data
+        What is read, for the task.
+    bench, require
+        What is timed and promised.
     dtype
         Type of the packed values on disk.
     seeds
@@ -122,13 +116,29 @@ class Recipe(Part):
     permute: Permute | None = None
     prune: Prune
     recover: Recover | None = None
-    data: Data = Data()
+    task: Task = "retrieval"
+    data: Data = RetrievalData()
     dtype: ValueType = "float32"
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
         default=(0,), min_length=1, json_schema_extra={"uniqueItems": True}
     )
     bench: Bench = Bench()
     require: Require = Require()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _decided(cls, body: Any) -> Any:
+        """Decide the task, and tell the data which one it is for."""
+        if not isinstance(body, dict):
+            return body
+        data, task = body.get("data"), body.get("task")
+        if isinstance(data, dict) and "task" in data:
+            raise ValueError("data.task is no key of a recipe; the task stands above: task, beside data")
+        if task is None:
+            task = _decided(str(body.get("model")), data)
+        if task in TASKS and (data is None or isinstance(data, dict)):
+            data = {**(data or {}), "task": task}
+        return {**body, "task": task, "data": data if task in TASKS else RetrievalData()}
 
     @model_validator(mode="after")
     def _fits(self) -> "Recipe":
@@ -176,6 +186,16 @@ class Recipe(Part):
         return self.recover.options(seed)
 
 
+def _decided(model: str, data: Any) -> str:
+    """Return the task of a model where the recipe names none."""
+    try:
+        return decide(source_of(model), None)
+    except ArgumentError as error:
+        if data is None or (isinstance(data, dict) and set(data) <= set(RetrievalData.model_fields)):
+            return RetrievalData().task  # whoever runs the recipe is told what is wrong with the model
+        raise ValueError(f"task is not given, and cannot be told from the model: {error}") from None
+
+
 def load_recipe(path: str | os.PathLike[str]) -> Recipe:
     """Read and validate a recipe.
 
@@ -209,3 +229,14 @@ def parse_recipe(data: bytes) -> Recipe:
         faults = [fault_text(fault, Recipe) for fault in error.errors()]
         more = f"; and {len(faults) - MOST_FAULTS} more" if len(faults) > MOST_FAULTS else ""
         raise RecipeError("; ".join(faults[:MOST_FAULTS]) + more) from None
+
+
+def require_data(recipe: Recipe) -> None:
+    """Refuse a model that is not there, a task that it cannot do, and data that does not fit; takes milliseconds, and no torch.
+
+    Raises
+    ------
+    ArgumentError
+        With what is wrong, and where.
+    """
+    check_task(source_of(recipe.model), recipe.data)

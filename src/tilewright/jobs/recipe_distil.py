@@ -43,10 +43,8 @@ class Distilled(Part):
         ``auto`` is bfloat16 where the processor has it.
     checkpoint_seconds
         Least time between two checkpoints.
-    validation
-        Held-out pairs that a recovery is watched and chosen by; the pairs that the job is judged by are others.
     curve
-        How often those pairs are rated along the recovery; 0 for never.
+        How often the validation split is rated along the recovery; 0 for never.
     """
 
     steps: int = Field(ge=1)
@@ -61,7 +59,6 @@ class Distilled(Part):
     output: float = Field(default=1.0, ge=0)
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
     checkpoint_seconds: float = Field(default=60.0, gt=0)
-    validation: int = Field(default=100, ge=10)
     curve: int = Field(default=8, ge=0)
 
     @property
@@ -76,7 +73,7 @@ class Distilled(Part):
 
     @property
     def looks(self) -> bool:
-        """Whether a recovery needs validation pairs."""
+        """Whether a recovery looks at the validation split."""
         return self.curve > 0
 
     def options(self, seed: int) -> "RecoverOptions":
@@ -94,7 +91,7 @@ class Distilled(Part):
         yield from only(prune, ("magnitude",), ("uniform",), f"recover.method: {getattr(self, 'method', '')}")
 
     def _plain(self) -> dict[str, Any]:
-        own = {"batch", "max_tokens", "checkpoint_seconds", "precision", "validation", "curve"}
+        own = {"batch", "max_tokens", "checkpoint_seconds", "precision", "curve"}
         names = set(Distilled.model_fields) - own
         precision = fastest_precision() if self.precision == "auto" else self.precision
         return self.model_dump(include=names) | {"precision": precision}

@@ -147,20 +147,20 @@ class Pick(Part):
     ----------
     n
         The member that keeps n of m.
-    mrr
-        The smallest member that reaches this share of the dense model's MRR on the validation pairs.
+    quality
+        The smallest member that reaches this share of the dense model's quality on the validation split.
     size
-        The best member on the validation pairs that takes at most this share of the dense model's bytes on disk.
+        The best member on the validation split that takes at most this share of the dense model's bytes on disk.
     """
 
     n: int | None = Field(default=None, ge=1)
-    mrr: float | None = Field(default=None, gt=0)
+    quality: float | None = Field(default=None, gt=0)
     size: Share | None = None
 
     @model_validator(mode="after")
     def _one(self) -> "Pick":
-        if sum(value is not None for value in (self.n, self.mrr, self.size)) != 1:
-            raise ValueError("give one of n, mrr and size")
+        if sum(value is not None for value in (self.n, self.quality, self.size)) != 1:
+            raise ValueError("give one of n, quality and size")
         return self
 
 
@@ -178,9 +178,7 @@ class Inherited(Distilled):
     decay
         Of hidden values.
     checks
-        How often in a level the validation pairs are rated; the best moment is the member.
-    validation
-        Held-out pairs for that, and for `pick`; the pairs that the job is judged by are others.
+        How often in a level the validation split is rated; the best moment is the member.
     curve
         No effect here: each member is a point of the curve.
     pick
@@ -192,7 +190,6 @@ class Inherited(Distilled):
     levels: tuple[int, ...] | None = Field(default=None, min_length=1)
     decay: float = Field(default=2e-4, ge=0, lt=1)
     checks: int = Field(default=1, ge=1)
-    validation: int = Field(default=200, ge=10)
     pick: Pick | None = None
 
     @property

@@ -20,7 +20,6 @@ from ..training import (
     Sparsifier,
     distill_progressively_,
     inherit_,
-    mean_pooled,
     recover_,
     train_,
 )
@@ -39,15 +38,17 @@ class Setting:
     student, teacher
         The transformers themselves.
     batches
-        Of the job's passages.
-    seed
-        Of everything random.
+        Of the task.
+    options
+        Of the training.
+    output
+        From a model's result and its batch to the tensor that is compared.
     checkpoint
         A file to save to and go on from.
     family
         A folder for the members, where there are some.
     evaluate
-        Rates the student on pairs kept for choosing; larger is better.
+        Rates the student on the validation split, as a share of the dense model's quality.
     progress
         Told about every step.
     """
@@ -55,7 +56,8 @@ class Setting:
     student: nn.Module
     teacher: nn.Module
     batches: Batches
-    seed: int
+    options: RecoverOptions
+    output: Callable[[Any, Any], Any]
     checkpoint: Checkpoint
     family: Path
     evaluate: Callable[[nn.Module], float]
@@ -79,7 +81,7 @@ class Recovered:
     family, picked
         The members, and the one that was chosen, where there are some.
     ratings
-        (step, measure on the validation pairs) of the members.
+        (step, share of the dense model's quality on the validation split) of the members.
     """
 
     steps: int
@@ -95,7 +97,7 @@ class Recovered:
 def recover_student_(recipe: Recipe, setting: Setting) -> Recovered:
     """Recover the student in place, by the method that the recipe names; methods that prune while training prune it as well."""
     assert recipe.recover is not None
-    options = recipe.options(setting.seed)
+    options, output = setting.options, setting.output
     if isinstance(recipe.recover, Inherited):
         return _inherited(recipe, recipe.recover, setting, options)
     way = recipe.recover.way(recipe.prune)
@@ -110,15 +112,13 @@ def recover_student_(recipe: Recipe, setting: Setting) -> Recovered:
             modules=recipe.recover.blocks,
             options=options,
             method=method,
-            output=mean_pooled,
+            output=output,
             **common,
         )
     elif method is None:
-        training = recover_(
-            setting.student, setting.teacher, setting.batches, options=options, output=mean_pooled, **common
-        )
+        training = recover_(setting.student, setting.teacher, setting.batches, options=options, output=output, **common)
     else:
-        loss = Distillation(setting.teacher, options, mean_pooled, scored=recipe.prune.score == "taylor")
+        loss = Distillation(setting.teacher, options, setting.output, scored=recipe.prune.score == "taylor")
         training = train_(setting.student, setting.batches, loss, options=options, method=method, **common)
     at = tuple(range(1, training.steps + 1))
     return Recovered(training.steps, training.steps - training.resumed_from, training.seconds, at, training.losses)
@@ -130,7 +130,7 @@ def _inherited(recipe: Recipe, recover: Inherited, setting: Setting, options: Re
         setting.student,
         m,
         setting.batches,
-        Distillation(setting.teacher, options, mean_pooled),
+        Distillation(setting.teacher, options, setting.output),
         options=options,
         cost=recover.cost,
         levels=levels,
@@ -158,8 +158,8 @@ def _picked(family: Family, pick: Pick) -> Member:
         return family[pick.n]
     dense, sparse = family.members[0], Family(family.members[1:])
     try:
-        if pick.mrr is not None:
-            return sparse.pick(metric=pick.mrr * float(dense.metric or 0.0))
+        if pick.quality is not None:
+            return sparse.pick(metric=pick.quality * float(dense.metric or 0.0))
         assert pick.size is not None
         return sparse.pick(cost=pick.size * dense.bytes)
     except ArgumentError as error:

@@ -9,14 +9,10 @@ from numpy.typing import NDArray
 
 from ..errors import CheckFailed
 
-__all__ = ["MEANINGS", "Quality", "embed", "rate"]
+__all__ = ["Embedded", "Quality", "embed", "rate"]
 
-MEANINGS = {
-    "mrr": "Mean reciprocal rank: 1 where the right text comes first, 1/2 where it comes second, and so on, averaged over all queries.",
-    "recall@1": "Share of queries whose right text comes first.",
-    "cosine": "How alike the embeddings are to the dense model's: 1 for the same direction, averaged over all texts.",
-}
-"""What each measure says."""
+Embedded = tuple[NDArray[np.float32], NDArray[np.float32]]
+"""Normalised embeddings of the first and of the second texts, ``[pairs, width]`` each."""
 
 
 @dataclass(frozen=True)
@@ -49,13 +45,8 @@ class Quality:
         """Mean cosine of the embeddings to the dense model's."""
         return float(np.mean(self.cosines))
 
-    def each(self) -> dict[str, list[float]]:
-        """Return what every measure is the mean of, one value a pair, to six digits."""
-        values = {"mrr": 1 / self.ranks, "recall@1": self.ranks == 1, "cosine": self.cosines}
-        return {name: [round(float(value), 6) for value in column] for name, column in values.items()}
 
-
-def embed(model: Any, pairs: Sequence[tuple[str, str]]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def embed(model: Any, pairs: Sequence[tuple[str, str]]) -> Embedded:
     """Return the normalised embeddings ``[pairs, width]`` of the first and the second texts."""
     sides = []
     for side in (0, 1):
@@ -66,9 +57,7 @@ def embed(model: Any, pairs: Sequence[tuple[str, str]]) -> tuple[NDArray[np.floa
     return sides[0], sides[1]
 
 
-def rate(
-    embedded: tuple[NDArray[np.float32], NDArray[np.float32]], dense: tuple[NDArray[np.float32], NDArray[np.float32]]
-) -> Quality:
+def rate(embedded: Embedded, dense: Embedded) -> Quality:
     """Return the quality of embedded pairs; a text that ties with the right one counts as ranked before it."""
     queries, texts = embedded
     if not (np.isfinite(queries).all() and np.isfinite(texts).all()):

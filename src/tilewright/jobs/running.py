@@ -2,22 +2,23 @@
 
 import os
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import ArgumentError
 from ..reports import Check, Progress, SilentProgress, write_report
-from ..runtime import load
 from .benching import speed_records
-from .corpus import Corpus, python_docs
 from .job import PARTS, Job
 from .judging import checks_of, layer_records, masks_to_show
-from .models import inner_model, model_folder, read_model
+from .models import inner_model, read_model
+from .packing import load_packed
 from .peers import require_engines
 from .places import alone, check_output
 from .recipe import Recipe
 from .sizes import size_records
+from .sources import source_of
+from .tasks import build_task, check_task
 from .telling import about
 
 __all__ = ["JobResult", "run"]
@@ -75,41 +76,48 @@ def run(
     folder = Path(output)
     if folder.exists() and not folder.is_dir():
         raise ArgumentError(f"{folder} is a file; name a folder for the job's results")
-    source = model_folder(recipe.model)
-    if Path(source).resolve() == folder.resolve():
+    source = source_of(recipe.model)
+    check_task(source, recipe.data)
+    if source.folder and Path(source.folder).resolve() == folder.resolve():
         raise ArgumentError(f"{folder} is the folder of the dense model; choose another one for the job's results")
-    check_output(source, *(folder / part for part in PARTS))
+    check_output(source.folder or folder / "no model", *(folder / part for part in PARTS))
     require_engines(recipe.bench.peers)
     told.stage("read model and data")
     teacher = read_model(recipe.model)
-    corpus, validation = _texts(recipe)
+    task = build_task(recipe.data, source, teacher)
     folder.mkdir(parents=True, exist_ok=True)
     with alone(folder):
-        return _run(Job(recipe, folder, told, resume), teacher, corpus, validation)
+        return _run(Job(recipe, task, folder, told, resume), teacher)
 
 
-def _run(job: Job, teacher: Any, corpus: Corpus, validation: tuple[tuple[str, str], ...]) -> JobResult:
+def _run(job: Job, teacher: Any) -> JobResult:
     began = time.monotonic()
-    recipe, folder, told = job.recipe, job.folder, job.told
-    told.say(f"{len(corpus.passages)} passages to train on, {len(corpus.pairs)} held-out pairs")
-    job.rate_dense(teacher, corpus)
+    recipe, task, folder, told = job.recipe, job.task, job.folder, job.told
+    told.say(f"judged by {task.name}: {task.measures[0].meaning}")
+    job.rate_dense(teacher)
     if recipe.permute is not None:
         job.permute_(teacher)
-    students = [job.student(teacher, corpus, validation, seed) for seed in recipe.seeds]
+    students = [job.student(teacher, seed) for seed in recipe.seeds]
     told.stage("pack and load back")
-    model = job.pack(students[0], corpus)
+    model = job.pack(students[0])
     job.add(*size_records(folder / "model", inner_model(teacher), inner_model(model)))
     told.stage("measure speed")
-    fast = load(folder / "model", measure=False)
+    fast = load_packed(recipe.model, folder / "model", measure=False)
     bench = recipe.bench
     job.add(
         *speed_records(
-            fast, bench.sentences, threads=bench.threads, peers=bench.peers, rounds=bench.rounds, progress=told
+            inner_model(fast),
+            task.example,
+            bench.sentences,
+            threads=bench.threads,
+            peers=bench.peers,
+            rounds=bench.rounds,
+            progress=told,
         )
     )
     told.stage("explain and report")
     job.add(*layer_records(model))
-    checks = checks_of(recipe, job.records, job.shares)
+    checks = checks_of(recipe, job.records, job.shares, task.measures[0].name)
     ok = all(check.ok for check in checks)
     report = folder / "report.html"
     write_report(
@@ -120,15 +128,7 @@ def _run(job: Job, teacher: Any, corpus: Corpus, validation: tuple[tuple[str, st
         recipe=recipe.resolved(),
         summary=None,
         checks=checks,
-        about=about(recipe, teacher, time.monotonic() - began),
+        about=about(recipe, teacher, task, time.monotonic() - began),
     )
     summary = f"{recipe.name}: {'all' if ok else 'not all'} of {len(checks)} promises kept"
     return JobResult(folder, report, job.records_path, checks, ok, summary)
-
-
-def _texts(recipe: Recipe) -> tuple[Corpus, tuple[tuple[str, str], ...]]:
-    """Return the corpus with the pairs that the job is judged by, and further held-out pairs to watch and choose by."""
-    more = recipe.recover.validation if recipe.recover is not None and recipe.recover.looks else 0
-    corpus = python_docs(recipe.data.pairs + more, recipe.data.seed)
-    judged = recipe.data.pairs
-    return replace(corpus, pairs=corpus.pairs[:judged]), corpus.pairs[judged:]

@@ -27,6 +27,8 @@ def recipe_schema() -> dict[str, Any]:
     kinds = {kind.__name__: kind for kind in _below(Recipe)}
     for name, body in {Recipe.__name__: schema, **schema.get("$defs", {})}.items():
         _describe(body, kinds[name])
+    data = schema["properties"]["data"]
+    data["anyOf"] = data.pop("oneOf")  # what several tasks have in common fits them all; the task tells them apart
     return {"$schema": GenerateJsonSchema.schema_dialect, **schema, "title": "Tilewright recipe"}
 
 
@@ -34,6 +36,8 @@ def _describe(body: dict[str, Any], kind: type[BaseModel]) -> None:
     """Replace a class's docstring by its first sentence, and give each key its own description."""
     text = inspect.getdoc(kind) or ""
     body["description"] = _plain(text.partition("\n\n")[0])
+    hidden = [name for name, key in kind.model_fields.items() if key.exclude]  # set by the recipe, never written
+    body["properties"] = {name: key for name, key in body["properties"].items() if name not in hidden}
     body.pop("title", None)
     for parent in reversed(kind.__mro__):
         for name, words in _parameters(inspect.cleandoc(parent.__doc__ or "")):

@@ -6,6 +6,7 @@ from typing import Any
 from ..reports import About
 from .models import inner_model
 from .recipe import Recipe
+from .tasks import Task
 
 __all__ = ["about", "usage"]
 
@@ -61,7 +62,7 @@ model.eval()
 """
 
 
-def about(recipe: Recipe, dense: Any, seconds: float) -> About:
+def about(recipe: Recipe, dense: Any, task: Task, seconds: float) -> About:
     """Return what a report opens with.
 
     Parameters
@@ -70,6 +71,8 @@ def about(recipe: Recipe, dense: Any, seconds: float) -> About:
         Of the job.
     dense
         The dense model.
+    task
+        What it is judged by.
     seconds
         How long this run took.
     """
@@ -79,8 +82,7 @@ def about(recipe: Recipe, dense: Any, seconds: float) -> About:
     now = time.localtime()
     return About(
         model=f"{name} ({type(inner).__name__}, {weights / 1e6:.1f} million weights)",
-        task="Retrieval on the documentation of the running Python: the first paragraph of a docstring must find its second among all "
-        "held-out ones. None of those texts is trained on.",
+        task=f"{task.description} None of the {task.unit} it is judged by is trained on.",
         date=f"{now.tm_mday} {time.strftime('%B %Y, %H:%M', now)}",
         seconds=seconds,
         command="tilewright run recipe.yaml",

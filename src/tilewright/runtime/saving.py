@@ -30,6 +30,7 @@ def save(
     recipe: Mapping[str, Any] | None = None,
     recipe_hash: str | None = None,
     max_shard_bytes: int = 5_000_000_000,
+    files: Mapping[str, bytes | os.PathLike[str]] | None = None,
 ) -> None:
     """Write a pruned model as a Hugging Face directory with packed weights; as one step, or not at all.
 
@@ -47,6 +48,8 @@ def save(
         Stored with the patterns.
     max_shard_bytes
         Split the tensors over several files beyond this.
+    files
+        Further files to write in the same step, contents or paths by relative name: the tokenizer of a plain ``transformers`` model.
 
     Raises
     ------
@@ -69,7 +72,7 @@ def save(
     """
     if dtype is not None:
         storage_dtype(dtype)  # refuses other names
-    inner, files = _sentence_transformer(bare(model))
+    inner, others = _sentence_transformer(bare(model))
     _refuse_unsaveable(inner)
     weights, dense = contents_of(inner, dtype)
     if not weights:
@@ -84,7 +87,8 @@ def save(
             "tilewright.training.merge_lora_(model) first"
         )
     config, more = _config_files(inner)
-    more["README.md"] = model_card(weights, _opener(inner), files.pop("README.md", b"").decode()).encode()
+    extra = {**others, **(files or {})}
+    more["README.md"] = model_card(weights, _opener(inner), _text(extra.pop("README.md", b""))).encode()
     write_checkpoint(
         path,
         weights,
@@ -92,9 +96,13 @@ def save(
         config,
         recipe=recipe,
         recipe_hash=recipe_hash,
-        extra_files={**more, **files},
+        extra_files={**more, **extra},
         max_shard_bytes=max_shard_bytes,
     )
+
+
+def _text(content: bytes | os.PathLike[str]) -> str:
+    return content.decode() if isinstance(content, bytes) else Path(content).read_text("utf-8")
 
 
 def _refuse_unsaveable(model: nn.Module) -> None:

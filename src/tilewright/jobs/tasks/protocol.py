@@ -9,10 +9,12 @@ from numpy.typing import NDArray
 
 from ...errors import CheckFailed
 
-__all__ = ["Measure", "Scores", "Split", "Task"]
+__all__ = ["Loss", "Measure", "Scores", "Split", "Task"]
 
 Split = Literal["validation", "test"]
 """``validation`` is for choices that a recipe makes; ``test`` is what a finished model is judged by, and nothing else looks at it."""
+
+Loss = Literal["cosine", "cross-entropy", "mse"]
 
 _RESAMPLES = 1000
 """Draws of a bootstrap: its ends move by a tenth of the interval from one seed to another."""
@@ -140,11 +142,17 @@ class Task(Protocol):
     name: str
     """As recipes have it: ``retrieval``, ``classification``, ``regression``, ``next-token``, ``images``, ``match``."""
 
+    description: str
+    """One plain sentence: what is asked of the model, and of which data."""
+
     measures: tuple[Measure, ...]
     """Everything it measures; the first is the one it judges by."""
 
     unit: str
     """What its items are, in the plural: pairs, texts, images."""
+
+    loss: Loss
+    """How recovery compares outputs with the dense model's: ``cosine``, ``mse`` or ``cross-entropy``."""
 
     digest: str
     """SHA-256 over its data: two runs with the same digest saw the same."""

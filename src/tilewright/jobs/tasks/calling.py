@@ -1,0 +1,108 @@
+"""Calling any model on a batch, and the tensor that its answer is."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...errors import ArgumentError, NotSupportedError
+
+__all__ = ["answer_of", "answers", "chunks", "padded", "tokenizer_of", "uncached"]
+
+CHUNK = 32
+"""Items in a call while a model is judged."""
+
+
+def answer_of(result: Any) -> Tensor:
+    """Return the tensor that counts in what a model returned: logits, the last hidden state, or the tensor itself.
+
+    Raises
+    ------
+    ArgumentError
+        If there is none of these.
+    """
+    for name in ("logits", "last_hidden_state"):
+        tensor = getattr(result, name, None)
+        if isinstance(tensor, Tensor):
+            return tensor
+    if isinstance(result, Mapping):
+        result = list(result.values())
+    if isinstance(result, tuple | list) and result:
+        result = result[0]
+    if not isinstance(result, Tensor):
+        raise ArgumentError(
+            f"the model returns a {type(result).__name__} without logits, last_hidden_state or a tensor in front; wrap it in a module that "
+            "returns the tensor to be judged by"
+        )
+    return result
+
+
+def uncached(model: nn.Module) -> dict[str, Any]:
+    """Return the keyword that keeps a language model from handing out its cache, where it has one."""
+    return {"use_cache": False} if getattr(getattr(model, "config", None), "use_cache", False) else {}
+
+
+def answers(model: nn.Module, batches: Iterator[dict[str, Tensor]]) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
+    """Yield each batch with the model's answer to it, in evaluation mode and without gradients."""
+    extra = uncached(model)
+    with _evaluating(model):
+        for batch in batches:
+            with (
+                torch.no_grad()
+            ):  # not around the loop: two loops that run in turns would leave the switch as the wrong one found it
+                answer = answer_of(model(**batch, **extra)).float()
+            yield batch, answer
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def chunks(items: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    """Yield the items a call at a time."""
+    for start in range(0, len(items), CHUNK):
+        yield items[start : start + CHUNK]
+
+
+def padded(rows: Sequence[Sequence[int]], pad: int) -> dict[str, Tensor]:
+    """Return token ids of one length ``[rows, longest]``, and the mask of the real ones."""
+    longest = max(map(len, rows))
+    ids = torch.full((len(rows), longest), pad)
+    mask = torch.zeros_like(ids)
+    for at, row in enumerate(rows):
+        ids[at, : len(row)] = torch.tensor(row)
+        mask[at, : len(row)] = 1
+    return {"input_ids": ids, "attention_mask": mask}
+
+
+def tokenizer_of(folder: str, task: str) -> Any:
+    """Return the tokenizer in a model's folder.
+
+    Raises
+    ------
+    NotSupportedError
+        If transformers is not installed.
+    ArgumentError
+        If there is none.
+    """
+    try:
+        from transformers import AutoTokenizer
+    except ImportError:
+        raise NotSupportedError(f"the task {task} needs transformers: pip install 'tilewright[hf]'") from None
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise ArgumentError(
+            f"{folder} holds no tokenizer that can be read ({str(error).splitlines()[0]}), and the task {task} needs one; save it there, "
+            "or judge the model by task: match"
+        ) from None
+    return tokenizer
