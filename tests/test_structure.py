@@ -32,7 +32,7 @@ ORDER = [
 
 PUBLIC = {
     *("NM", "Banked", "TileWise", "TileElementWise", "TileVectorWise", "Block", "Unstructured"),
-    *("parse", "mask", "sparsify_", "verify", "explain", "save", "load", "load_"),
+    *("parse", "mask", "sparsify_", "verify", "explain", "save", "load", "load_", "export_dense"),
     *("simulate", "advise", "Report", "errors"),
 }
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .hardware.advise import advise
     from .hardware.simulate import simulate
     from .pruning import sparsify_
-    from .runtime import explain, load, load_, save, verify
+    from .runtime import explain, export_dense, load, load_, save, verify
 
 __all__ = [
     "NM",
@@ -30,6 +30,7 @@ __all__ = [
     "advise",
     "errors",
     "explain",
+    "export_dense",
     "load",
     "load_",
     "mask",
@@ -47,6 +48,7 @@ _LAZY = {
     "simulate": ".hardware",
     "sparsify_": ".pruning",
     "explain": ".runtime",
+    "export_dense": ".runtime",
     "load": ".runtime",
     "load_": ".runtime",
     "save": ".runtime",

@@ -8,7 +8,7 @@ import pytest
 from tilewright.cli import faults
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "cli.md").read_text()
-VERBS = ("run", "prune", "verify", "bench", "explain", "simulate", "advise", "doctor")
+VERBS = ("run", "prune", "verify", "bench", "explain", "export", "simulate", "advise", "doctor")
 
 
 def test_every_verb_is_listed():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-VERBS = ("run", "prune", "verify", "bench", "explain", "simulate", "advise", "doctor")
+VERBS = ("run", "prune", "verify", "bench", "explain", "export", "simulate", "advise", "doctor")
 
 
 @pytest.fixture(scope="session")

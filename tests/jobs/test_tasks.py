@@ -134,7 +134,7 @@ def test_a_regression_is_judged_by_its_mean_absolute_error(made):
 def test_perplexity_is_that_of_the_models_own_loss(made):
     task, dense = task_of(recipe(made, "language", {"file": str(made / "text.txt"), "tokens": 16, **SMALL}))
     windows = torch.tensor([list(window) for window in task._parts.test])
-    loss = float(dense(input_ids=windows, labels=windows).loss)
+    loss = dense(input_ids=windows, labels=windows).loss.item()
     scores = task.evaluate(dense)
     assert scores["perplexity"] == pytest.approx(math.exp(loss), rel=1e-4)
     said = dense(input_ids=windows).logits[:, :-1].argmax(-1)

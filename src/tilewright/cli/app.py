@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from . import advise, bench, doctor, explain, prune, run, simulate, verify
+from . import advise, bench, doctor, explain, export, prune, run, simulate, verify
 from .faults import describe
 from .output import drop_stdout, emit_error, emit_text, flush_stdout, open_streams
 
@@ -23,7 +23,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
-for verb in (run, prune, verify, bench, explain, simulate, advise, doctor):
+for verb in (run, prune, verify, bench, explain, export, simulate, advise, doctor):
     app.command(verb.__name__.rpartition(".")[2])(verb.command)
 
 

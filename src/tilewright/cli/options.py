@@ -5,9 +5,21 @@ from typing import Annotated
 
 import typer
 
+from ..errors import unknown
 from ..patterns import parse
 
-__all__ = ["DryRun", "Inputs", "Json", "Quiet", "Shape", "checked_pattern", "shape_of", "whole_numbers", "words"]
+__all__ = [
+    "DryRun",
+    "Inputs",
+    "Json",
+    "Quiet",
+    "Shape",
+    "checked_pattern",
+    "one_of",
+    "shape_of",
+    "whole_numbers",
+    "words",
+]
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, nothing else.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
@@ -38,6 +50,13 @@ def whole_numbers(text: str, option: str) -> tuple[int, ...]:
 def shape_of(text: str | None) -> tuple[int, ...] | None:
     """Read ``3,32,32``."""
     return None if text is None else whole_numbers(text, "--shape")
+
+
+def one_of(text: str, option: str, known: tuple[str, ...]) -> str:
+    """Read one of the known words."""
+    if text not in known:
+        raise typer.BadParameter(unknown(f"{option}", text, known))
+    return text
 
 
 def words(text: str, option: str, known: tuple[str, ...]) -> tuple[str, ...]:

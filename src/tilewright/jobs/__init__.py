@@ -12,6 +12,7 @@ from .choices import require_choices
 if TYPE_CHECKING:
     from .benching import bench, forecast_bench
     from .corpus import Corpus, python_docs
+    from .exporting import export
     from .forecasting import forecast, forecast_prune
     from .pruning import prune
     from .recipe import Recipe, load_recipe, require_data
@@ -24,6 +25,7 @@ __all__ = [
     "JobResult",
     "Recipe",
     "bench",
+    "export",
     "forecast",
     "forecast_bench",
     "forecast_prune",
@@ -43,6 +45,7 @@ _HOMES = {
     "JobResult": "running",
     "Recipe": "recipe",
     "bench": "benching",
+    "export": "exporting",
     "forecast": "forecasting",
     "forecast_bench": "benching",
     "forecast_prune": "forecasting",

@@ -24,7 +24,7 @@ from .recipe_data import MatchData, RetrievalData
 from .sources import Source
 from .tasks import build_task
 
-__all__ = ["bench", "forecast_bench", "ratios", "speed_records"]
+__all__ = ["bench", "example_for", "forecast_bench", "ratios", "speed_records"]
 
 OURS = "tilewright"
 _TOLERANCE = 2e-3
@@ -89,7 +89,7 @@ def bench(
     records = list(
         speed_records(
             inner_model(packed),
-            _example(path, packed, model is not None, inputs, shape, max(sentences, default=1)),
+            example_for(path, packed, model is not None, inputs, shape, max(sentences, default=1)),
             sentences,
             threads=threads,
             peers=peers,
@@ -126,7 +126,7 @@ def forecast_bench(path: str, *, sentences: Sequence[int] = (1, 8, 32), quick: b
     )
 
 
-def _example(
+def example_for(
     path: str, packed: Any, plain: bool, inputs: str | None, shape: Sequence[int] | None, most: int
 ) -> Example:
     """Return what makes a batch for a model that no recipe speaks of."""

@@ -19,7 +19,7 @@ from ..errors import ArgumentError, unknown
 from .onnx import require_packages, write_onnx
 from .tasks.calling import answer_of, uncached
 
-__all__ = ["Engine", "Run", "linears", "require_engines", "torch_engine", "whole_models"]
+__all__ = ["Engine", "Run", "linears", "onnx_engine", "require_engines", "torch_engine", "whole_models"]
 
 Arrays = Mapping[str, NDArray[Any]]
 Run = Callable[[Arrays], NDArray[np.float32]]
@@ -132,13 +132,14 @@ def _write_gemm(layer: nn.Linear, file: Path) -> None:
 def _sessions(file: Path, peers: Sequence[str], threads: int) -> dict[str, Engine]:
     found: dict[str, Engine] = {}
     if "onnxruntime" in peers:
-        found["onnxruntime"] = _onnxruntime(file, threads)
+        found["onnxruntime"] = onnx_engine(file, threads)
     if "openvino" in peers:
         found["openvino"] = _openvino(file, threads)
     return found
 
 
-def _onnxruntime(file: Path, threads: int) -> Engine:
+def onnx_engine(file: Path, threads: int) -> Engine:
+    """Return a runner of an ONNX file under ONNX Runtime."""
     require_packages("onnxruntime")
     import onnxruntime
 

@@ -6,6 +6,7 @@ built; `explain` says what runs sparse and why, `verify` whether every pattern h
 
 from .choice import Choice, choose, kernel_in_use
 from .costs import measured_costs
+from .exporting import export_dense
 from .inspect import explain, verify
 from .install import densified, sparse_layers
 from .loading import load, load_
@@ -19,6 +20,7 @@ __all__ = [
     "choose",
     "densified",
     "explain",
+    "export_dense",
     "kernel_in_use",
     "load",
     "load_",

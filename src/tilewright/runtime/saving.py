@@ -19,7 +19,7 @@ from .card import model_card
 from .install import note_of, sparse_layers
 from .tensors import raw_of, value_array
 
-__all__ = ["contents_of", "save"]
+__all__ = ["contents_of", "files_around", "save"]
 
 
 def save(
@@ -198,6 +198,14 @@ def _narrowed(name: str, tensor: torch.Tensor, dtype: ValueType) -> torch.Tensor
     if bool((torch.isfinite(tensor) & ~torch.isfinite(value)).any()):
         raise FormatError(f"{name} holds values beyond the range of {dtype}; store it as bfloat16 or float32")
     return value
+
+
+def files_around(model: nn.Module) -> tuple[nn.Module, dict[str, Any], dict[str, bytes]]:
+    """Return the model whose weights are stored, its configuration, and the other files that it brings."""
+    inner, others = _sentence_transformer(bare(model))
+    _refuse_unsaveable(inner)
+    config, more = _config_files(inner)
+    return inner, config, {**more, **{name: body for name, body in others.items() if name != "README.md"}}
 
 
 def _sentence_transformer(model: nn.Module) -> tuple[nn.Module, dict[str, bytes]]:

@@ -82,6 +82,9 @@ def export_sparse24(
 ) -> None:
     """Write a ``sparse-24-bitmask`` checkpoint; takes what `write_checkpoint` takes, and writes in the same single step.
 
+    No current reader of this layout is left: compressed-tensors dropped it after 0.13, and transformers opens such a folder with newly
+    initialised weights. `tilewright.export_dense` writes what any program reads.
+
     Raises
     ------
     FormatError
