@@ -121,6 +121,7 @@ def test_bench_measures_against_torch(tilewright, packed):
     done = tilewright("bench", packed, "--sentences", "1", "--peers", "torch", "--quick", "--json")
     assert done.code == 0, done.err
     assert {row["engine"] for row in done.body["rows"]} == {"tilewright", "torch"}
+    assert "BertModel: of " in done.err or "SentenceTransformer: of " in done.err  # what was loaded, in one line
 
 
 def test_bench_forecasts(tilewright, packed):

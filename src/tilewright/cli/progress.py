@@ -1,5 +1,6 @@
 """Progress on stderr: bars on a terminal, plain lines elsewhere."""
 
+import logging
 import sys
 import time
 from collections.abc import Iterator
@@ -114,11 +115,35 @@ class TerminalProgress:
 
 @contextmanager
 def progress(quiet: bool) -> Iterator[Progress]:
-    """Give the progress that suits where stderr goes."""
+    """Give the progress that suits where stderr goes; what the library logs meanwhile is told as well."""
     if quiet or sys.stderr is None:
         yield SilentProgress()
     elif sys.stderr.isatty():
-        with TerminalProgress() as live:
+        with TerminalProgress() as live, _logged(live):
             yield live
     else:
-        yield PlainProgress(sys.stderr)
+        plain = PlainProgress(sys.stderr)
+        with _logged(plain):
+            yield plain
+
+
+class _Telling(logging.Handler):
+    def __init__(self, told: Progress) -> None:
+        super().__init__(logging.INFO)
+        self._told = told
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._told.say(record.getMessage())
+
+
+@contextmanager
+def _logged(told: Progress) -> Iterator[None]:
+    logger, handler = logging.getLogger("tilewright"), _Telling(told)
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)

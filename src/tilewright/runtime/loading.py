@@ -18,6 +18,7 @@ from .fuse import fuse_activations_
 from .install import attach_weights, unpack_named_
 from .options import config_options, dtype_of, require_known, sentence_options
 from .sentences import open_sentence_transformer, sentence_class
+from .telling import count_packed_, tell
 from .tensors import tensor_of
 
 __all__ = ["load", "load_"]
@@ -35,7 +36,8 @@ def load(
     """Return the model of a checkpoint as the class it was saved from, with sparse layers inside.
 
     Weights go from the file to the kernels without ever being expanded. Then each layer is measured once against its dense twin
-    on this machine (cached), and one that would be slower runs dense; `explain` gives the reason for each.
+    on this machine (cached), and one that would be slower runs dense; `explain` gives the reason for each. The logger ``tilewright`` says in one
+    line, at INFO, how many run how. ``num_parameters()`` of a ``transformers`` model counts packed weights by their dense shape.
 
     Parameters
     ----------
@@ -213,6 +215,8 @@ def _finished(model: Any, tokens: int | None, measure: bool, dense: Iterable[str
     fuse_activations_(model)
     if measure:
         settle_(model, tokens)
+    count_packed_(model)
+    tell(model, type(model.root if prefix else model).__name__)
     return model
 
 

@@ -23,7 +23,8 @@ __all__ = ["SparseLinear"]
 class SparseLinear(nn.Module):
     """A linear layer whose weight ``[N, K]`` stays compressed: ``activation(x @ w.T + bias)``.
 
-    Takes float32 ``[..., K]`` on the CPU and returns ``[..., N]``. For inference: it has no gradient. Threads are those of
+    Takes float32 ``[..., K]`` on the CPU and returns ``[..., N]``; float16 and bfloat16 come back as they are, and so does
+    float64 in a model that is ``double()``, all computed in float32. For inference: it has no gradient. Threads are those of
     ``torch.get_num_threads()``.
 
     Parameters
@@ -89,7 +90,7 @@ class SparseLinear(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return ``activation(x @ w.T + bias)`` ``[..., N]`` for x ``[..., K]``."""
-        if x.dtype in (torch.float16, torch.bfloat16):
+        if x.dtype in (torch.float16, torch.bfloat16) or x.dtype == torch.float64 == self.surrounding:
             return self.forward(x.float()).to(x.dtype)
         if is_plain(x):
             # The operator's own body: the same work without the dispatcher, which would cost as much as a small layer.
