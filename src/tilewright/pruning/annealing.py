@@ -16,6 +16,16 @@ _STEPS_A_CHANNEL = 20_000
 """Steps after which a search ends by itself. With so many, every seed tried ends at the same score on the published example."""
 
 
+_PATIENCE = 2_000
+"""Steps a channel without a better order, at least, after which a search may end."""
+
+_NOTABLE = 1e-3
+"""Gain, in root mean squares of the gains of random swaps, from which on an order counts as a better one."""
+
+_CLOSE = 1e-6
+"""Share of the most that could be gained which rounding in float32 may hide."""
+
+
 class Places(Protocol):
     """Channels in places, and what exchanging two of them would gain."""
 
@@ -27,6 +37,9 @@ class Places(Protocol):
 
     window: int
     """Candidates to price at once, at most `movable`."""
+
+    most: float
+    """What no order can gain more than; infinity where that is not known."""
 
     def gains(self, channel: int, start: int, stop: int) -> NDArray[np.float64]:
         """Return what exchanging `channel` with each of ``start .. stop - 1`` would gain; minus infinity if it changes nothing."""
@@ -41,14 +54,20 @@ def anneal(places: Places, *, seconds: float | None, steps: int | None, seed: in
     A step draws a channel and a window of candidates, prices all exchanges at once and draws one of them, or none, with probability
     proportional to ``exp(gain / temperature)``. The temperature falls geometrically with the steps, or with the time if that runs
     out sooner: without a limit of time the result depends on seed and steps alone.
+
+    The search ends before its limits when nothing improves: when the best order gains all that any could, or has not become better
+    during the last half of the steps so far and `_PATIENCE` steps a channel.
     """
     rng = np.random.default_rng(seed)
     begin = time.perf_counter()
     steps = _STEPS_A_CHANNEL * places.movable if steps is None else steps
     scale = _scale(places, rng)
     best, best_value, value = places.order.copy(), 0.0, 0.0
-    progress, done = 0.0, 0
-    while scale > 0.0 and progress < 1.0:
+    progress, done, improved, marked = 0.0, 0, 0, 0.0
+    enough = places.most * (1 - _CLOSE)
+    while scale > 0.0 and progress < 1.0 and best_value < enough:
+        if done > 2 * improved and done - improved > _PATIENCE * places.movable:
+            break
         channel, start, stop = _draw(places, rng)
         gains = places.gains(channel, start, stop)
         temperature = scale * _HOT * (_COLD / _HOT) ** progress
@@ -61,6 +80,8 @@ def anneal(places: Places, *, seconds: float | None, steps: int | None, seed: in
             value += float(gains[pick])
             if value > best_value:
                 best, best_value = places.order.copy(), value
+                if value > marked + _NOTABLE * scale:  # rounding adds up over many swaps, and is no improvement
+                    marked, improved = value, done
         done += 1
         progress = done / steps
         if seconds is not None:

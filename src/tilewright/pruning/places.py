@@ -36,6 +36,15 @@ class Columns:
         self._work = np.empty((self.window, rows), dtype=np.float32)
         for group in range(len(self._x) // m):
             self._refresh(group)
+        self.most = self._most(scores)
+
+    def _most(self, scores: Scores) -> float:
+        """Return what the best elements of each row together have more than those kept now."""
+        inputs, n, m = self.movable, self._n, self._m
+        kept = inputs // m * n + min(n, inputs % m)
+        best = np.sort(np.asarray(scores, dtype=np.float64), axis=1)[:, inputs - kept :].sum()
+        groups = self._x.T.reshape(self._x.shape[1], -1, m)
+        return float(best - np.sort(groups, axis=-1)[..., m - n :].sum(dtype=np.float64))
 
     def _refresh(self, group: int) -> None:
         """Set, for each channel c of a group, the n-th best of the others, and the sum that c brings against it."""
@@ -83,6 +92,7 @@ class Tiles:
         tile = pattern.tile
         self._tile = tile
         self.movable = outputs
+        self.most = float("inf")
         self.window = max(min(outputs, _WINDOW // inputs), min(outputs, 8))
         self._x = np.zeros((outputs + -outputs % tile, inputs), dtype=np.float32)
         self._x[:outputs] = np.square(scores)
