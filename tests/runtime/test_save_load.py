@@ -228,3 +228,21 @@ def test_adapters_are_merged_before_saving(tmp_path):
     assert not (tmp_path / "m").exists()
     merge_lora_(model)
     tilewright.save(model, tmp_path / "m")
+
+
+@pytest.mark.parametrize("text", ["# My notes\n", "", "About # Packed by Tilewright, a word\n", "\udcff"])
+def test_a_readme_of_your_own_stays(tmp_path, text):
+    (tmp_path / "README.md").write_bytes(text.encode("utf-8", "surrogateescape"))
+    model = perceptron()
+    tilewright.sparsify_(model, "2:4")
+    for _ in range(2):
+        tilewright.save(model, tmp_path)
+        assert (tmp_path / "README.md").read_bytes() == text.encode("utf-8", "surrogateescape")
+
+
+def test_a_readme_of_ours_is_replaced(tmp_path):
+    for pattern in ("2:4", "1:4"):
+        model = perceptron()
+        tilewright.sparsify_(model, pattern)
+        tilewright.save(model, tmp_path)
+        assert f"`{pattern}` (" in (tmp_path / "README.md").read_text()

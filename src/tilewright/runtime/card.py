@@ -6,7 +6,15 @@ from collections.abc import Mapping
 
 from ..formats import StoredWeight
 
-__all__ = ["model_card"]
+__all__ = ["is_own_card", "model_card"]
+
+
+TITLE = "# Packed by Tilewright"
+
+
+def is_own_card(text: str) -> bool:
+    """Return True for a README that `model_card` made, with whatever stands in front of it."""
+    return TITLE in text.splitlines()
 
 
 def model_card(weights: Mapping[str, StoredWeight], opener: str, existing: str = "") -> str:
@@ -26,7 +34,7 @@ def model_card(weights: Mapping[str, StoredWeight], opener: str, existing: str =
     patterns = Counter(str(weight.packed.pattern) for weight in weights.values())
     listed = ", ".join(f"`{pattern}` ({count})" for pattern, count in patterns.most_common())
     front, body = _split(existing)
-    return f"""{front}# Packed by Tilewright
+    return f"""{front}{TITLE}
 
 {len(weights)} weights of this model are stored without their zeros: density {density:.3f}, sparsity {1 - density:.3f}. Patterns and how many weights have
 them: {listed}.

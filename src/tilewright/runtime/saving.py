@@ -15,7 +15,7 @@ from ..errors import ArgumentError, FormatError, PatternError
 from ..formats import RawTensor, StoredWeight, ValueType, pack, storage_dtype, write_checkpoint
 from ..patterns import Layout, Pattern, as_matrix, parse
 from ..pruning import bare, is_quantized, masks_of, patterns_of, prunable
-from .card import model_card
+from .card import is_own_card, model_card
 from .install import note_of, sparse_layers
 from .tensors import raw_of, value_array
 
@@ -41,7 +41,8 @@ def save(
         are written too), or any module (which `load_` reads back). Tokenizers of plain ``transformers`` models are saved by their
         own ``save_pretrained``, into the same folder.
     path
-        Directory; made if missing, replaced if it is a checkpoint.
+        Directory; made if missing, replaced if it is a checkpoint. Weights that this package did not write, and a README.md of
+        your own, are never replaced.
     dtype
         Type of the packed values on disk: ``float32``, ``float16`` or ``bfloat16``. As the weights are, unless told.
     recipe, recipe_hash
@@ -56,7 +57,8 @@ def save(
     ArgumentError
         If nothing in the model was pruned, or it cannot be loaded again: an adapter is not merged, a weight is quantized, or offloaded.
     FormatError
-        If a weight no longer obeys its pattern, or the files cannot be written; what stood there before is unchanged.
+        If a weight no longer obeys its pattern, the directory holds weights of other software, another process is writing to it, or the
+        files cannot be written; what stood there before is unchanged.
 
     Examples
     --------
@@ -88,7 +90,9 @@ def save(
         )
     config, more = _config_files(inner)
     extra = {**others, **(files or {})}
-    more["README.md"] = model_card(weights, _opener(inner), _text(extra.pop("README.md", b""))).encode()
+    existing, card = _text(extra.pop("README.md", b"")), Path(path) / "README.md"
+    if not card.is_file() or is_own_card(card.read_text(encoding="utf-8", errors="replace")):  # the user's own stays
+        more["README.md"] = model_card(weights, _opener(inner), existing).encode()
     write_checkpoint(
         path,
         weights,
