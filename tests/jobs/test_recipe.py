@@ -159,3 +159,12 @@ def test_a_pattern_needs_no_quotes(tmp_path):
 def test_a_pipe_or_a_device_of_any_length_is_read_only_so_far():
     with pytest.raises(RecipeError, match="a recipe has at most"):
         load_recipe("/dev/zero")
+
+
+@pytest.mark.parametrize("pattern", ["4:4", "1:1", "1:257", "1:999999999"])
+def test_a_family_has_members_and_an_end(tmp_path, pattern):
+    text = GOOD.replace("'2:4'", pattern) + "recover: {method: inherited, steps: 100}\n"
+    with pytest.raises(
+        RecipeError, match=rf"prune.pattern is {pattern}: a family has a member for every n .*, 1 to 255 of them"
+    ):
+        recipe(tmp_path, text)

@@ -27,6 +27,10 @@ __all__ = [
 ]
 
 
+_MOST_MEMBERS = 255
+"""Members of a family: each is a training run of its own."""
+
+
 class Fixed(Distilled):
     """Prune once, then train with the mask fixed (Mishra et al., arXiv 2104.08378)."""
 
@@ -216,6 +220,9 @@ class Inherited(Distilled):
         pattern = parse(prune.pattern)
         if not (isinstance(pattern, NM) and pattern.tile == 1 and not pattern.transposable):
             yield f"prune.pattern is {pattern}: a family has patterns n:m without tiles"
+            return
+        if not 0 < pattern.m - pattern.n <= _MOST_MEMBERS:
+            yield f"prune.pattern is {pattern}: a family has a member for every n from m - 1 down to that of the pattern, 1 to {_MOST_MEMBERS} of them"
             return
         n, m, levels = self.falling(prune)
         if list(levels) != sorted(set(levels), reverse=True) or levels[-1] != n or levels[0] >= m:
