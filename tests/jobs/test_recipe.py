@@ -156,6 +156,28 @@ def test_a_pattern_needs_no_quotes(tmp_path):
     assert recipe(tmp_path, GOOD.replace("model: m", "model: 2020-01-01")).model == "2020-01-01"
 
 
+@pytest.mark.parametrize(
+    "model",
+    [
+        "x" * 5000,
+        "x/" * 3000 + "y",
+        "a:" + "b" * 5000,
+        "nets:build" * 400,
+        '"a\\0b"',
+        "package:" + "p" * 5000,
+        "~nobody/x",
+    ],
+)
+def test_a_model_that_no_file_can_be_is_refused_or_left_to_the_job(tmp_path, model):
+    try:
+        assert recipe(tmp_path, GOOD.replace("model: m", f"model: {model}")).name
+    except RecipeError as error:
+        message = str(error)
+    else:
+        message = "accepted"
+    assert len(message) < 8000
+
+
 def test_a_pipe_or_a_device_of_any_length_is_read_only_so_far():
     with pytest.raises(RecipeError, match="a recipe has at most"):
         load_recipe("/dev/zero")

@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from ..errors import ArgumentError, CheckFailed
+from ..files import flush, write_whole
 from ..report import Report
 from ..reports import Progress, SilentProgress
 from ..runtime import densified, export_dense, load
@@ -91,10 +92,13 @@ def _export_onnx(path: str, folder: Path, model: str | None, inputs: str | None,
         write_onnx(dense, example, Path(scratch) / "model.onnx")
         _check(Path(scratch) / "model.onnx", torch_engine(dense), example)
         for file in sorted(Path(scratch).iterdir(), key=lambda file: file.suffix == ".onnx"):
+            flush(file)
             file.replace(folder / file.name)  # weights beside the model, where there are some, come first
     for name, place in other_files(path).items():
         if name not in ("README.md", "modules.json"):
-            (folder / name).write_bytes(Path(place).read_bytes())
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            write_whole(folder / name, Path(place).read_bytes())
+    flush(folder)
 
 
 def _check(file: Path, dense: Engine, example: Mapping[str, Tensor]) -> None:

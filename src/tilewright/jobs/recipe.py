@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from ..errors import ArgumentError, RecipeError
+from ..errors import RecipeError, TilewrightError, brief
 from ..formats import ValueType
 from .faults import fault_text
 from .parts import Part
@@ -190,10 +190,10 @@ def _decided(model: str, data: Any) -> str:
     """Return the task of a model where the recipe names none."""
     try:
         return decide(source_of(model), None)
-    except ArgumentError as error:
+    except (TilewrightError, OSError, ValueError) as error:  # of the system, for a name that no file can have
         if data is None or (isinstance(data, dict) and set(data) <= set(RetrievalData.model_fields)):
             return RetrievalData().task  # whoever runs the recipe is told what is wrong with the model
-        raise ValueError(f"task is not given, and cannot be told from the model: {error}") from None
+        raise ValueError(f"task is not given, and cannot be told from the model: {brief(error)}") from None
 
 
 def load_recipe(path: str | os.PathLike[str]) -> Recipe:
