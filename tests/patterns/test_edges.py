@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tilewright.patterns import NM, Block, TileVectorWise, TileWise, Unstructured, mask, parse, verify_mask, views
+from tilewright.patterns.tilewise import split_elements
 from tilewright.patterns.transposable import _by_score
 
 from ..frozen import check_value, values_of
@@ -101,6 +102,26 @@ def test_the_first_fault_is_the_one_that_is_told(text, at, first):
     verdict = verify_mask(parse(text), faulty(text, (8, 16), at), exact=True, check_density=False)
     assert verdict.where == first
     assert bool(verdict) == (first is None)
+
+
+def test_a_broken_block_is_told_with_its_own_size():
+    """The last blocks of 18 inputs are two wide: the first fault is one of 16 elements, the second of 8."""
+    kept = np.ones((8, 18), dtype=bool)
+    kept[1, 2] = kept[6, 17] = False
+    verdict = verify_mask(parse("block4x4@0%"), kept, exact=True, check_density=False)
+    assert "at output 0, input 0 keeps 15 of its 16 elements" in verdict.message
+    kept[1, 2] = True
+    assert (
+        "at output 4, input 16 keeps 7 of its 8 elements"
+        in verify_mask(parse("block4x4@0%"), kept, exact=True, check_density=False).message
+    )
+
+
+def test_the_first_restored_element_is_told():
+    pattern = parse("tew8@50%+1%")
+    kept = mask(parse("any@50%"), np.random.default_rng(0).random((64, 256)).astype(np.float32))
+    _, restored = split_elements(kept, 8, fewest=True)
+    assert verify_mask(pattern, kept).where == tuple(np.argwhere(restored)[0].tolist())
 
 
 def test_a_matrix_of_a_convolution_is_taken_as_it_is():
