@@ -162,3 +162,14 @@ def test_slots_are_groups_times_n_and_outputs_are_rows(n, m, inputs, slots):
 )
 def test_the_softmax_states_no_more_error_than_its_parts_add_up_to(bits, length, bound):
     assert golden.SoftmaxUnit(1.0, bits=bits).error_bound(length) == pytest.approx(bound, rel=1e-6)
+
+
+@pytest.mark.parametrize("lanes", [1, 16, 64])
+def test_masked_scores_add_nothing_however_many_they_are(lanes):
+    """Two of 65,536 share a row: half of ``2**15`` each, where one unit of the sum too few for each masked score would make 16,448."""
+    row = np.zeros((1, golden.LONGEST_ROW), dtype=int)
+    keep = np.zeros(row.shape, dtype=bool)
+    keep[0, [7, 60_000]] = True
+    result = golden.SoftmaxUnit(1.0, lanes, 15).run(row, keep)
+    assert result[keep].tolist() == [16384, 16384]
+    assert not result[~keep].any()
