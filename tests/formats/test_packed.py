@@ -11,6 +11,8 @@ from tilewright.errors import FormatError, PatternError
 from tilewright.formats import Packed, pack
 from tilewright.patterns import NM, TileVectorWise, TileWise, mask, parse
 
+from ..frozen import check_value, values_of
+
 TEXTS = ["2:4", "1:8", "3:6x5", "2:4x8", "2:4t", "4:64", "32:64x4", "tw16@75%", "tw3@50%", "tew8@70%+5%", "tvw16@75%"]
 TEXTS += ["tvw8@80%:1:4", "block8x4@60%", "block32x32@75%", "any@90%", "any@0%"]
 
@@ -170,3 +172,10 @@ def test_packed_is_smaller_in_memory_and_knows_it():
     packed: Packed = pack(weight, parse("32:64x4"))
     assert packed.nbytes == sum(a.nbytes for a in packed.arrays().values())
     assert packed.nbytes < 0.6 * weight.nbytes
+
+
+@pytest.mark.parametrize("kind", values_of("tilewright.formats"), ids=lambda kind: kind.__name__)
+def test_values_are_frozen(kind):
+    check_value(kind)
+    if kind.__name__ in ("Checkpoint", "StoredWeight"):  # they hold values that hold arrays
+        assert not kind.__dataclass_params__.eq

@@ -14,6 +14,8 @@ from tilewright.kernels import implementations
 from tilewright.patterns import mask, parse
 from tilewright.runtime import SparseLinear, choose
 
+from ..frozen import check_value, values_of
+
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
@@ -107,3 +109,8 @@ def test_a_layer_that_differs_from_its_dense_form_is_not_measured(dtype, inside,
         choose_off_by(outside)
     assert not remembered()
     assert choose_off_by(inside).ratios.keys() == {16}
+
+
+@pytest.mark.parametrize("kind", values_of("tilewright.runtime"), ids=lambda kind: kind.__name__)
+def test_values_are_frozen(kind):
+    check_value(kind, mutable=("TilewrightConfig",))  # transformers fills that one in
