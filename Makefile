@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 SOURCES := $(shell find src cpp -type f ! -name '*.pyc' ! -name '*.so' 2>/dev/null) CMakeLists.txt pyproject.toml constraints.txt
 
-.PHONY: help demo demo-long test lint bench studies validation fuzz docs clean
+.PHONY: help demo demo-long test lint bench studies validation fuzz mutants docs clean
 .DELETE_ON_ERROR:
 
 help:
@@ -16,6 +16,7 @@ help:
 	@echo "make test       the whole test suite"
 	@echo "make lint       ruff and mypy"
 	@echo "make fuzz       100,000 damaged checkpoints against sanitizer builds of the C++, and 5,000 damaged recipes"
+	@echo "make mutants    small changes of the code that the tests must notice; writes benchmarks/records/mutants.jsonl"
 	@echo "make bench      kernels, masks, loading, permutation, budgets, INT8; writes benchmarks/records/"
 	@echo "make studies    each paper's claim on real data: studies/records/ and docs/studies/"
 	@echo "make validation the accelerator models against published figures and against SCALE-Sim"
@@ -50,6 +51,11 @@ fuzz: $(VENV)/.test
 		UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 		$(BIN)/python tests/formats/fuzz_checkpoint.py --mutants $(MUTANTS) --seed $(SEED) --most-memory 0 --native build/fuzz/_native*.so
 	$(BIN)/python tests/jobs/fuzz_recipe.py --mutants $(RECIPES) --seed $(SEED)
+
+# Goes on where it was stopped, from the sessions in build/mutants. OPTIONS are passed on, e.g. OPTIONS='patterns --seed 1'.
+mutants: $(VENV)/.mutants
+	OMP_NUM_THREADS=1 nice -n 10 $(BIN)/python benchmarks/mutants.py $(OPTIONS)
+	$(BIN)/python benchmarks/tables.py
 
 bench: $(VENV)/.test
 	$(BIN)/python benchmarks/kernels.py
@@ -91,6 +97,10 @@ $(VENV)/.demo: $(VENV)/.base $(SOURCES)
 $(VENV)/.test: $(VENV)/.base $(SOURCES)
 	$(PIP) install -qq --constraint constraints.txt --no-build-isolation --editable '.[test]'
 	@touch $@ $(VENV)/.demo
+
+$(VENV)/.mutants: $(VENV)/.test
+	$(PIP) install -qq --constraint constraints.txt --no-build-isolation --editable '.[mutants]'
+	@touch $@
 
 $(VENV)/.docs: $(VENV)/.base $(SOURCES)
 	$(PIP) install -qq --constraint constraints.txt --no-build-isolation --editable '.[docs]'

@@ -1,0 +1,147 @@
+"""Changes the code in small ways and counts which changes a room's tests notice.
+
+Run as ``make mutants``, or ``python benchmarks/mutants.py [ROOM ...] [--drawn N] [--seed N] [--again]``. A sample of each room's mutants is
+drawn with a seed and tried; results are kept in ``build/mutants``, so that a run that was stopped goes on where it was.
+``--again`` tries survivors once more, after tests were added. When all drawn mutants of all rooms have a result, and every survivor a reason in
+``mutant_reasons.toml``, the records in ``benchmarks/records/mutants.jsonl`` are written, and ``python benchmarks/tables.py`` brings them
+into docs/explanation/mutation.md.
+"""
+
+import argparse
+import importlib
+import time
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+
+from _mutant_draw import Mutant, draw, mutants
+from _mutant_run import ROOT, Trial
+from cosmic_ray.work_db import WorkDB, use_db
+from cosmic_ray.work_item import MutationSpec, TestOutcome, WorkerOutcome, WorkItem, WorkResult
+
+
+def tests(pattern: str, *blind: str) -> list[str]:
+    """Return test files, but for those that see nothing of a change: all they do is to start processes of their own."""
+    return [str(path.relative_to(ROOT)) for path in sorted((ROOT / "tests").glob(pattern)) if path.stem not in blind]
+
+
+SLOW = ("numpy", "hypothesis", "torch")
+"""Imported once, before the forks; nothing of tilewright may be among them."""
+ROOMS = {
+    "patterns": ("src/tilewright/patterns", tests("patterns/test_*.py"), SLOW),
+    "formats": (
+        "src/tilewright/formats",
+        tests("formats/test_*.py", "test_killed"),
+        (*SLOW, "safetensors.torch", "compressed_tensors"),
+    ),
+    "kernels": ("src/tilewright/kernels", tests("kernels/test_*.py"), SLOW),
+    "runtime": (
+        "src/tilewright/runtime",
+        tests("runtime/test_*.py", "test_unaware"),
+        (*SLOW, "transformers", "sentence_transformers"),
+    ),
+    "hardware/golden": (
+        "src/tilewright/hardware/golden",
+        tests("hardware/test_golden_*.py"),
+        (*SLOW, "transformers", "sentence_transformers"),
+    ),
+}
+SESSIONS = ROOT / "build" / "mutants"
+RECORDS = ROOT / "benchmarks" / "records" / "mutants.jsonl"
+REASONS = ROOT / "benchmarks" / "mutant_reasons.toml"
+
+
+def _place(room: str) -> Path:
+    place = SESSIONS / room.replace("/", "-")
+    place.mkdir(parents=True, exist_ok=True)
+    return place
+
+
+def item(mutant: Mutant) -> WorkItem:
+    """Return the mutant as cosmic-ray's sessions hold it."""
+    place = (mutant.line, 0), (mutant.line, 1)
+    return WorkItem.single(mutant.name, MutationSpec(mutant.path, mutant.operator, mutant.occurrence, *place))
+
+
+def results(session: WorkDB) -> dict[str, WorkResult]:
+    """Return what is known, by the mutants' names."""
+    return dict(session.results)
+
+
+def try_room(room: str, drawn: list[Mutant], session: WorkDB, *, again: bool) -> None:
+    """Try the mutants of a room that have no result yet, or survived."""
+    known = results(session)
+    held = {work.job_id for work in session.work_items}
+    session.add_work_items(item(mutant) for mutant in drawn if mutant.name not in held)
+    waiting = [m for m in drawn if m.name not in known or (again and not known[m.name].is_killed)]
+    if not waiting:
+        return
+    folder, files, slow = ROOMS[room]
+    for name in slow:
+        importlib.import_module(name)
+    trial = Trial(folder, files, _place(room))
+    for number, mutant in enumerate(waiting, 1):
+        start = time.monotonic()
+        killer = trial.killer(mutant)
+        outcome = TestOutcome.SURVIVED if killer is None else TestOutcome.KILLED
+        session.set_result(mutant.name, WorkResult(WorkerOutcome.NORMAL, killer or "", outcome, mutant.change))
+        verdict = f"killed by {killer}" if killer else "SURVIVED"
+        print(
+            f"{room} {number}/{len(waiting)} {time.monotonic() - start:.1f} s {mutant.path}:{mutant.line} {mutant.change}: {verdict}",
+            flush=True,
+        )
+    trial.close()
+
+
+def record(samples: dict[str, list[Mutant]], sizes: dict[str, int], seed: int) -> None:
+    """Write a record for each room: its score, and every survivor with its reason."""
+    from tilewright.reports import Record, write_record  # not before the forks: they must import it changed
+
+    explained = {(r["path"], r["change"]): r["reason"] for r in tomllib.loads(REASONS.read_text())["survivor"]}
+    rows, missing = [], []
+    for room, drawn in samples.items():
+        with use_db(str(_place(room) / "session.sqlite")) as session:
+            known = results(session)
+        survivors = []
+        for mutant in drawn:
+            if not known[mutant.name].is_killed:
+                reason = explained.get((mutant.path, mutant.change))
+                survivors.append({"path": mutant.path, "change": mutant.change, "reason": reason})
+                missing += [] if reason else [f"{mutant.path}:{mutant.line} {mutant.change}"]
+        rows.append((room, drawn, survivors))
+    if missing:
+        raise SystemExit(f"{len(missing)} survivors have no reason in {REASONS.name}:\n" + "\n".join(missing))
+    RECORDS.unlink(missing_ok=True)
+    for room, drawn, survivors in rows:
+        score = 1 - len(survivors) / len(drawn)
+        inputs = {"folder": ROOMS[room][0], "mutants": sizes[room], "drawn": len(drawn)}
+        extra = {"survivors": survivors, "cosmic-ray": version("cosmic-ray")}
+        write_record(
+            RECORDS, Record.measure("mutants", room, score, "1", inputs=inputs, seed=seed, checked=True, extra=extra)
+        )
+
+
+def main() -> None:
+    """Draw, try, record."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("rooms", nargs="*", help=f"of {', '.join(ROOMS)}; all by default")
+    parser.add_argument("--drawn", type=int, default=60, help="mutants drawn in each room")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the draw")
+    parser.add_argument("--again", action="store_true", help="try survivors once more")
+    options = parser.parse_args()
+    samples, sizes = {}, {}
+    for room in options.rooms or ROOMS:
+        whole = mutants(ROOMS[room][0])
+        drawn = samples[room] = draw(whole, options.drawn, options.seed)
+        sizes[room] = len(whole)
+        with use_db(str(_place(room) / "session.sqlite")) as session:
+            try_room(room, drawn, session, again=options.again)
+            known = results(session)
+        survivors = [mutant for mutant in drawn if not known[mutant.name].is_killed]
+        print(f"{room}: {len(drawn) - len(survivors)} of {len(drawn)} killed")
+    if samples.keys() == ROOMS.keys():
+        record(samples, sizes, options.seed)
+
+
+if __name__ == "__main__":
+    main()
