@@ -190,3 +190,9 @@ def test_a_family_has_members_and_an_end(tmp_path, pattern):
         RecipeError, match=rf"prune.pattern is {pattern}: a family has a member for every n .*, 1 to 255 of them"
     ):
         recipe(tmp_path, text)
+
+
+@pytest.mark.parametrize("task", ["[a]", "{a: b}", "1", "true", "1.5", "[[]]"])
+def test_a_task_is_a_word(tmp_path, task):
+    with pytest.raises(RecipeError, match=r"task"):
+        recipe(tmp_path, GOOD + f"task: {task}\n")

@@ -136,9 +136,10 @@ class Recipe(Part):
             raise ValueError("data.task is no key of a recipe; the task stands above: task, beside data")
         if task is None:
             task = _decided(str(body.get("model")), data)
-        if task in TASKS and (data is None or isinstance(data, dict)):
+        known = isinstance(task, str) and task in TASKS  # what is no word is refused below, with its place
+        if known and (data is None or isinstance(data, dict)):
             data = {**(data or {}), "task": task}
-        return {**body, "task": task, "data": data if task in TASKS else RetrievalData()}
+        return {**body, "task": task, "data": data if known else RetrievalData()}
 
     @model_validator(mode="after")
     def _fits(self) -> "Recipe":
