@@ -170,6 +170,19 @@ def test_any_model_is_held_against_its_dense_self(made, model):
     assert changed["relative error"] > 1e-3
 
 
+@pytest.mark.parametrize(("model", "data"), [("classes", {"file": "long.csv"}), ("language", {"file": "text.txt"})])
+def test_texts_beyond_what_the_model_reads_are_cut(made, tmp_path, model, data):
+    rows = [(" ".join([word] * 80), "high") for word in WORDS] + [
+        (" ".join([a, b] * 40), "low") for a in WORDS for b in WORDS
+    ]
+    with (made / "long.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("text", "label"), *rows])
+    task, dense = task_of(recipe(made, model, {"file": str(made / data["file"]), **SMALL}))
+    assert task.example(2)["input_ids"].shape == (2, 32)
+    assert task.batches(4, tokens=128, seed=0)[0]["input_ids"].shape == (4, 32)
+    assert len(task.evaluate(dense)) == 20
+
+
 def test_padding_does_not_count(made):
     task, dense = task_of(recipe(made, "bare", SMALL, task="match"))
     alone = [task.evaluate(dense, "validation").items["cosine"]]

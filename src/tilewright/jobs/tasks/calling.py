@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ...errors import ArgumentError, NotSupportedError
 
-__all__ = ["answer_of", "answers", "chunks", "padded", "tokenizer_of", "uncached"]
+__all__ = ["answer_of", "answers", "chunks", "longest", "padded", "tokenizer_of", "uncached"]
 
 CHUNK = 32
 """Items in a call while a model is judged."""
@@ -82,6 +82,13 @@ def padded(rows: Sequence[Sequence[int]], pad: int) -> dict[str, Tensor]:
         ids[at, : len(row)] = torch.tensor(row)
         mask[at, : len(row)] = 1
     return {"input_ids": ids, "attention_mask": mask}
+
+
+def longest(model: nn.Module, tokenizer: Any) -> int:
+    """Return how many tokens a model reads at most, as its configuration and its tokenizer say."""
+    config: Any = getattr(model, "config", None)
+    sides = (getattr(config, name, None) for name in ("max_position_embeddings", "n_positions"))
+    return min([int(tokenizer.model_max_length), *(side for side in sides if isinstance(side, int) and side > 0)])
 
 
 def tokenizer_of(folder: str, task: str) -> Any:

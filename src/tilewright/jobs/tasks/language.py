@@ -12,7 +12,7 @@ from ...training import Batches
 from ..corpus import python_docs
 from ..recipe_data import TextData
 from ..sources import Source
-from .calling import answer_of, answers, chunks, tokenizer_of
+from .calling import answer_of, answers, chunks, longest, tokenizer_of
 from .files import digest_of, split, text_of
 from .protocol import Loss, Measure, Scores, Split
 
@@ -52,7 +52,8 @@ class NextToken:
         text = "\n\n".join(python_docs(10).passages) if data.file is None else text_of(Path(data.file))
         # Only as much text as can be used is tokenized; a token has fewer than 12 characters in any language that is worth training on.
         ids = tokenizer(text[: 12 * data.windows * data.tokens], verbose=False)["input_ids"]
-        windows = [tuple(ids[at : at + data.tokens]) for at in range(0, len(ids) - data.tokens + 1, data.tokens)]
+        length = min(data.tokens, longest(model, tokenizer))
+        windows = [tuple(ids[at : at + length]) for at in range(0, len(ids) - length + 1, length)]
         what = data.file or "the running Python's documentation"
         self._parts = split(list(dict.fromkeys(windows))[: data.windows], data.validation, data.test, data.seed, what)
         self.digest = digest_of(self._parts)

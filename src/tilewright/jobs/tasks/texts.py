@@ -9,7 +9,7 @@ from torch import Tensor
 from ...errors import ArgumentError, CheckFailed
 from ...training import Batches
 from ..sources import Source
-from .calling import answer_of, answers, chunks, tokenizer_of
+from .calling import answer_of, answers, chunks, longest, tokenizer_of
 from .files import digest_of
 from .labels import Row, labelled
 from .protocol import Loss, Measure, Scores, Split
@@ -27,13 +27,13 @@ class _Labelled:
 
     def __init__(self, data: Any, source: Source, model: Any) -> None:
         self._parts = labelled(data, source)
-        self._tokens = data.max_tokens
         self._tokenizer = tokenizer_of(source.folder, self.name)
         if self._tokenizer.pad_token_id is None:
             raise ArgumentError(
                 f"the tokenizer of {source.name} has no padding token, so texts of several lengths make no batch; set tokenizer.pad_token and "
                 "save it again"
             )
+        self._tokens = min(data.max_tokens, longest(model, self._tokenizer))
         self.digest = digest_of(self._parts)
         self._dense: dict[Split, Any] = {}
 
@@ -45,7 +45,9 @@ class _Labelled:
         """Return texts without their labels."""
         rows = self._parts.train
         lengths = [sum(map(len, row.texts)) for row in rows]
-        return Batches(rows, size, seed=seed, collate=lambda some: self._collate(some, tokens), lengths=lengths)
+        return Batches(
+            rows, size, seed=seed, collate=lambda some: self._collate(some, min(tokens, self._tokens)), lengths=lengths
+        )
 
     def output(self, result: Any, batch: Any) -> Tensor:
         """Return the logits."""
