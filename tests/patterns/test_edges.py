@@ -59,6 +59,22 @@ def test_entries_are_visited_by_decreasing_score_and_increasing_index(seed, scal
 
 
 @pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        # Up to 4 the first of all masks: rows take their lowest inputs as long as the columns allow it.
+        ("2:4t", [[0, 1], [0, 1], [2, 3], [2, 3]]),
+        ("1:4t", [[0], [1], [2], [3]]),
+        # Beyond, entry by entry: rows 0 to 3 fill the columns 0 to 3, row 4 has column 4 alone and lacks one, as column 4 does. The first
+        # element that can be exchanged is that of row 0 and column 0: (4, 0) and (0, 4) come for it.
+        ("2:5t", [[1, 4], [0, 1], [2, 3], [2, 3], [0, 4]]),
+    ],
+)
+def test_among_equal_transposable_masks_the_choice_is_the_documented_one(text, rows):
+    kept = mask(parse(text), np.ones((len(rows), len(rows)), dtype=np.float32))
+    assert [np.flatnonzero(row).tolist() for row in kept] == rows
+
+
+@pytest.mark.parametrize(
     ("value", "text"),
     [
         (TileVectorWise(64, 0.75), "tvw64@75%"),
