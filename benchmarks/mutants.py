@@ -2,8 +2,8 @@
 
 Run as ``make mutants``, or ``python benchmarks/mutants.py [ROOM ...] [--drawn N] [--seed N] [--again]``. A sample of each room's mutants is
 drawn with a seed and tried; results are kept in ``build/mutants``, so that a run that was stopped goes on where it was.
-``--again`` tries survivors once more, after tests were added. When all drawn mutants of all rooms have a result, and every survivor a reason in
-``mutant_reasons.toml``, the records in ``benchmarks/records/mutants.jsonl`` are written, and ``python benchmarks/tables.py`` brings them
+``--again`` tries survivors once more, after tests were added. When all drawn mutants of the rooms have a result, and every survivor a reason in
+``mutant_reasons.toml``, the rooms' records in ``benchmarks/records/mutants.jsonl`` are replaced, and ``python benchmarks/tables.py`` brings them
 into docs/explanation/mutation.md.
 """
 
@@ -93,32 +93,37 @@ def try_room(room: str, drawn: list[Mutant], session: WorkDB, *, again: bool) ->
     trial.close()
 
 
-def record(samples: dict[str, list[Mutant]], sizes: dict[str, int], seed: int) -> None:
-    """Write a record for each room: its score, and every survivor with its reason."""
-    from tilewright.reports import Record, write_record  # not before the forks: they must import it changed
+def record(room: str, drawn: list[Mutant], size: int, seed: int, known: dict[str, WorkResult]) -> None:
+    """Write a room's record in place of its last one: the score, and every survivor with its reason."""
+    from tilewright.reports import (
+        Record,
+        read_records,
+        write_record,
+    )  # not before the forks: they must import it changed
 
-    explained = {(r["path"], r["change"]): r["reason"] for r in tomllib.loads(REASONS.read_text())["survivor"]}
-    rows, missing = [], []
-    for room, drawn in samples.items():
-        with use_db(str(_place(room) / "session.sqlite")) as session:
-            known = results(session)
-        survivors = []
-        for mutant in drawn:
-            if not known[mutant.name].is_killed:
-                reason = explained.get((mutant.path, mutant.change))
-                survivors.append({"path": mutant.path, "change": mutant.change, "reason": reason})
-                missing += [] if reason else [f"{mutant.path}:{mutant.line} {mutant.change}"]
-        rows.append((room, drawn, survivors))
+    reasons = {(r["path"], r["change"]): r["reason"] for r in tomllib.loads(REASONS.read_text())["survivor"]}
+    survivors, missing = [], []
+    for mutant in drawn:
+        if not known[mutant.name].is_killed:
+            reason = reasons.get((mutant.path, mutant.change))
+            survivors.append({"path": mutant.path, "change": mutant.change, "reason": reason})
+            missing += [] if reason else [f"{mutant.path}:{mutant.line} {mutant.change}"]
     if missing:
         raise SystemExit(f"{len(missing)} survivors have no reason in {REASONS.name}:\n" + "\n".join(missing))
+    record = Record.measure(
+        "mutants",
+        room,
+        1 - len(survivors) / len(drawn),
+        "1",
+        inputs={"folder": ROOMS[room][0], "mutants": size, "drawn": len(drawn)},
+        seed=seed,
+        checked=True,
+        extra={"survivors": survivors, "cosmic-ray": version("cosmic-ray")},
+    )
+    others = [old for old in read_records(RECORDS) if old.name != room] if RECORDS.exists() else []
     RECORDS.unlink(missing_ok=True)
-    for room, drawn, survivors in rows:
-        score = 1 - len(survivors) / len(drawn)
-        inputs = {"folder": ROOMS[room][0], "mutants": sizes[room], "drawn": len(drawn)}
-        extra = {"survivors": survivors, "cosmic-ray": version("cosmic-ray")}
-        write_record(
-            RECORDS, Record.measure("mutants", room, score, "1", inputs=inputs, seed=seed, checked=True, extra=extra)
-        )
+    for line in sorted([*others, record], key=lambda line: list(ROOMS).index(line.name)):
+        write_record(RECORDS, line)
 
 
 def main() -> None:
@@ -129,18 +134,16 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="seed of the draw")
     parser.add_argument("--again", action="store_true", help="try survivors once more")
     options = parser.parse_args()
-    samples, sizes = {}, {}
+    done = []
     for room in options.rooms or ROOMS:
         whole = mutants(ROOMS[room][0])
-        drawn = samples[room] = draw(whole, options.drawn, options.seed)
-        sizes[room] = len(whole)
+        drawn = draw(whole, options.drawn, options.seed)
         with use_db(str(_place(room) / "session.sqlite")) as session:
             try_room(room, drawn, session, again=options.again)
-            known = results(session)
-        survivors = [mutant for mutant in drawn if not known[mutant.name].is_killed]
-        print(f"{room}: {len(drawn) - len(survivors)} of {len(drawn)} killed")
-    if samples.keys() == ROOMS.keys():
-        record(samples, sizes, options.seed)
+            done.append((room, drawn, len(whole), options.seed, results(session)))
+    for room, drawn, size, seed, known in done:
+        print(f"{room}: {sum(known[mutant.name].is_killed for mutant in drawn)} of {len(drawn)} killed", flush=True)
+        record(room, drawn, size, seed, known)
 
 
 if __name__ == "__main__":

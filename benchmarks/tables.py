@@ -13,6 +13,7 @@ from pathlib import Path
 
 import _array_tables
 import _gpu_tables
+import _mutant_tables
 import _one_shot_tables
 import _permutation_tables
 import _simulation_tables
@@ -315,6 +316,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "permutation-example": lambda: table(*_permutation_tables.example(records("permutation"))),
     "permutation-minilm": lambda: table(*_permutation_tables.minilm(records("permutation-minilm"))),
     "permutation-layers": lambda: table(*_permutation_tables.layers(records("permutation-minilm"))),
+    "mutants": lambda: table(*_mutant_tables.scores(records("mutants"))),
+    "mutant-survivors": lambda: table(*_mutant_tables.survivors(records("mutants"))),
     "simulated-minilm": lambda: table(*_simulation_tables.minilm(records("simulation"))),
     "simulation-costs": lambda: table(*_simulation_tables.costs(records("simulation"))),
     "simulation-alone": lambda: table(*_simulation_tables.alone(records("simulation"))),

@@ -1,0 +1,40 @@
+"""Header and rows of the tables about mutants, for benchmarks/tables.py."""
+
+from collections.abc import Mapping, Sequence
+
+from tilewright.reports import Record
+
+Table = tuple[Sequence[str], Sequence[Sequence[object]]]
+
+
+def scores(found: Sequence[Record]) -> Table:
+    """Mutants, sample and score of each room."""
+    rows = []
+    for r in found:
+        listed, drawn = _survivors(r), int(str(r.inputs["drawn"]))
+        same = sum(str(survivor["reason"]).startswith("equivalent") for survivor in listed)
+        killed = drawn - len(listed)
+        score = f"{killed / drawn:.0%}"
+        rows.append([f"`{r.name}`", r.inputs["mutants"], drawn, killed, score, same, f"{killed / (drawn - same):.0%}"])
+    return ("room", "mutants", "drawn", "killed", "of all drawn", "equivalent", "of the others"), rows
+
+
+def survivors(found: Sequence[Record]) -> Table:
+    """Every survivor and why."""
+    rows = []
+    for r in found:
+        for survivor in _survivors(r):
+            file = str(survivor["path"]).removeprefix("src/tilewright/")
+            rows.append([f"`{file}`", _code(str(survivor["change"])), survivor["reason"]])
+    return ("file", "change", "why no test notices"), rows
+
+
+def _survivors(found: Record) -> list[Mapping[str, object]]:
+    listed = found.extra["survivors"]
+    assert isinstance(listed, list)
+    return listed
+
+
+def _code(change: str) -> str:
+    """Return code that a cell of a table can hold."""
+    return "`` " + change.replace("|", "\\|") + " ``"
