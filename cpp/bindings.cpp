@@ -74,8 +74,8 @@ struct Arrays {
       require(columns.size() == stored * (K / m * n + std::min(n, K % m)), "columns do not fit n:m");
     }
     Weight w{N, K, tile, stored, tiles, values.data(), columns_of(columns), p, rows ? rows->data() : nullptr, n, m, {}};
-    if (residual_pointers) {
-      require(residual_values && residual_columns, "a residual needs values, columns and pointers");
+    if (residual_values || residual_columns || residual_pointers) {
+      require(residual_values && residual_columns && residual_pointers, "a residual needs values, columns and pointers");
       require(residual_pointers->size() == N + 1, "residual pointers do not fit the outputs");
       const std::int64_t* q = residual_pointers->data();
       require(q[0] == 0 && q[N] >= 0 && static_cast<std::size_t>(q[N]) == residual_columns->size() &&

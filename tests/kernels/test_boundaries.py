@@ -182,6 +182,10 @@ def test_residuals_are_held_to_the_same_layout_by_their_own_name() -> None:
     whole = KernelArrays(**(fields | extra))
     whole.validate()
     assert (whole.kept, good.kept, whole.stored) == (12, 8, 4)
+    for names in (extra.keys() - {name} for name in extra):
+        for part in (names, sorted(names)[:1]):
+            with pytest.raises(FormatError, match="a residual needs values, columns and pointers"):
+                KernelArrays(**(fields | {name: extra[name] for name in part})).validate()
     bad = fields | extra | {"residual_columns": np.array([5, 5, 5, 6], np.uint16)}
     with pytest.raises(FormatError, match="residual columns must lie in 0 to 5, and one is 6"):
         KernelArrays(**bad).validate()
