@@ -9,6 +9,7 @@ from torch import nn
 from tilewright.errors import ArgumentError, CheckFailed
 from tilewright.pruning import Calibration, Limit, candidates, patterns_of, plan, sensitivity_scan, sparsify_
 from tilewright.runtime import costs, measured_costs
+from tilewright.runtime.timing import Timing
 
 
 class Mixed(nn.Module):
@@ -28,12 +29,13 @@ def timed(monkeypatch):
     """Times that follow from the layer alone, and the calls that were made."""
     calls = []
 
-    def fake(dense, sparse, x):
+    def fake(dense, sparse, inputs):
+        (x,) = inputs
         calls.append((tuple(dense.weight.shape), getattr(sparse, "pattern", "dense"), len(x)))
         slow = 10.0 if getattr(sparse, "pattern", "") == "3:4" else 0.5
-        return float(dense.weight.numel()), slow * dense.weight.numel()
+        return [Timing(float(dense.weight.numel()), slow * dense.weight.numel(), True)]
 
-    monkeypatch.setattr(costs, "times", fake)
+    monkeypatch.setattr(costs, "timings", fake)
     return calls
 
 

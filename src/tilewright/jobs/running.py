@@ -8,11 +8,10 @@ from typing import Any
 
 from ..errors import ArgumentError
 from ..reports import Check, Progress, SilentProgress, write_report
-from .benching import speed_records
+from .benching import loaded, speed_records
 from .job import PARTS, Job
 from .judging import checks_of, layer_records, masks_to_show
 from .models import inner_model, read_model
-from .packing import load_packed
 from .peers import require_engines
 from .places import alone, check_output
 from .recipe import Recipe
@@ -102,8 +101,8 @@ def _run(job: Job, teacher: Any) -> JobResult:
     model = job.pack(students[0])
     job.add(*size_records(folder / "model", inner_model(teacher), inner_model(model)))
     told.stage("measure speed")
-    fast = load_packed(recipe.model, folder / "model", measure=False)
     bench = recipe.bench
+    fast = loaded(folder / "model", bench.threads, recipe.model)
     job.add(
         *speed_records(
             inner_model(fast),

@@ -4,6 +4,7 @@
 built; `explain` says what runs sparse and why, `verify` whether every pattern holds.
 """
 
+from .again import measure_again
 from .choice import Choice, choose, kernel_in_use
 from .costs import measured_costs
 from .exporting import export_dense
@@ -24,6 +25,7 @@ __all__ = [
     "kernel_in_use",
     "load",
     "load_",
+    "measure_again",
     "measured_costs",
     "open_sentence_transformer",
     "save",

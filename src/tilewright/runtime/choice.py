@@ -1,103 +1,79 @@
-"""Never slower: each sparse layer is measured against its dense twin, and the faster one runs.
+"""Never slower: each sparse layer is measured against the layer as it was, and the faster one runs; then the whole model once.
 
-A measurement depends on the processor, the library versions, the thread count, the weight's shape, pattern and density, not on its
-values, so it is made once and kept in a file under ``$TILEWRIGHT_CACHE`` (``~/.cache/tilewright`` unless told).
+A measurement depends on the processor, the library versions, the thread count, and the layer's shape, pattern and density, not on its
+values, so it is made once and remembered.
 """
 
-import json
 import os
-import re
-import time
-from dataclasses import asdict, dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import torch
 from torch import nn
-from torch.nn import functional
 
-from ..errors import ArgumentError, CheckFailed
-from ..files import write_whole
+from ..errors import ArgumentError
 from ..kernels import implementations
-from ..patterns import parse
 from .install import Note, dense_twin, pin, set_submodule, sparse_layers
+from .memory import Choice, Memory
 from .modules import SparseLinear
+from .timing import last_cache_bytes, timings
+from .whole import whole_ratios
 
-__all__ = ["Choice", "check_tokens", "choose", "kernel_in_use", "settle_", "times"]
+__all__ = ["Choice", "Measure", "check_measure", "check_tokens", "choose", "kernel_in_use", "settle_"]
+
+Measure = bool | Literal["again"]
+"""Whether layers are measured: remembered figures are used, or, with ``"again"``, replaced."""
 
 _TOKENS: dict[bool, tuple[int, ...]] = {True: (1, 128), False: (16, 128)}
 """Where a layer must win when the caller does not say how many tokens a call carries, by whether the model generates text:
 then it sees one token at a time as well, and otherwise a short sentence is the least."""
 
-_LARGEST_CACHE = 16 << 20
-"""Bytes of a file of choices that is read; one of a machine takes about 300."""
-
-_ROUNDS = 5
-_BUDGET = 0.02
-"""Rounds of dense and sparse in turn, and seconds after which a measurement stops early (at two rounds)."""
+_LEAST_PLAUSIBLE = 0.25
+_NOISE = 0.97
+"""Figures below the first are measured twice before they are believed; a whole model may measure down to the second of its dense form."""
 
 
-@dataclass(frozen=True)
-class Choice:
-    """What was measured for one layer.
-
-    Parameters
-    ----------
-    sparse
-        True if the packed form runs.
-    ratios
-        Dense time over sparse time by number of tokens: above 1 the packed form is faster.
-    kernel
-        Implementation that ran.
-    threads
-        Threads it ran with.
-    """
-
-    sparse: bool
-    ratios: dict[int, float]
-    kernel: str
-    threads: int
-
-    @property
-    def reason(self) -> str:
-        """One phrase for the user."""
-        measured = ", ".join(f"{ratio:.2f}x dense at {n} token{'s' * (n > 1)}" for n, ratio in self.ratios.items())
-        return f"{'sparse' if self.sparse else 'dense'}: measured {measured} ({self.threads} thread{'s' * (self.threads > 1)})"
-
-
-def settle_(model: nn.Module, tokens: int | None = None) -> dict[str, Choice]:
+def settle_(model: nn.Module, tokens: int | None = None, measure: Measure = True) -> dict[str, Choice]:
     """Measure every sparse layer of a model (or look it up) and make those dense that would be slower; in place."""
     check_tokens(tokens)
-    cache = _Cache()
-    if tokens is None:
-        generates = any(
-            getattr(module, "can_generate", bool)() for module in model.modules() if hasattr(module, "can_generate")
-        )
-        counts = _TOKENS[generates]
-    else:
-        counts = (tokens,)
-    made = {}
-    for name, layer in sparse_layers(model).items():
-        choice = choose(layer, counts, cache)
-        made[name] = choice
-        keep: nn.Module = layer if choice.sparse else dense_twin(layer)
-        pin(keep, Note(layer.pattern, layer.stored_dtype, choice.reason, min(choice.ratios.values())))
-        if not choice.sparse:
-            set_submodule(model, name, keep)
-    cache.write()
-    return made
+    memory, again = Memory(), measure == "again"
+    counts = _counts(model, tokens)
+    layers = dict(sparse_layers(model))
+    choices: dict[str, Choice] = {}
+    known: dict[str, Choice] = {}
+    for name, layer in layers.items():
+        key = key_of(layer, counts)
+        choices[name] = known[key] if key in known else choose(layer, counts, memory, again=again)
+        known[key] = choices[name]
+    twins = {name: dense_twin(layer) for name, layer in layers.items() if not choices[name].sparse}
+    for name, twin in twins.items():
+        set_submodule(model, name, twin)
+    verdict = _whole(model, {name: layer for name, layer in layers.items() if name not in twins}, counts, memory, again)
+    for name, layer in layers.items():
+        choice, reason = choices[name], choices[name].reason
+        if choice.sparse and verdict is not None and not verdict.sparse:
+            set_submodule(model, name, twins.setdefault(name, dense_twin(layer)))
+            reason = f"dense: with its sparse layers the whole model {verdict.reason.removeprefix('dense: ')}"
+        note = Note(layer.pattern, layer.stored_dtype, reason, min(choice.ratios.values()))
+        pin(twins.get(name, layer), note)
+    return choices
 
 
-def choose(layer: SparseLinear, counts: tuple[int, ...] = _TOKENS[False], cache: "_Cache | None" = None) -> Choice:
-    """Return whether a layer should run sparse here, for calls of so many tokens; measured, or from the cache."""
-    kept = cache if cache is not None else _Cache()
-    key = _key(layer, counts)
-    choice = kept.get(key)
-    if choice is None:
-        choice = _measure(layer, counts)
-        kept.put(key, choice)
-        if cache is None:
-            kept.write()
+def choose(
+    layer: SparseLinear,
+    counts: tuple[int, ...] = _TOKENS[False],
+    memory: Memory | None = None,
+    *,
+    again: bool = False,
+) -> Choice:
+    """Return whether a layer should run sparse here, for calls of so many tokens; measured, or remembered."""
+    memory = memory if memory is not None else Memory()
+    key = key_of(layer, counts)
+    choice = memory.get(key)
+    if again or choice is None or not (choice.confirmed or _plausible(choice, _density(layer))):
+        choice = measured(layer, counts)
+        memory.put(key, choice)
     return choice
 
 
@@ -107,76 +83,120 @@ def check_tokens(tokens: object) -> None:
         raise ArgumentError(f"tokens must be a whole number of at least 1, or None for the usual ones; got {tokens!r}")
 
 
-def _measure(layer: SparseLinear, counts: tuple[int, ...]) -> Choice:
-    ratios = {}
-    dense = layer.dense()
-    plain = SparseLinear(layer.packed(), layer.bias)
-    plain.surrounding = layer.surrounding
-    generator = torch.Generator().manual_seed(0)
-    with torch.inference_mode():
-        for count in counts:
-            x = torch.randn(count, layer.in_features, generator=generator).to(layer.surrounding)
-            ratios[count] = _ratio(dense, plain, x)
-    return Choice(min(ratios.values()) >= 1.0, ratios, kernel_in_use(), torch.get_num_threads())
-
-
-def _ratio(dense: nn.Module, sparse: nn.Module, x: torch.Tensor) -> float:
-    """Return dense time over sparse time."""
-    seconds = times(dense, sparse, x)
-    return seconds[0] / seconds[1]
-
-
-def times(dense: nn.Module, sparse: nn.Module, x: torch.Tensor) -> tuple[float, float]:
-    """Return the seconds of both forms of a layer, each the best of alternating rounds: noise only ever adds time.
-
-    Raises
-    ------
-    CheckFailed
-        If the two forms do not give the same.
-    """
-    one, other = dense(x), sparse(x)
-    limit = 1e-3 if x.dtype == torch.float32 else 0.05
-    if not torch.allclose(one, other, atol=limit * float(one.abs().max()), rtol=limit):
-        raise CheckFailed(
-            f"{sparse} differs by {float((one - other).abs().max()):.3g} from its dense form on this machine; its speed is "
-            "not measured. Run the tests of the kernels here, and load with TILEWRIGHT_KERNEL=generic until they pass"
-        )
-    loops = max(1, int(2e-4 / max(_seconds(sparse, x, 1), 1e-7)))
-    best = (float("inf"), float("inf"))
-    start = time.perf_counter()
-    for turn in range(_ROUNDS):
-        best = min(best[0], _seconds(dense, x, loops)), min(best[1], _seconds(sparse, x, loops))
-        if turn >= 1 and time.perf_counter() - start > _BUDGET:
-            break
-    return best
-
-
-def _seconds(module: nn.Module, x: torch.Tensor, loops: int) -> float:
-    start = time.perf_counter()
-    for _ in range(loops):
-        functional.linear(x, module.weight, module.bias) if isinstance(module, nn.Linear) else module(x)
-    return (time.perf_counter() - start) / loops
+def check_measure(measure: object) -> None:
+    """Refuse anything but True, False and ``"again"``."""
+    if not isinstance(measure, bool) and measure != "again":
+        raise ArgumentError(f"measure must be True, False or 'again' (measure anew and remember that); got {measure!r}")
 
 
 def kernel_in_use() -> str:
     """Return the implementation that runs where none is asked for by name."""
     forced = os.environ.get("TILEWRIGHT_KERNEL")
-    return forced or next(found.name for found in implementations() if found.available)
+    return forced or next(implementation.name for implementation in implementations() if implementation.available)
 
 
-def _key(layer: SparseLinear, counts: tuple[int, ...]) -> str:
+def _counts(model: nn.Module, tokens: int | None) -> tuple[int, ...]:
+    if tokens is not None:
+        return (tokens,)
+    generates = any(
+        getattr(module, "can_generate", bool)() for module in model.modules() if hasattr(module, "can_generate")
+    )
+    return _TOKENS[generates]
+
+
+def measured(layer: SparseLinear, counts: tuple[int, ...]) -> Choice:
+    """Measure a layer, twice if a figure is out of the ordinary."""
+    first = _once(layer, counts)
+    if _plausible(first, _density(layer)):
+        return first
+    second = _once(layer, counts)
+    agree = all(0.8 < second.ratios[count] / first.ratios[count] < 1.25 for count in counts)
+    kept = second.kept and agree
+    return replace(second, kept=kept, confirmed=agree)
+
+
+def _once(layer: SparseLinear, counts: tuple[int, ...]) -> Choice:
+    generator = torch.Generator().manual_seed(0)
+    inputs = [torch.randn(count, layer.in_features, generator=generator).to(layer.surrounding) for count in counts]
+    results = dict(zip(counts, timings(dense_twin(layer), layer, inputs), strict=True))
+    ratios = {count: result.ratio for count, result in results.items()}
+    quiet = all(result.quiet for result in results.values())
+    threads = torch.get_num_threads()
+    return Choice(min(ratios.values()) >= 1.0, ratios, kernel_in_use(), threads, quiet, layer=describe(layer))
+
+
+def _plausible(choice: Choice, density: float) -> bool:
+    """Return True unless a figure is far from what a layer of this density can do: work saved, and a weight that fits a nearer cache."""
+    most = 3 / max(density, 1e-3)
+    return all(_LEAST_PLAUSIBLE <= ratio <= most for ratio in choice.ratios.values())
+
+
+def _whole(
+    model: nn.Module, sparse: dict[str, SparseLinear], counts: tuple[int, ...], memory: Memory, again: bool
+) -> Choice | None:
+    """Return what the whole model measures against all of it dense; None where that cannot be had."""
+    if not sparse:
+        return None
+    key = f"{type(model).__name__} of {len(sparse)} | " + " || ".join(
+        sorted({key_of(layer, counts) for layer in sparse.values()})
+    )
+    choice = memory.get(key)
+    if choice is None or again:
+        results = whole_ratios(model, sparse, counts)
+        if results is None:
+            return None
+        ratios = {count: result.ratio for count, result in results.items()}
+        kept = all(result.quiet for result in results.values())
+        faster = not kept or min(ratios.values()) >= _NOISE  # what a busy machine says decides nothing here
+        choice = Choice(faster, ratios, kernel_in_use(), torch.get_num_threads(), kept)
+        memory.put(key, choice)
+    return choice
+
+
+def describe(layer: SparseLinear) -> dict[str, object]:
+    """Return what `again` needs to make a layer that measures like this one."""
+    return {
+        "pattern": layer.pattern,
+        "shape": list(layer.shape),
+        "dtype": str(layer.surrounding).removeprefix("torch."),
+        "layout": layer.layout,
+        "bias": layer.bias is not None,
+        "activation": layer.activation,
+        "density": _density(layer),
+    }
+
+
+def _density(layer: SparseLinear) -> float:
+    elements = layer.values.numel() + (0 if layer.residual_values is None else layer.residual_values.numel())
+    return elements / (layer.out_features * layer.in_features)
+
+
+def key_of(layer: SparseLinear, counts: tuple[int, ...]) -> str:
+    """Return everything that a measurement depends on, as one line."""
+    stored = layer.out_features if layer.rows is None else layer.rows.numel()
+    residual = 0 if layer.residual_values is None else layer.residual_values.numel()
+    parts = (
+        environment(),
+        f"{layer.out_features}x{layer.in_features} {layer.surrounding} {layer.layout}",
+        layer.activation if layer.bias is None else f"bias {layer.activation}",
+        f"{layer.pattern} tile {layer.tile}",
+        f"density {_density(layer):.3f}, {residual} single, {stored} outputs",
+        "tokens " + ",".join(map(str, counts)),
+    )
+    return " | ".join(parts)
+
+
+def environment() -> str:
+    """Return the part of a key that is the same for all layers: the machine, the versions, the kernel, the threads."""
     from .. import __version__
 
     parts = (
         _processor(),
+        f"cache {last_cache_bytes() >> 20} MiB",
         f"torch {torch.__version__}",
         f"tilewright {__version__}",
         kernel_in_use(),
         f"{torch.get_num_threads()} threads",
-        f"{layer.out_features}x{layer.in_features} {layer.surrounding}",
-        parse(layer.pattern).canonical,
-        f"{layer.values.numel() / (layer.out_features * layer.in_features):.3f}",
-        "tokens " + ",".join(map(str, counts)),
     )
     return " | ".join(parts)
 
@@ -191,54 +211,3 @@ def _processor() -> str:
     return next(
         (line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name")), "unknown"
     )
-
-
-class _Cache:
-    """The file of earlier choices. A missing or unreadable one counts as empty, a broken entry as missing; write failures are ignored."""
-
-    def __init__(self) -> None:
-        home = (
-            os.environ.get("TILEWRIGHT_CACHE")
-            or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tilewright"
-        )
-        self._path = Path(home) / "choices.json"
-        self._changed = False
-        self._entries: dict[str, Any] = {}
-        try:
-            if self._path.is_file() and self._path.stat().st_size <= _LARGEST_CACHE:
-                body = json.loads(self._path.read_bytes())
-                self._entries = body if isinstance(body, dict) else {}
-        except (OSError, ValueError, RecursionError):
-            return
-
-    def get(self, key: str) -> Choice | None:
-        """Return the stored choice, or None if there is none that can be read."""
-        entry = self._entries.get(key)
-        if not isinstance(entry, dict) or not isinstance(entry.get("ratios"), dict) or not entry["ratios"]:
-            return None
-        sparse, kernel, threads = (entry.get(name) for name in ("sparse", "kernel", "threads"))
-        if type(sparse) is not bool or type(kernel) is not str or type(threads) is not int:
-            return None
-        ratios = {}
-        for count, ratio in entry["ratios"].items():
-            plausible = isinstance(ratio, int | float) and not isinstance(ratio, bool) and 0 < ratio < 1e6
-            if not plausible or not re.fullmatch(r"[1-9][0-9]{0,9}", str(count)):
-                return None
-            ratios[int(count)] = float(ratio)
-        return Choice(sparse, ratios, kernel, threads) if sparse == (min(ratios.values()) >= 1.0) else None
-
-    def put(self, key: str, choice: Choice) -> None:
-        """Remember a choice until `write`."""
-        self._entries[key] = asdict(choice)
-        self._changed = True
-
-    def write(self) -> None:
-        """Store what is new, atomically."""
-        if not self._changed:
-            return
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(self._path, json.dumps(self._entries, indent=1))
-            self._changed = False
-        except OSError:
-            return  # a cache only saves time

@@ -14,9 +14,10 @@ from ..errors import ArgumentError
 from ..formats import pack
 from ..patterns import Pattern, as_matrix, mask, parse
 from ..pruning import Weight, prunable
-from .choice import check_tokens, times
+from .choice import check_tokens
 from .install import has_kernel
 from .modules import SparseLinear
+from .timing import timings
 
 __all__ = ["measured_costs"]
 
@@ -82,7 +83,7 @@ def _measured(weight: Weight, tried: Sequence[Pattern], tokens: int) -> dict[str
     found = {pattern.canonical: pair for pattern, pair in _pairs(matrix, tried, x)}
     if not found:  # nothing to compare the dense layer with, and it needs its time all the same
         layer = nn.Linear(*reversed(matrix.shape))
-        found = {_DENSE: times(layer, layer, x)}
+        found = {_DENSE: _seconds(layer, layer, x)}
     dense = min(pair[0] for pair in found.values())
     return {_DENSE: dense} | {text: min(pair[1], dense) for text, pair in found.items() if text != _DENSE}
 
@@ -96,4 +97,9 @@ def _pairs(
             keep = mask(pattern, np.abs(matrix))
             sparse = SparseLinear(pack(np.where(keep, matrix, np.float32(0)), pattern, keep), bias)
             with torch.inference_mode():
-                yield pattern, times(sparse.dense(), sparse, x)
+                yield pattern, _seconds(sparse.dense(), sparse, x)
+
+
+def _seconds(dense: nn.Module, sparse: nn.Module, x: torch.Tensor) -> tuple[float, float]:
+    (result,) = timings(dense, sparse, [x])
+    return result.dense, result.sparse

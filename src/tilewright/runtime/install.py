@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -165,13 +166,28 @@ def densified(model: nn.Module) -> nn.Module:
 
 
 def dense_twin(layer: SparseLinear) -> nn.Module:
-    """Return the dense form of a layer, its fused activation included."""
+    """Return the layer as it was before it was packed, its fused activation included: an `nn.Linear`, or transformers' ``Conv1D``."""
     dense = layer.dense()
+    if layer.layout == "transposed":
+        return _transposed(dense)
     if layer.activation == "none":
         return dense
     with torch.device("meta"):
         twin = _ActivatedLinear(layer.in_features, layer.out_features, layer.bias is not None, layer.activation)
     twin.weight, twin.bias = dense.weight, dense.bias
+    return twin
+
+
+def _transposed(dense: nn.Linear) -> nn.Module:
+    """Return a linear layer as ``Conv1D``, which multiplies by ``[K, N]`` in another routine, at another speed."""
+    from transformers import pytorch_utils
+
+    make: Any = pytorch_utils.Conv1D
+    with torch.device("meta"):
+        twin: nn.Module = make(dense.out_features, dense.in_features)
+    twin.weight = nn.Parameter(dense.weight.detach().T.contiguous(), requires_grad=False)
+    bias = dense.weight.new_zeros(dense.out_features) if dense.bias is None else dense.bias.detach()
+    twin.bias = nn.Parameter(bias, requires_grad=False)
     return twin
 
 

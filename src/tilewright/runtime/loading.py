@@ -13,7 +13,7 @@ from torch import nn
 from ..errors import FormatError, NotSupportedError, brief
 from ..formats import Checkpoint, is_checkpoint, read_checkpoint
 from ..pruning import masks_of, remove_masks_
-from .choice import check_tokens, settle_
+from .choice import Measure, check_measure, check_tokens, settle_
 from .fuse import fuse_activations_
 from .install import attach_weights, unpack_named_
 from .options import config_options, dtype_of, require_known, sentence_options
@@ -28,7 +28,7 @@ def load(
     path: str | os.PathLike[str],
     *,
     tokens: int | None = None,
-    measure: bool = True,
+    measure: Measure = True,
     dense: Iterable[str] = (),
     mmap: bool = True,
     **options: Any,
@@ -47,7 +47,7 @@ def load(
         Tokens a call will usually carry (batch times length). Unless told, a layer must win at 16 and at 128 to run sparse, and at
         1 and 128 in a model that generates text.
     measure
-        Switch the measuring off to run every packed layer sparse.
+        False runs every packed layer sparse. ``"again"`` measures anew where a figure is remembered, and remembers that.
     dense
         Expressions, as the targets of `sparsify_`, for layers to unpack whatever their speed: those whose weight the model's own
         code computes with.
@@ -82,6 +82,7 @@ def load(
         transformer = _sentence_transformer(folder, options)
         return _finished(transformer if mmap else _in_memory(transformer), tokens, measure, dense)
     check_tokens(tokens)
+    check_measure(measure)
     checkpoint = read_checkpoint(folder, mmap=mmap)
     dtype = dtype_of(options.pop("dtype", None))
     model = _skeleton(folder, checkpoint, options if dtype is None else {**options, "dtype": dtype})
@@ -93,7 +94,7 @@ def load_(
     path: str | os.PathLike[str],
     *,
     tokens: int | None = None,
-    measure: bool = True,
+    measure: Measure = True,
     dense: Iterable[str] = (),
     mmap: bool = True,
 ) -> nn.Module:
@@ -129,6 +130,7 @@ def load_(
     'SparseLinear'
     """
     check_tokens(tokens)
+    check_measure(measure)
     return _filled(module, read_checkpoint(path, mmap=mmap), Path(path), tokens, measure, dense)
 
 
@@ -137,7 +139,7 @@ def _filled(
     checkpoint: Checkpoint,
     path: Path,
     tokens: int | None,
-    measure: bool,
+    measure: Measure,
     dense: Iterable[str],
     dtype: torch.dtype | None = None,
 ) -> nn.Module:
@@ -210,11 +212,11 @@ def _check_fit(module: nn.Module, checkpoint: Checkpoint, path: Path) -> None:
             )
 
 
-def _finished(model: Any, tokens: int | None, measure: bool, dense: Iterable[str], prefix: str = "") -> Any:
+def _finished(model: Any, tokens: int | None, measure: Measure, dense: Iterable[str], prefix: str = "") -> Any:
     unpack_named_(model, dense, prefix)
     fuse_activations_(model)
     if measure:
-        settle_(model, tokens)
+        settle_(model, tokens, measure)
     count_packed_(model)
     tell(model, type(model.root if prefix else model).__name__)
     return model
