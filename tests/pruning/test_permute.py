@@ -31,7 +31,7 @@ def close(a: Tensor, b: Tensor) -> bool:
 
 def kept(model: nn.Module, text: str) -> float:
     pattern = parse(text)
-    weights = [w for w in prunable(model) if not pattern.refusal(w.matrix_shape)]
+    weights = [w for w in prunable(model) if not w.refusal(pattern)]
     return sum(kept_score(as_matrix(w.tensor.detach().abs().numpy(), w.layout), pattern) for w in weights)
 
 

@@ -2,13 +2,15 @@
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
 
+from ..formats import StoredWeight, read_checkpoint
 from ..reports import Check, Record
-from ..runtime import explain, sparse_layers
+from ..runtime import explain
 from .benching import ratios
 from .models import inner_model
 from .recipe import Recipe
@@ -77,9 +79,9 @@ def layer_records(model: Any) -> list[Record]:
     return found
 
 
-def masks_to_show(model: Any) -> dict[str, np.ndarray[Any, np.dtype[np.bool_]]]:
-    """Return the mask of the first layer of every kind: names that differ in their numbers alone are of one kind."""
-    first: dict[str, tuple[str, Any]] = {}
-    for name, layer in sparse_layers(inner_model(model)).items():
-        first.setdefault(re.sub(r"\d+", "*", name), (name, layer))
-    return {name: layer.packed().mask() for name, layer in first.values()}
+def masks_to_show(folder: Path) -> dict[str, np.ndarray[Any, np.dtype[np.bool_]]]:
+    """Return the mask of the first packed weight of every kind: names that differ in their numbers alone are of one kind."""
+    first: dict[str, tuple[str, StoredWeight]] = {}
+    for name, weight in read_checkpoint(folder).weights.items():
+        first.setdefault(re.sub(r"\d+", "*", name), (name, weight))
+    return {name.removesuffix(".weight"): weight.packed.mask() for name, weight in first.values()}

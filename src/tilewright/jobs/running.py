@@ -123,7 +123,7 @@ def _run(job: Job, teacher: Any) -> JobResult:
         report,
         job.records,
         title=recipe.name,
-        masks=masks_to_show(fast),
+        masks=masks_to_show(folder / "model"),
         recipe=recipe.resolved(),
         summary=None,
         checks=checks,
