@@ -225,7 +225,7 @@ def test_two_jobs_in_one_folder_are_one_too_many(done):
 def test_a_job_that_starts_from_its_own_model_is_refused(done):
     before = finished(done[0].output)
     for model in (done[0].output / "model", done[0].output):
-        with pytest.raises(ArgumentError, match=r"folder of the dense model"):
+        with pytest.raises(ArgumentError, match=r"folder of the dense model|holds neither modules.json nor config.json"):
             jobs.run(jobs.Recipe.model_validate({**RECIPE, "model": str(model)}), done[0].output)
     assert finished(done[0].output) == before
 
@@ -260,7 +260,7 @@ def test_bench_leaves_torch_s_threads_as_they_were(done):
 def test_arguments_out_of_range_are_refused(done, tmp_path):
     with pytest.raises(ArgumentError, match="at least one thread"):
         list(speed_records(None, None, [], threads=1, peers=[], rounds=3))
-    with pytest.raises(ArgumentError, match="tensorflow is no engine to compare with"):
+    with pytest.raises(ArgumentError, match="unknown engine 'tensorflow'"):
         jobs.bench(str(done[0].output / "model"), sentences=[1], peers=["tensorflow"], quick=True)
     (tmp_path / "file").write_text("")
     with pytest.raises(ArgumentError, match="is a file; name a folder"):
