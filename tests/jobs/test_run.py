@@ -225,7 +225,9 @@ def test_two_jobs_in_one_folder_are_one_too_many(done):
 def test_a_job_that_starts_from_its_own_model_is_refused(done):
     before = finished(done[0].output)
     for model in (done[0].output / "model", done[0].output):
-        with pytest.raises(ArgumentError, match=r"folder of the dense model|holds neither modules.json nor config.json"):
+        with pytest.raises(
+            ArgumentError, match=r"folder of the dense model|holds neither modules.json nor config.json"
+        ):
             jobs.run(jobs.Recipe.model_validate({**RECIPE, "model": str(model)}), done[0].output)
     assert finished(done[0].output) == before
 
