@@ -5,10 +5,11 @@ leaves a broken file behind, and importing torch and friends costs more than mos
 copy, which the import hook of an editable scikit-build-core install does not see. So mutants and sessions are cosmic-ray's, and only the
 trial is done here; nothing on disk changes.
 
-A warm process collects the room's tests once. Of a mutant inside a function, a fork of it exchanges the code of that function. All others
-(constants, defaults, decorators, and functions that ran while tests were collected) go to a fork of the process as it was before, which
-imports the changed text through a hook. Both run first, quickest first, the tests that call the function, then all others, and stop at
-the first that fails. A test that starts an interpreter of its own does not see the change there, which can only make the score too low.
+A warm process collects the room's tests once. Of a mutant inside a function, a fork of it exchanges the code of that function and runs
+the tests that call it, by themselves or through a fixture they share, quickest first, up to one that fails. All other mutants (constants,
+defaults, decorators, and functions that ran while tests were collected) go to a fork of the process as it was before, which imports
+the changed text through a hook and runs all tests. What a test reads from a cache that another one filled, or from an interpreter that it
+starts, it does not see changed; both can only make the score too low.
 """
 
 import ast
@@ -59,6 +60,11 @@ class Trial:
 
     def __init__(self, folder: str, tests: Sequence[str], scratch: Path) -> None:
         self.tests, self.scratch = [str(ROOT / place) for place in (*tests, folder)], scratch
+        loaded = [name for name in sys.modules if name.partition(".")[0] == "tilewright"]
+        if loaded:
+            raise SystemExit(
+                f"{loaded[0]} is loaded, so that no fork would import it changed; start in a fresh process"
+            )
         self._server, theirs = Pipe()
         self._process = os.fork()
         if self._process == 0:
@@ -75,9 +81,10 @@ class Trial:
     def killer(self, mutant: "Mutant") -> str | None:
         """Return the test that a mutant fails, or how else it died; None if it survives all tests of the room."""
         function = _enclosing(mutant)
-        near = set(self.callers.get(function, []))
+        near = self.callers.get(function, [])
         order = sorted(self.seconds, key=lambda test: (test not in near, self.seconds[test]))
         if near and function not in self.callers[""]:
+            order = order[: len(near)]
             self._server.send((str(ROOT / mutant.path), mutant.mutated(), order, self.seconds))
             return self._server.recv()
         return _forked(lambda report: self._cold(mutant, order, report), self.scratch)
@@ -170,6 +177,7 @@ class _Warm(_Watch):
         super().__init__({}, lambda text: None, [])
         self.folder, self.scratch, self.client = folder, scratch, client
         self.called: set[str] = set()
+        self.shared: dict[str, set[str]] = {}
 
     def note(self, frame: types.FrameType, event: str, _: Any) -> None:
         if event == "call" and frame.f_code.co_filename.startswith(self.folder):
@@ -177,6 +185,17 @@ class _Warm(_Watch):
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Run all of them, in their own order."""
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_fixture_setup(self, fixturedef: Any) -> Any:
+        """Note the functions that a fixture of several tests calls: each of these tests reaches them."""
+        before, self.called = self.called, set()
+        try:
+            return (yield)
+        finally:
+            self.called, inside = before | self.called, self.called
+            if fixturedef.scope != "function":
+                self.shared.setdefault(fixturedef.argname, set()).update(inside)
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         sys.setprofile(None)
@@ -200,7 +219,8 @@ class _Warm(_Watch):
             _run(session, [item])
             sys.setprofile(None)
             seconds[item.nodeid] = time.process_time() - start
-            for function in self.called:
+            shared = (self.shared.get(name, set()) for name in item.fixturenames)
+            for function in self.called.union(*shared):
                 callers.setdefault(function, []).append(item.nodeid)
         (self.scratch / "learnt.json").write_text(json.dumps([seconds, callers]))
         return session.testsfailed

@@ -9,6 +9,7 @@ into docs/explanation/mutation.md.
 
 import argparse
 import importlib
+import sys
 import time
 import tomllib
 from importlib.metadata import version
@@ -77,6 +78,10 @@ def try_room(room: str, drawn: list[Mutant], session: WorkDB, *, again: bool) ->
     if not waiting:
         return
     folder, files, slow = ROOMS[room]
+    here = str(Path(__file__).parent)
+    sys.path[:] = [
+        place for place in sys.path if place != here
+    ]  # transformers would take our kernels.py for a package it knows
     for name in slow:
         importlib.import_module(name)
     trial = Trial(folder, files, _place(room))
