@@ -97,7 +97,9 @@ def work(wanted, folder, evaluated=None):
     job.rate_dense(dense)
     if wanted.permute is not None:
         job.permute_(dense)
-    return inner_model(job.student(dense, seed=0)), heard
+    student = inner_model(job.student(dense, seed=0))
+    job.publish()  # records wait among the checkpoints until a job has written its model
+    return student, heard
 
 
 def validated(wanted, model):
@@ -309,5 +311,5 @@ def test_forecasts_know_every_method(method, tiny_model):
     report = jobs.forecast(recipe(tiny_model, *RECIPES[method], permute={"seconds": 60}))
     stages = [str(row["stage"]) for row in report.rows]
     assert "permute channels" in stages
-    assert ("look at 8 passages" in stages) == (method == "fixed")
+    assert ("look at 8 items" in stages) == (method == "fixed")
     assert any(stage.startswith("recover: 6 steps") for stage in stages)
