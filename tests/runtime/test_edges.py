@@ -13,6 +13,7 @@ import tilewright
 from tilewright.errors import ArgumentError, FormatError
 from tilewright.formats import read_checkpoint
 from tilewright.runtime import SparseLinear, choice, sparse_layers
+from tilewright.runtime.timing import Timing
 
 
 def saved(model, folder, pattern="2:4", **options):
@@ -34,7 +35,8 @@ def test_buffers_without_values_are_refused_on_meta(tmp_path):
 @pytest.mark.parametrize("measured", [0.5, 2.0])
 def test_what_is_saved_again_does_not_depend_on_what_ran_sparse(tmp_path, monkeypatch, measured):
     monkeypatch.setenv("TILEWRIGHT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(choice, "_ratio", lambda dense, sparse, x: measured)
+    monkeypatch.setattr(choice, "timings", lambda dense, sparse, inputs: [Timing(measured, 1.0, True) for _ in inputs])
+    monkeypatch.setattr(choice, "whole_ratios", lambda *_: None)
     saved(mixed(), tmp_path / "a")
     loaded = tilewright.load_(mixed(seed=4), tmp_path / "a")
     assert len(sparse_layers(loaded)) == (measured > 1)
