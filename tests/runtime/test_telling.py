@@ -23,7 +23,7 @@ def test_num_parameters_is_that_of_the_dense_model(build, targets, tmp_path):
             assert loaded.num_parameters(**words) == dense.num_parameters(**words)
             assert copy.deepcopy(loaded).num_parameters(**words) == dense.num_parameters(**words)
         packed = sum(layer.out_features * layer.in_features for layer in sparse_layers(loaded).values())
-        assert (packed > 0) == (not measure) or build is gpt2
+        assert packed > 0 or measure  # a measured one may end up dense, whole or in part
         assert loaded.num_parameters(only_trainable=True) <= dense.num_parameters() - packed
     assert pickle.loads(pickle.dumps(loaded)).num_parameters() == dense.num_parameters()
 

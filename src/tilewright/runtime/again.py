@@ -32,8 +32,11 @@ def measure_again() -> Report:
 
     Examples
     --------
-    >>> measure_again().kind  # doctest: +SKIP
-    'measure'
+    >>> import os, tempfile
+    >>> from unittest import mock
+    >>> with tempfile.TemporaryDirectory() as empty, mock.patch.dict(os.environ, TILEWRIGHT_CACHE=empty):
+    ...     measure_again().rows  # nothing is remembered there
+    ()
     """
     memory = Memory()
     rows, busy = [], 0
