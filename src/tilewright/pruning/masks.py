@@ -61,8 +61,10 @@ def _follow(module: nn.Module) -> None:
 
 def _after_registration(module: nn.Module, name: str, parameter: Any) -> None:
     """Give a layer that takes over a masked parameter its mask: quantization-aware training, for one, replaces layers by its own."""
+    if parameter is None:
+        return
     for owner in list(_followed):
-        masked_here = parameter is not None and owner._parameters.get(name) is parameter and owner is not module
+        masked_here = owner._parameters.get(name) is parameter and owner is not module
         if masked_here and name in owner.__dict__.get(_ATTRIBUTE, ()) and isinstance(module, type(owner)):
             _take_over(module, name, owner)
             return
