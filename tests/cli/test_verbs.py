@@ -135,7 +135,7 @@ def recipe(tiny_model, tmp_path):
     path = tmp_path / "tiny.yaml"
     path.write_text(
         f"version: 1\nname: tiny\nmodel: {tiny_model}\nprune: {{pattern: '2:4'}}\nrecover: {{steps: 2, batch: 4, max_tokens: 16}}\n"
-        "data: {pairs: 20}\nbench: {sentences: [1], peers: [torch], rounds: 3}\nrequire: {encode_ratio: 99, weights_size: 0.9}\n"
+        "data: {pairs: 20}\nbench: {sentences: [1], peers: [torch], rounds: 3}\nrequire: {linear_ratio: 99, encode_ratio: 99, weights_size: 0.9}\n"
     )
     return path
 
@@ -158,9 +158,16 @@ def test_prune_looks_at_data_and_updates_what_it_keeps(tilewright, tiny_model, t
     assert "only a recipe can give: prune.limit" in refused.err
 
 
-def test_run_does_the_whole_job_and_one_for_a_missed_promise(tilewright, recipe, tmp_path):
+@pytest.mark.parametrize("sparse", [2.0, 0.5], ids=["sparse wins", "dense wins"])
+def test_run_does_the_whole_job_and_one_for_a_missed_promise(tilewright, recipe, tmp_path, monkeypatch, sparse):
     from tilewright.reports import read_records
+    from tilewright.runtime import choice
+    from tilewright.runtime.timing import Timing
 
+    # what a busy machine measures must not decide what is tested, and a job must end well where dense wins everywhere
+    monkeypatch.setenv("TILEWRIGHT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(choice, "timings", lambda dense, packed, inputs: [Timing(sparse, 1.0, True) for _ in inputs])
+    monkeypatch.setattr(choice, "whole_ratios", lambda *_: None)
     out = tmp_path / "out"
     done = tilewright("run", recipe, "--output", out, "--json")
     assert done.code == 1, done.err
@@ -168,8 +175,10 @@ def test_run_does_the_whole_job_and_one_for_a_missed_promise(tilewright, recipe,
     assert (body["kind"], body["ok"]) == ("run", False)
     assert [(check["limit"], check["ok"]) for check in body["checks"]] == [
         ("at least 99", False),
+        ("at least 99", False),
         ("at most 0.9", True),
     ]
+    assert (body["checks"][0]["value"] == "no layer runs sparse here") == (sparse < 1)
     kinds = {record.kind for record in read_records(body["records"])}
     assert {"quality", "latency", "size", "layer", "loss"} <= kinds
     page = (out / "report.html").read_text()
