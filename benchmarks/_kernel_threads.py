@@ -4,16 +4,14 @@ import argparse
 import os
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-from _peers import Array, aligned, torch_linear
+from _peers import Call, aligned, torch_linear
 
 from tilewright import kernels
 from tilewright.kernels import KernelArrays, reference
 from tilewright.reports import Record, write_record
-
-Call = Callable[[], Array]
 
 
 def wall(calls: Sequence[Call], rounds: int) -> list[list[float]]:
@@ -31,7 +29,7 @@ def bench_beside_torch(w: KernelArrays, M: int, seed: int, options: argparse.Nam
     """Time ours alone with 1 and 2 threads, torch alone with 2, and both in turn; write records and print ratios."""
     rng = np.random.default_rng(seed)
     x, bias = aligned(rng.standard_normal((M, w.K), dtype=np.float32)), np.zeros(w.N, np.float32)
-    dense = torch_linear(x, rng.standard_normal((w.N, w.K), dtype=np.float32), bias, threads=2)
+    dense = torch_linear(x, rng.standard_normal((w.N, w.K), dtype=np.float32), bias, copies=1, threads=2)
     out = aligned(np.zeros((M, w.N), np.float32))
 
     def ours(threads: int) -> Call:

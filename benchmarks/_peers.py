@@ -1,11 +1,18 @@
-"""The dense peers: one fp32 linear layer in torch, ONNX Runtime and OpenVINO, one thread each, ready to be called."""
+"""The dense peers: one fp32 linear layer in torch, ONNX Runtime and OpenVINO, one thread each, ready to be called.
 
-from collections.abc import Callable
+Each holds as many copies of the weight as it is given and takes the next one at every call, as the layers of a network do; input and output
+are the same memory at every call, because a network's activations have just been written.
+"""
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
+Call = Callable[[], Array]
 
 
 def aligned(array: Array) -> Array:
@@ -17,21 +24,28 @@ def aligned(array: Array) -> Array:
     return view
 
 
-def torch_linear(x: Array, weight: Array, bias: Array, threads: int = 1) -> Callable[[], Array]:
+def in_turn(calls: Sequence[Call]) -> Call:
+    """Return a function that makes the next of the calls every time, and begins again after the last."""
+    following = itertools.cycle(calls)
+    return lambda: next(following)()
+
+
+def torch_linear(x: Array, weight: Array, bias: Array, copies: int, threads: int = 1) -> Call:
     """Return a call of torch.nn.functional.linear without autograd."""
     import torch
 
     torch.set_num_threads(threads)
-    tx, tw, tb = (torch.from_numpy(aligned(a)) for a in (x, weight, bias))
+    tx, tb = torch.from_numpy(x), torch.from_numpy(bias)
 
-    def call() -> Array:
+    def call(tw: Any) -> Array:
         with torch.inference_mode():
             return torch.nn.functional.linear(tx, tw, tb).numpy()
 
-    return call
+    weights = [torch.from_numpy(aligned(weight)) for _ in range(copies)]
+    return in_turn([lambda tw=tw: call(tw) for tw in weights])
 
 
-def onnxruntime_linear(x: Array, weight: Array, bias: Array, threads: int = 1) -> Callable[[], Array]:
+def onnxruntime_linear(x: Array, weight: Array, bias: Array, copies: int, threads: int = 1) -> Call:
     """Return a call of an ONNX Gemm with bound input and output, so that nothing is copied."""
     import onnxruntime as ort
     from onnx import TensorProto, helper, numpy_helper
@@ -44,49 +58,55 @@ def onnxruntime_linear(x: Array, weight: Array, bias: Array, threads: int = 1) -
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, [M, N])],
         [numpy_helper.from_array(weight, "w"), numpy_helper.from_array(bias, "b")],
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9).SerializeToString()
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    source, out = aligned(x), aligned(np.zeros((M, N), np.float32))
-    binding = session.io_binding()
-    binding.bind_input("x", "cpu", 0, np.float32, source.shape, source.ctypes.data)
-    binding.bind_output("y", "cpu", 0, np.float32, out.shape, out.ctypes.data)
+    out = aligned(np.zeros((M, N), np.float32))
 
-    def call() -> Array:
-        assert source is not None  # the binding holds its address only
-        session.run_with_iobinding(binding)
-        return out
+    def prepared() -> Call:
+        session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        binding = session.io_binding()
+        binding.bind_input("x", "cpu", 0, np.float32, x.shape, x.ctypes.data)
+        binding.bind_output("y", "cpu", 0, np.float32, out.shape, out.ctypes.data)
 
-    return call
+        def call() -> Array:
+            session.run_with_iobinding(binding)
+            return out
+
+        return call
+
+    return in_turn([prepared() for _ in range(copies)])
 
 
-def openvino_linear(x: Array, weight: Array, bias: Array, threads: int = 1) -> Callable[[], Array]:
+def openvino_linear(x: Array, weight: Array, bias: Array, copies: int, threads: int = 1) -> Call:
     """Return a call of a compiled OpenVINO MatMul + Add in float32."""
     import openvino as ov
     from openvino import opset13 as ops
 
-    parameter = ops.parameter(list(x.shape), ov.Type.f32)
-    product = ops.matmul(parameter, ops.constant(weight), False, True)
-    model = ov.Model([ops.add(product, ops.constant(bias))], [parameter])
     settings = {
         "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": 1,
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": "f32",
     }
-    request = ov.Core().compile_model(model, "CPU", settings).create_infer_request()
-    source = aligned(x)
-    request.set_input_tensor(ov.Tensor(source, shared_memory=True))
+    core, out = ov.Core(), aligned(np.zeros((len(x), len(weight)), np.float32))
 
-    def call() -> Array:
-        assert source is not None  # the tensor holds its address only
-        request.infer()
-        result: Array = request.get_output_tensor().data
-        return result
+    def prepared() -> Call:
+        parameter = ops.parameter(list(x.shape), ov.Type.f32)
+        product = ops.matmul(parameter, ops.constant(weight), False, True)
+        model = ov.Model([ops.add(product, ops.constant(bias))], [parameter])
+        request = core.compile_model(model, "CPU", settings).create_infer_request()
+        request.set_input_tensor(ov.Tensor(x, shared_memory=True))
+        request.set_output_tensor(ov.Tensor(out, shared_memory=True))
 
-    return call
+        def call() -> Array:
+            request.infer()
+            return out
+
+        return call
+
+    return in_turn([prepared() for _ in range(copies)])
 
 
 PEERS = {"torch": torch_linear, "onnxruntime": onnxruntime_linear, "openvino": openvino_linear}

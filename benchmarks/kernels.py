@@ -1,11 +1,14 @@
 """The CPU kernels against the best dense library, one thread each, checked before timed, alternating in one process.
 
-    python benchmarks/kernels.py [--quick] [--only tokens|few|threads] [--records FILE]
+    python benchmarks/kernels.py [--quick] [--only tokens|few|weights|threads] [--records FILE]
 
-Times are CPU seconds of this process, so that a busy machine does not change them (its caches and memory are still shared).
+Every call takes the next of as many copies of its weight as make an encoder of BERT-base's size: a network's weights are cold, and a form
+that is smaller is so in the caches too. Times are CPU seconds of this process, so that a busy machine does not change them (its caches and
+memory are still shared).
 """
 
 import argparse
+import dataclasses
 import statistics
 import sys
 import time
@@ -18,7 +21,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent))
 
 from _kernel_threads import bench_beside_torch
-from _peers import PEERS, Array, aligned
+from _peers import PEERS, Array, aligned, in_turn
 
 from tilewright import kernels
 from tilewright.kernels import KernelArrays, reference
@@ -30,6 +33,7 @@ RECORDS = Path(__file__).parent / "records" / "kernels.jsonl"
 ROW_GOALS = {2: 2.2, 4: 4.0, 8: 6.5, 16: 10.0, 32: 13.0}
 PANEL_GOALS = {2: 2.5, 4: 4.7, 8: 9.0, 16: 16.0, 32: 25.0}
 NM_GOALS = {2: 1.5, 4: 2.6}
+MODEL_BYTES = 324 << 20  # of BERT-base's encoder in float32
 # The other linear layers of BERT-base, by tokens, outputs, inputs.
 BERT = ((128, 768, 768), (128, 3072, 768), (128, 768, 3072), (384, 3072, 768), (384, 768, 3072))
 
@@ -43,6 +47,7 @@ class Contender:
     inputs: dict[str, object]
     flops: float
     expected: Array
+    copies: int
     read: Callable[[Array], Array] = lambda y: y
     goal: float | None = None
 
@@ -65,13 +70,23 @@ def nm_weight(rng: np.random.Generator, N: int, K: int, n: int, m: int) -> Kerne
     )
 
 
+def copies_of(N: int, K: int) -> int:
+    """Return how many dense weights ``[N, K]`` make a model."""
+    return -(-MODEL_BYTES // (4 * N * K))
+
+
+def copied(w: KernelArrays) -> KernelArrays:
+    """Return the same weight in memory of its own."""
+    return dataclasses.replace(w, values=aligned(w.values), columns=w.columns.copy(), pointers=w.pointers.copy())
+
+
 def dense_contenders(x: Array, N: int, bias: Array, rng: np.random.Generator) -> list[Contender]:
     """Return every dense peer on a random weight ``[N, K]``."""
-    weight = rng.standard_normal((N, x.shape[1]), dtype=np.float32)
+    weight, copies = rng.standard_normal((N, x.shape[1]), dtype=np.float32), copies_of(N, x.shape[1])
     expected = (x.astype(np.float64) @ weight.T.astype(np.float64) + bias).astype(np.float32)
     flops = 2.0 * x.size * N
     return [
-        Contender(name, make(x, weight, bias), {"engine": name, "density": 1.0}, flops, expected)
+        Contender(name, make(x, weight, bias, copies), {"engine": name, "density": 1.0}, flops, expected, copies)
         for name, make in PEERS.items()
     ]
 
@@ -82,10 +97,12 @@ def sparse_contenders(
     bias: Array,
     inputs: dict[str, object],
     T: int | None,
-    goals: tuple[float | None, float | None],
+    goals: tuple[float | None, float | None] = (None, None),
+    copies: int | None = None,
 ) -> list[Contender]:
-    """Return our kernel row-major and, with T, on panels of T tokens."""
-    M = len(x)
+    """Return our kernel row-major and, with T, on panels of T tokens; `copies` of the weight in turn, by default as many as in a model."""
+    M, copies = len(x), copies or copies_of(w.N, w.K)
+    weights = [copied(w) for _ in range(copies)]
     inputs = {"engine": "tilewright", **inputs, "operation": kernels.operation_of(w, M).name}
     expected = reference.linear(x, w, bias, "none")
     flops = 2.0 * M * w.kept
@@ -93,10 +110,11 @@ def sparse_contenders(
     found = [
         Contender(
             "row-major",
-            lambda: kernels.linear_arrays(x, w, bias, out=out),
+            in_turn([lambda w=w: kernels.linear_arrays(x, w, bias, out=out) for w in weights]),
             {**inputs, "layout": "rows"},
             flops,
             expected,
+            copies,
             goal=goals[0],
         )
     ]
@@ -106,10 +124,11 @@ def sparse_contenders(
         found.append(
             Contender(
                 "panels",
-                lambda: kernels.linear_panels(panels, w, M, bias, out=result),
+                in_turn([lambda w=w: kernels.linear_panels(panels, w, M, bias, out=result) for w in weights]),
                 {**inputs, "layout": "panels", "T": T},
                 flops,
                 expected,
+                copies,
                 lambda y: kernels.unpack_panels(y, M),
                 goals[1],
             )
@@ -118,16 +137,16 @@ def sparse_contenders(
 
 
 def check(c: Contender) -> None:
-    """Refuse to time anything that is wrong."""
-    got = c.read(c.call())
+    """Refuse to time anything that is wrong, with any of its copies."""
     scale = np.sqrt(c.flops / 2 / c.expected.size) + 1
-    error = float(np.abs(got - c.expected).max())
-    if not error < 2e-5 * scale:
-        raise SystemExit(f"{c.inputs}: wrong by {error:.3g}; nothing is timed")
+    for _ in range(c.copies):
+        error = float(np.abs(c.read(c.call()) - c.expected).max())
+        if not error < 2e-5 * scale:
+            raise SystemExit(f"{c.inputs}: wrong by {error:.3g}; nothing is timed")
 
 
 def sample(call: Callable[[], Array], calls: int) -> float:
-    """Return CPU seconds a call, after one call that brings back into the caches what the others pushed out."""
+    """Return CPU seconds a call, after one call that brings code and activations back into the caches."""
     call()
     start = time.process_time_ns()
     for _ in range(calls):
@@ -176,7 +195,7 @@ def run_shape(
         }
         if c.goal is not None:
             extra |= {"goal": c.goal}
-        inputs = {**shape, **c.inputs, "threads": 1, "clock": "cpu"}
+        inputs = {**shape, **c.inputs, "copies": c.copies, "threads": 1, "clock": "cpu"}
         write_record(
             options.records,
             Record.measure("kernel", title, taken, "s", inputs=inputs, seed=SEED, checked=True, extra=extra),
@@ -224,8 +243,35 @@ def bench_few(M: int, size: int, tiles: tuple[int, ...], options: argparse.Names
                 x, w, bias, {"pattern": f"tile{tile} 1/{ratio}", "tile": tile, "density": 1 / ratio}, None, (goal, None)
             )
     w = nm_weight(rng, size, size, 2, 4)
-    sparse += sparse_contenders(x, w, bias, {"pattern": "2:4", "tile": 1, "density": 0.5}, None, (None, None))
+    sparse += sparse_contenders(x, w, bias, {"pattern": "2:4", "tile": 1, "density": 0.5}, None)
     run_shape(f"{M}x{size}x{size}", dense, sparse, {"M": M, "N": size, "K": size}, options)
+
+
+def bench_weights(M: int, size: int, options: argparse.Namespace) -> None:
+    """Time the same kernels with one weight again and again, and with a model's: what the way from memory costs."""
+    rng = np.random.default_rng(SEED)
+    x, bias = (
+        aligned(rng.standard_normal((M, size), dtype=np.float32)),
+        aligned(rng.standard_normal(size, dtype=np.float32)),
+    )
+    found: list[Contender] = []
+    for w, inputs in (
+        (tile_weight(rng, size, size, 8, 2), {"pattern": "tile8 1/2", "tile": 8, "density": 0.5}),
+        (nm_weight(rng, size, size, 2, 4), {"pattern": "2:4", "tile": 1, "density": 0.5}),
+    ):
+        for copies in (1, copies_of(size, size)):
+            found += sparse_contenders(x, w, bias, inputs, None, copies=copies)
+    medians = []
+    for c, taken in zip(found, measure(found, options.rounds, options.slice), strict=True):
+        inputs = {"M": M, "N": size, "K": size, **c.inputs, "copies": c.copies, "threads": 1, "clock": "cpu"}
+        write_record(
+            options.records,
+            Record.measure("kernel-weights", f"{M}x{size}x{size}", taken, "s", inputs=inputs, seed=SEED, checked=True),
+        )
+        medians.append(statistics.median(taken))
+    print(f"\na model's weights over one repeated, {M}x{size}x{size}")
+    for c, one, many in zip(found[::2], medians[::2], medians[1::2], strict=True):
+        print(f"  {c.inputs['pattern']!s:<12}{many / one:>8.2f}x")
 
 
 def parse() -> argparse.Namespace:
@@ -234,7 +280,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--records", type=Path, default=RECORDS, help="JSON-lines file; a whole run replaces it, a part is added"
     )
-    parser.add_argument("--only", choices=("tokens", "few", "threads"), help="one part instead of all three")
+    parser.add_argument("--only", choices=("tokens", "few", "weights", "threads"), help="one part instead of all four")
     options = parser.parse_args()
     options.rounds, options.slice = (5, 0.005) if options.quick else (15, 0.01)
     options.ratios = (2, 8, 32) if options.quick else (2, 4, 8, 16, 32)
@@ -256,6 +302,9 @@ def main() -> None:
     if options.only in (None, "few"):
         for M in (1,) if options.quick else (1, 2, 4, 8):
             bench_few(M, 4096, (16,) if options.quick else (16, 8), options)
+    if options.only in (None, "weights"):
+        for M in (16,) if options.quick else (16, 48, 128):
+            bench_weights(M, 768, options)
     if options.only in (None, "threads"):
         for M in (384,) if options.quick else (48, 384):
             bench_beside_torch(tile_weight(np.random.default_rng(SEED), 768, 768, 8, 4), M, SEED, options)
