@@ -210,10 +210,9 @@ def _density_fault(pattern: Pattern, mask: NDArray[np.bool_]) -> Verdict | None:
     density = np.count_nonzero(mask) / mask.size
     if density <= pattern.density + slack:
         return None
-    sparsity = 0.0 if isinstance(pattern, NM) else getattr(pattern, "sparsity", 1 - pattern.density)
     kind = "elements" if isinstance(pattern, Unstructured) else "of all elements"
     return Verdict(
         False,
         f"the mask keeps {100 * density:.2f}% {kind} (sparsity {100 - 100 * density:.2f}%), and {pattern} asks for a sparsity of "
-        f"{100 * sparsity:g}%",
+        f"{100 - 100 * pattern.density:g}%",
     )

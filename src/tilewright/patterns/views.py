@@ -46,7 +46,7 @@ def as_matrix(weight: NDArray[Any], layout: Layout) -> NDArray[Any]:
     shape = matrix_shape(weight.shape, layout)
     if layout == "transposed":
         return weight.T
-    if layout == "conv" and weight.ndim > 2:
+    if layout == "conv":
         return np.moveaxis(weight, 1, -1).reshape(shape)
     return weight
 
@@ -66,6 +66,6 @@ def from_matrix(matrix: NDArray[Any], layout: Layout, shape: tuple[int, ...]) ->
         )
     if layout == "transposed":
         return np.ascontiguousarray(matrix.T)
-    if layout == "conv" and len(shape) > 2:
+    if layout == "conv":
         return np.ascontiguousarray(np.moveaxis(matrix.reshape(shape[0], *shape[2:], shape[1]), -1, 1))
     return matrix
