@@ -181,6 +181,8 @@ def test_ctrl_c_is_one_sentence():
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # a shell has its background jobs ignore it
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     assert running.stderr.readline() == "ready\n"
     time.sleep(0.2)

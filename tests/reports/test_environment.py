@@ -70,9 +70,10 @@ def checkout(tmp_path):
         pytest.skip("git is not installed")
     file = tmp_path / "module.py"
     file.write_text("a = 1\n")
+    (tmp_path / "measured.jsonl").write_text("{}\n")
     for words in (
         ["init", "-q"],
-        ["add", "module.py"],
+        ["add", "module.py", "measured.jsonl"],
         ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "one"],
     ):
         subprocess.run(["git", *words], cwd=tmp_path, check=True)
@@ -83,6 +84,9 @@ def test_revision_is_the_hash_and_says_dirty(checkout):
     head = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], cwd=checkout.parent, capture_output=True, text=True, check=True
     )
+    assert environment._revision(checkout) == head.stdout.strip()
+    environment._revision.cache_clear()
+    checkout.with_name("measured.jsonl").unlink()  # by a measurement that begins its records anew
     assert environment._revision(checkout) == head.stdout.strip()
     environment._revision.cache_clear()
     checkout.write_text("a = 2\n")

@@ -51,6 +51,8 @@ def versions() -> dict[str, str]:
 def revision() -> str | None:
     """Return the short git hash of the checkout this package runs from, ``-dirty`` appended when tracked files were edited.
 
+    Files of records (``*.jsonl``) do not count: a measurement that writes one anew has edited nothing that it measures.
+
     Returns
     -------
     str or None
@@ -133,7 +135,7 @@ def _revision(file: Path) -> str | None:
     short = _git(file.parent, "rev-parse", "--short", "HEAD")
     if not short:
         return None
-    edited = _git(file.parent, "status", "--porcelain", "--untracked-files=no")
+    edited = _git(file.parent, "status", "--porcelain", "--untracked-files=no", "--", ":(top,exclude)*.jsonl")
     return short + ("-dirty" if edited else "")
 
 
