@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from tilewright.reports import Record
+from tilewright.records import Record
 
 Table = tuple[Sequence[str], Sequence[Sequence[object]]]
 

@@ -11,7 +11,7 @@ from _peers import Call, aligned, torch_linear
 
 from tilewright import kernels
 from tilewright.kernels import KernelArrays, reference
-from tilewright.reports import Record, write_record
+from tilewright.records import Record, write_record
 
 
 def wall(calls: Sequence[Call], rounds: int) -> list[list[float]]:

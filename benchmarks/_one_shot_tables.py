@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tilewright.reports import Record
+from tilewright.records import Record
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from tilewright.reports import Record
+from tilewright.records import Record
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 

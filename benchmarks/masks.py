@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from tilewright.patterns import parse, project, verify_mask
-from tilewright.reports import Record, write_record
+from tilewright.records import Record, write_record
 
 PATTERNS = [
     "2:4",

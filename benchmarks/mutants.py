@@ -100,11 +100,7 @@ def try_room(room: str, drawn: list[Mutant], session: WorkDB, *, again: bool) ->
 
 def record(room: str, drawn: list[Mutant], size: int, seed: int, known: dict[str, WorkResult]) -> None:
     """Write a room's record in place of its last one: the score, and every survivor with its reason."""
-    from tilewright.reports import (
-        Record,
-        read_records,
-        write_record,
-    )  # not before the forks: they must import it changed
+    from tilewright.records import Record, read_records, write_record
 
     reasons = {(r["path"], r["change"]): r["reason"] for r in tomllib.loads(REASONS.read_text())["survivor"]}
     survivors, missing = [], []

@@ -19,9 +19,9 @@ from torch import nn
 from transformers.utils import logging as hub_logging
 
 import tilewright
-from tilewright.reports import Record, write_record
+from tilewright.records import Record, write_record
 from tilewright.runtime import sparse_layers
-from tilewright.runtime.timing import Timing, in_turns
+from tilewright.runtime.measured.timing import Timing, in_turns
 
 RECORDS = Path(__file__).parent / "records" / "never-slower.jsonl"
 PATTERNS = ("2:4", "bank64@4x")

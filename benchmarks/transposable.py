@@ -18,7 +18,7 @@ from scipy.optimize import linprog
 from scipy.sparse import csr_array, identity, kron, vstack
 
 from tilewright.patterns import NM, mask, parse, transposable, verify_mask
-from tilewright.reports import Record, write_record
+from tilewright.records import Record, write_record
 
 PATTERNS = ["2:8t", "4:8t", "8:16t", "16:32t", "4:32t", "32:64t"]
 DRAWS = {

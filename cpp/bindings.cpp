@@ -47,7 +47,7 @@ const Isa& isa_of(const std::string& name) {
 
 // The plain arrays of a packed weight; keeps them alive, knows their lengths.
 struct Arrays {
-  std::size_t N, K, tile, n, m;
+  std::size_t N, K, tile, n, m, few;
   In<float, 1> values;
   AnyColumns columns;
   In<std::int64_t, 1> pointers;
@@ -69,11 +69,12 @@ struct Arrays {
     require(values.size() == static_cast<std::size_t>(before_last) * tile +
                                  static_cast<std::size_t>(p[tiles] - before_last) * width,
             "values do not fit the pointers");
+    require(few >= 1 && few <= 8 && (tile > 1 || few == 1), "outputs go into the lanes for 1 to 8 tokens, for 1 with tile 1");
     if (m > 0) {
       require(tile == 1 && n > 0 && n <= m, "n:m needs tile 1 and 1 <= n <= m");
       require(columns.size() == stored * (K / m * n + std::min(n, K % m)), "columns do not fit n:m");
     }
-    Weight w{N, K, tile, stored, tiles, values.data(), columns_of(columns), p, rows ? rows->data() : nullptr, n, m, {}};
+    Weight w{N, K, tile, stored, tiles, values.data(), columns_of(columns), p, rows ? rows->data() : nullptr, n, m, few, {}};
     if (residual_values || residual_columns || residual_pointers) {
       require(residual_values && residual_columns && residual_pointers, "a residual needs values, columns and pointers");
       require(residual_pointers->size() == N + 1, "residual pointers do not fit the outputs");
@@ -176,15 +177,15 @@ NB_MODULE(_native, module) {
   using namespace tilewright;
   nb::class_<Arrays>(module, "Arrays")
       .def("__init__",
-           [](Arrays* self, std::size_t N, std::size_t K, std::size_t tile, std::size_t n, std::size_t m,
+           [](Arrays* self, std::size_t N, std::size_t K, std::size_t tile, std::size_t n, std::size_t m, std::size_t few,
               In<float, 1> values, AnyColumns columns, In<std::int64_t, 1> pointers,
               std::optional<In<std::int32_t, 1>> rows, std::optional<In<float, 1>> residual_values,
               std::optional<AnyColumns> residual_columns, std::optional<In<std::int64_t, 1>> residual_pointers) {
-             new (self) Arrays{N, K, tile, n, m, values, columns, pointers, rows, residual_values, residual_columns,
+             new (self) Arrays{N, K, tile, n, m, few, values, columns, pointers, rows, residual_values, residual_columns,
                                residual_pointers};
              self->view();
            },
-           "N"_a, "K"_a, "tile"_a, "n"_a, "m"_a, "values"_a.noconvert(), "columns"_a.noconvert(), "pointers"_a.noconvert(),
+           "N"_a, "K"_a, "tile"_a, "n"_a, "m"_a, "few"_a, "values"_a.noconvert(), "columns"_a.noconvert(), "pointers"_a.noconvert(),
            "rows"_a.noconvert().none(), "residual_values"_a.noconvert().none(), "residual_columns"_a.noconvert().none(),
            "residual_pointers"_a.noconvert().none());
   module.def("linear", &bind_linear, "isa"_a, "arrays"_a, "x"_a.noconvert(), "out"_a.noconvert(),

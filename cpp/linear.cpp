@@ -21,10 +21,6 @@ constexpr std::size_t block_vectors = 512;
 constexpr std::size_t largest_strip = 8, largest_group = 64;
 static_assert(block_vectors / largest_strip >= largest_group);
 
-// Up to how many tokens a weight is computed with outputs in the lanes. With tile 1 the lanes must be tokens, and 2 to 8
-// of them cost what one costs; tiles under 8 fill too few lanes to win beyond 4.
-std::size_t small_tokens(const Weight& w) { return w.tile >= 8 ? 8 : w.tile > 1 ? 4 : 1; }
-
 std::size_t ceil_div(std::size_t a, std::size_t b) { return (a + b - 1) / b; }
 
 struct Panel {
@@ -229,7 +225,7 @@ void linear_small(const Isa& isa, const Weight& w, const Epilogue& e, const floa
 void linear(const Isa& isa, const Weight& w, const Epilogue& e, const float* x, std::size_t M, float* y,
             std::size_t threads) {
   if (M == 0 || w.N == 0) return;
-  if (M <= small_tokens(w)) return linear_small(isa, w, e, x, M, y, threads);
+  if (M <= w.few) return linear_small(isa, w, e, x, M, y, threads);
   const std::vector<Panel> panels = cut_tokens(M, isa.lanes, w.tile > 1 ? isa.tile_vectors : isa.row_vectors);
   const std::vector<Chunk> chunks = chunks_of(w, w.tile > 1 ? tile_chunk : row_chunk);
   share(w, panels, chunks, threads, [&](std::vector<Panel>& mine, std::size_t a, std::size_t b, std::size_t from, std::size_t to) {

@@ -24,6 +24,7 @@ struct Weight {
   const std::int64_t* pointers;
   const std::int32_t* rows;  // null: all outputs are stored, in order
   std::size_t n, m;          // n:m with tile 1, else 0
+  std::size_t few;           // up to so many tokens it is computed with outputs in the lanes
   Residual residual;
 };
 

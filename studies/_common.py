@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import t as student
 
-from tilewright.reports import Record, read_records, write_record
+from tilewright.records import Record, read_records, write_record
 
 ROOT = Path(__file__).parents[1]
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from tilewright import load_, save, sparsify_
 from tilewright.formats import read_checkpoint
-from tilewright.reports.figures import Series, line_figure, save_figure
+from tilewright.pages import Series, line_figure, save_figure
 from tilewright.runtime import SparseLinear
 from tilewright.training import Gradual, ProgressiveOptions, Sparsifier, distill_progressively_, train_
 

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from tilewright import sparsify_
-from tilewright.reports.figures import bar_figure, save_figure
+from tilewright.pages import bar_figure, save_figure
 from tilewright.training import SRSTE, Family, Gradual, Sparsifier, inherit_, train_
 
 from ._common import Book, Summary, begin

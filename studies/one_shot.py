@@ -17,9 +17,9 @@ from tilewright import sparsify_
 from tilewright.jobs.corpus import python_docs
 from tilewright.jobs.models import inner_model, read_model
 from tilewright.jobs.retrieval import embed, rate
+from tilewright.pages import bar_figure, save_figure
 from tilewright.pruning import Calibration, Obs, choose, permute_, remove_masks_, set_mask_, solve
 from tilewright.pruning.scores import SCORES, Scorer
-from tilewright.reports.figures import bar_figure, save_figure
 
 from ._common import Book, Summary, begin
 

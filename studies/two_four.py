@@ -16,8 +16,8 @@ from tilewright import sparsify_
 from tilewright.jobs.corpus import python_docs
 from tilewright.jobs.models import inner_model, read_model
 from tilewright.jobs.retrieval import embed, rate
+from tilewright.pages import bar_figure, save_figure
 from tilewright.pruning import permute_, remove_masks_
-from tilewright.reports.figures import bar_figure, save_figure
 from tilewright.training import Batches, RecoverOptions, mean_pooled, recover_, train_
 
 from ._common import Book, Summary, begin

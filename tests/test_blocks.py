@@ -21,7 +21,7 @@ PAGES = sorted(
 
 ELSEWHERE = {
     "adapters.md": "tests/training/test_adapters_page.py",
-    "advise.md": "tests/hardware/test_advise.py",
+    "advise.md": "tests/advice/test_advise.py",
     "choose-a-budget.md": "tests/pruning/test_budget_page.py",
     "explore-designs.md": "tests/hardware/test_explore.py",
     "quantize.md": "tests/training/test_page.py",

@@ -35,7 +35,7 @@ def test_unknown_and_missing_records_are_refused(monkeypatch):
 
 
 def test_records_were_checked_before_they_were_kept():
-    from tilewright.reports import read_records
+    from tilewright.records import read_records
 
     files = sorted((ROOT / "benchmarks" / "records").glob("*.jsonl"))
     assert {file.stem for file in files} >= {

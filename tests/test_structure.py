@@ -15,17 +15,18 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "tilewright"
 ORDER = [
     "errors",
-    "files",
-    "report",
+    "records",
     "patterns",
     "formats",
     "kernels",
+    "graph",
     "pruning",
     "training",
     "runtime",
     "hooks",
     "hardware",
-    "reports",
+    "advice",
+    "pages",
     "jobs",
     "cli",
 ]
@@ -83,7 +84,7 @@ def test_imports_point_only_upwards_and_through_doors(path):
 
 def test_the_import_test_sees_imports():
     found = {parts[0] for path in (PACKAGE / "jobs").glob("*.py") for parts, _ in imported(path)}
-    assert {"errors", "pruning", "reports", "runtime", "training"} <= found
+    assert {"errors", "pruning", "pages", "runtime", "training"} <= found
 
 
 def awake(code):

@@ -9,7 +9,7 @@ from _shapes import known, run, weight
 
 from tilewright.hardware import AcceleratorSpec, Operation, WeightView
 from tilewright.hardware.engines import tensor_core
-from tilewright.hardware.presets import preset
+from tilewright.hardware.machine.presets import preset
 from tilewright.patterns import NM, TileWise
 
 

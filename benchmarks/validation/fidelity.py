@@ -23,10 +23,10 @@ from tilewright.hardware import AcceleratorSpec, Fidelity, Operation, OperationR
 from tilewright.hardware.engines import ENGINES
 from tilewright.hardware.engines.memory import dram_bandwidth
 from tilewright.hardware.engines.tensor_core import run_kernels
+from tilewright.hardware.machine.presets import PRESETS, preset
 from tilewright.hardware.networks import workload
-from tilewright.hardware.presets import PRESETS, preset
 from tilewright.patterns import mask, parse
-from tilewright.reports import Record, write_record
+from tilewright.records import Record, write_record
 
 RECORDS = Path(__file__).parents[1] / "records" / "validation-fidelity.jsonl"
 FIGURE = Path(__file__).parents[2] / "docs" / "reference" / "fidelity.svg"
@@ -135,7 +135,7 @@ def cost(machine: str) -> dict[str, float]:
 
 def draw(found: list[Layer]) -> None:
     """Draw how many layers differ by how much."""
-    from tilewright.reports.figures import bar_figure, save_figure
+    from tilewright.pages import bar_figure, save_figure
 
     labels = ["0", *(f"to {100 * edge:g}%" for edge in EDGES[2:-1]), "more"]
     kinds = {"lanes or launch": False, "DRAM": True}

@@ -15,11 +15,11 @@ from _shapes import known, run, weight
 
 from tilewright.hardware import Operation
 from tilewright.hardware.engines import s4
-from tilewright.hardware.presets import preset
-from tilewright.hardware.presets.s4 import SPECS
+from tilewright.hardware.machine.presets import preset
+from tilewright.hardware.machine.presets.s4 import SPECS
+from tilewright.pages import Series, save_figure, scatter_figure
 from tilewright.patterns import Banked
-from tilewright.reports import Record, write_record
-from tilewright.reports.figures import Series, save_figure, scatter_figure
+from tilewright.records import Record, write_record
 
 RECORDS = Path(__file__).parents[1] / "records" / "validation-s4.jsonl"
 FIGURE = Path(__file__).parents[2] / "docs" / "explanation" / "s4-validation.svg"

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tilewright.hardware.scalesim import conv_as_product, explain_difference, scalesim_cycles
-from tilewright.reports import Record, write_record
+from tilewright.records import Record, write_record
 
 ROOT = Path(__file__).parents[2]
 RECORDS = ROOT / "benchmarks" / "records" / "validation-scalesim.jsonl"

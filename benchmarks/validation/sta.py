@@ -15,10 +15,10 @@ from pathlib import Path
 from _shapes import encoder, run
 
 from tilewright.hardware import AcceleratorSpec, Operation
-from tilewright.hardware.presets import preset
+from tilewright.hardware.machine.presets import preset
+from tilewright.pages import Series, line_figure, save_figure
 from tilewright.patterns import NM
-from tilewright.reports import Record, write_record
-from tilewright.reports.figures import Series, line_figure, save_figure
+from tilewright.records import Record, write_record
 
 RECORDS = Path(__file__).parents[1] / "records" / "validation-sta.jsonl"
 FIGURE = Path(__file__).parents[2] / "docs" / "explanation" / "sta-validation.svg"

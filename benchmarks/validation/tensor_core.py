@@ -29,8 +29,8 @@ from _gpu_published import (
 )
 
 from tilewright.hardware.engines import tensor_core
-from tilewright.hardware.presets import preset
-from tilewright.reports import Record, read_records, write_record
+from tilewright.hardware.machine.presets import preset
+from tilewright.records import Record, read_records, write_record
 
 RECORDS = Path(__file__).parents[1] / "records" / "validation-tensor-core.jsonl"
 FIGURES = Path(__file__).parents[2] / "docs" / "explanation"
@@ -174,7 +174,7 @@ def points() -> list[Point]:
 
 def draw() -> None:
     """Draw every recorded point against its published value, and times by K."""
-    from tilewright.reports.figures import Series, line_figure, save_figure, scatter_figure
+    from tilewright.pages import Series, line_figure, save_figure, scatter_figure
 
     rows = [record for record in read_records(RECORDS) if record.unit in ("ms", "us", "samples/s")]
     panels: dict[str, dict[str, list[Record]]] = {}

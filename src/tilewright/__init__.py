@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from . import errors
 from .hooks import register_with_transformers
 from .patterns import NM, Banked, Block, TileElementWise, TileVectorWise, TileWise, Unstructured, mask, parse
-from .report import Report
+from .records import Report
 
 if TYPE_CHECKING:
-    from .hardware.advise import advise
+    from .advice import advise
     from .hardware.simulate import simulate
     from .pruning import sparsify_
     from .runtime import explain, export_dense, load, load_, save, verify
@@ -44,7 +44,7 @@ __all__ = [
 __version__ = "0.1.0"
 
 _LAZY = {
-    "advise": ".hardware",
+    "advise": ".advice",
     "simulate": ".hardware",
     "sparsify_": ".pruning",
     "explain": ".runtime",

@@ -23,7 +23,7 @@ def register_with_transformers() -> None:
 
 
 def _register() -> None:
-    import_module("tilewright.runtime.hub")
+    import_module("tilewright.runtime.checkpoint.hub")
 
 
 class _Watcher(MetaPathFinder):

@@ -119,7 +119,7 @@ def run_program(program, *words, **options):
 
 
 def test_an_unexpected_fault_shows_its_traceback_only_when_asked():
-    broken = "import tilewright.reports as r\ndef doctor(): raise ZeroDivisionError('by zero')\nr.doctor = doctor"
+    broken = "import tilewright.jobs as r\ndef doctor(): raise ZeroDivisionError('by zero')\nr.doctor = doctor"
     plain = run_program(broken, "doctor")
     assert plain.returncode == 70
     assert plain.stderr == (
@@ -146,7 +146,7 @@ def test_what_libraries_print_stays_off_stdout():
     """Python's print, a write to descriptor 1 and C's buffered puts all land on stderr."""
     noisy = """
     import ctypes, os
-    import tilewright.reports as r
+    import tilewright.jobs as r
     real = r.doctor
     def doctor():
         report = real()
@@ -168,7 +168,7 @@ def test_what_libraries_print_stays_off_stdout():
 def test_ctrl_c_is_one_sentence():
     waiting = """
     import time
-    import tilewright.reports as r
+    import tilewright.jobs as r
     def doctor():
         print("ready", file=sys.stderr, flush=True)
         time.sleep(60)

@@ -13,8 +13,7 @@ from rich.console import Console
 
 from tilewright.cli.output import emit
 from tilewright.cli.progress import PlainProgress, TerminalProgress, progress
-from tilewright.report import Report
-from tilewright.reports import Progress, SilentProgress
+from tilewright.records import Progress, Report, SilentProgress
 
 HOSTILE = "layer\x1b[31m\x07[bold]red[/bold]"
 
@@ -56,7 +55,7 @@ def test_a_failed_report_asks_for_one(capsys):
 def test_a_terminal_gets_a_table_with_names_as_they_are():
     text = on_a_terminal(f"""
         from tilewright.cli.output import emit
-        from tilewright.report import Report
+        from tilewright.records.report import Report
         emit(Report("verify", ({{"layer": {HOSTILE!r}, "density": 0.5, "holds": False}},), {{"layers": 1}}), as_json=False)
     """)
     assert "layer?[31m?[bold]red[/bold]" in text

@@ -9,7 +9,7 @@ import pytest
 
 from tilewright.cli.faults import Failure
 from tilewright.cli.output import emit, emit_error
-from tilewright.report import Report, cell, json_text
+from tilewright.records import Report, cell, json_text
 
 LONG = "x" * 1_000_000
 NASTY = (

@@ -160,9 +160,9 @@ def test_prune_looks_at_data_and_updates_what_it_keeps(tilewright, tiny_model, t
 
 @pytest.mark.parametrize("sparse", [2.0, 0.5], ids=["sparse wins", "dense wins"])
 def test_run_does_the_whole_job_and_one_for_a_missed_promise(tilewright, recipe, tmp_path, monkeypatch, sparse):
-    from tilewright.reports import read_records
-    from tilewright.runtime import choice
-    from tilewright.runtime.timing import Timing
+    from tilewright.records import read_records
+    from tilewright.runtime.measured import choice
+    from tilewright.runtime.measured.timing import Timing
 
     # what a busy machine measures must not decide what is tested, and a job must end well where dense wins everywhere
     monkeypatch.setenv("TILEWRIGHT_CACHE", str(tmp_path / "cache"))
@@ -190,7 +190,7 @@ def test_run_does_the_whole_job_and_one_for_a_missed_promise(tilewright, recipe,
 def test_the_words_of_a_finished_run(ok):
     from tilewright.cli.run import as_text
     from tilewright.jobs import JobResult
-    from tilewright.reports import Check
+    from tilewright.pages import Check
 
     checks = (Check("MRR, share of dense", 0.94171, "at least 0.93", True), Check("layers", "24 of 24", "all", ok))
     text = as_text(

@@ -12,8 +12,8 @@ from killed_writer import NEW, NEW_DENSE, OLD, OLD_DENSE, state, write_new, writ
 from samples import packed
 
 from tilewright.errors import FormatError
-from tilewright.files import locked
 from tilewright.formats import StoredWeight, is_checkpoint, read_checkpoint, write_checkpoint
+from tilewright.records import locked
 
 HERE = Path(__file__).parent
 

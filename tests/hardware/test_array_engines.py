@@ -10,7 +10,7 @@ from tilewright.errors import ArgumentError
 from tilewright.hardware import Operation, WeightView
 from tilewright.hardware.engines import ENGINES
 from tilewright.hardware.engines.memory import dram_bandwidth
-from tilewright.hardware.presets import preset
+from tilewright.hardware.machine.presets import preset
 from tilewright.patterns import NM, Banked, TileWise
 
 from .validation import script

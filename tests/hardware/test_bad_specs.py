@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from tilewright.errors import ArgumentError
-from tilewright.hardware.presets import preset
+from tilewright.hardware.machine.presets import preset
 from tilewright.hardware.simulate import simulate
 
 NUMBERS = [

@@ -10,7 +10,7 @@ from tilewright.hardware.dram import DRAMS, Dram, long_stream
 from tilewright.hardware.dram import preset as dram_preset
 from tilewright.hardware.engines import ENGINES
 from tilewright.hardware.engines.memory import dram_bandwidth, refresh_share
-from tilewright.hardware.presets import preset
+from tilewright.hardware.machine.presets import preset
 
 
 @pytest.mark.parametrize("machine", ["s4", "sta", "a100", "rtx3090", "t4", "v100"])

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tilewright.errors import ArgumentError
-from tilewright.hardware.energy import DRAM, byte_energy, mac_energy, sram_energy
+from tilewright.hardware.machine.energy import DRAM, byte_energy, mac_energy, sram_energy
 
 TYPES = ("int4", "int8", "int16", "bfloat16", "float16", "tf32", "float32")
 

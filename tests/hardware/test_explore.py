@@ -16,7 +16,7 @@ from tilewright.errors import ArgumentError, FormatError, PatternError
 from tilewright.hardware import Operation, WeightView, Workload
 from tilewright.hardware.explore import Design, area, explore, grid, pareto, qualities
 from tilewright.hardware.explore import sweep as sweeping
-from tilewright.hardware.presets import preset
+from tilewright.hardware.machine.presets import preset
 from tilewright.hardware.simulate import simulate
 
 ROOT = Path(__file__).parents[2]

@@ -11,7 +11,6 @@ import pytest
 from tilewright.errors import NotSupportedError
 from tilewright.hardware.explore import cluster as clustered
 from tilewright.hardware.explore import explore, grid
-from tilewright.hardware.explore import sweep as sweeping
 
 POINTS = grid("s4", "resnet50", patterns=[None, "bank64@4x"], vary={"clock": [1e8 * k for k in range(1, 13)]})
 
@@ -40,7 +39,7 @@ def address(monkeypatch):
 @pytest.mark.slow
 def test_a_worker_dies_and_the_sweep_is_whole(address, tmp_path, monkeypatch):
     here = explore(POINTS)
-    real, flag, diary = sweeping.evaluate, tmp_path / "killed", tmp_path / "diary"
+    real, flag, diary = clustered.evaluate, tmp_path / "killed", tmp_path / "diary"
 
     def evaluate(design):
         with diary.open("a") as file:
@@ -50,7 +49,7 @@ def test_a_worker_dies_and_the_sweep_is_whole(address, tmp_path, monkeypatch):
             os.kill(os.getpid(), signal.SIGKILL)
         return real(design)
 
-    monkeypatch.setattr(sweeping, "evaluate", evaluate)
+    monkeypatch.setattr(clustered, "evaluate", evaluate)
     monkeypatch.setattr(clustered, "_CHUNK", 4)
     file = tmp_path / "sweep.jsonl"
     there = explore(POINTS, out=file, address=address)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from tilewright.hardware.presets import PRESETS
-from tilewright.reports import read_records
+from tilewright.hardware.machine.presets import PRESETS
+from tilewright.records import read_records
 
 from .validation import script
 

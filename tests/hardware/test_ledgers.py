@@ -11,7 +11,7 @@ from tilewright.hardware.engines.s4 import kept_per_bank
 from tilewright.hardware.engines.tensor_core.account import joules
 from tilewright.hardware.engines.tensor_core.lowering import lower
 from tilewright.hardware.engines.tensor_core.tiling import plan
-from tilewright.hardware.presets import preset
+from tilewright.hardware.machine.presets import preset
 from tilewright.hardware.schedule import Timing
 from tilewright.hardware.simulate import simulate
 from tilewright.patterns import NM

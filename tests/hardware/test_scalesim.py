@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tilewright.errors import ArgumentError
 from tilewright.hardware.scalesim import conv_as_product, explain_difference, scalesim_cycles
-from tilewright.reports import read_records
+from tilewright.records import read_records
 
 from .validation import script
 

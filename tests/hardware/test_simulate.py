@@ -12,9 +12,9 @@ import tilewright
 from tilewright import sparsify_
 from tilewright.errors import ArgumentError, FormatError
 from tilewright.hardware import Operation, WeightView, Workload
-from tilewright.hardware.interval import vary
+from tilewright.hardware.machine.interval import vary
+from tilewright.hardware.machine.presets import PRESETS, preset
 from tilewright.hardware.networks import workload
-from tilewright.hardware.presets import PRESETS, preset
 from tilewright.hardware.simulate import simulate
 from tilewright.patterns import parse
 

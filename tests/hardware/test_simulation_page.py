@@ -7,7 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from tilewright.hardware import CAUSES, NETWORKS, Simulation
-from tilewright.hardware.presets import PRESETS
+from tilewright.hardware.machine.presets import PRESETS
 
 DOCS = Path(__file__).parents[2] / "docs"
 HOW_TO = (DOCS / "how-to" / "simulate.md").read_text()

@@ -9,7 +9,7 @@ import pytest
 from tilewright.errors import ArgumentError
 from tilewright.hardware import Memory, Operation, WeightView, assumed
 from tilewright.hardware.engines import ENGINES
-from tilewright.hardware.presets import preset
+from tilewright.hardware.machine.presets import preset
 
 from .machines import machine, quantity
 

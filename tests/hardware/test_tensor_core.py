@@ -12,8 +12,8 @@ from tilewright.hardware.engines import ENGINES
 from tilewright.hardware.engines.tensor_core import choose, run, run_kernels
 from tilewright.hardware.engines.tensor_core.instructions import available, issue_cycles
 from tilewright.hardware.engines.tensor_core.lowering import contains, lower
-from tilewright.hardware.presets import preset
-from tilewright.hardware.spec import BYTES
+from tilewright.hardware.machine.presets import preset
+from tilewright.hardware.machine.spec import BYTES
 from tilewright.patterns import NM, Block, TileElementWise, TileVectorWise, TileWise, Unstructured, mask
 
 GPUS = ["a100", "rtx3090", "t4", "v100"]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tilewright.hardware.engines.tensor_core import run
-from tilewright.hardware.presets import preset
+from tilewright.hardware.machine.presets import preset
 from tilewright.patterns import NM, TileWise
 
 FOLDER = Path(__file__).parents[2] / "benchmarks" / "validation"

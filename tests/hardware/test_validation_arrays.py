@@ -2,7 +2,7 @@
 
 import pytest
 
-from tilewright.hardware.presets import preset
+from tilewright.hardware.machine.presets import preset
 from tilewright.patterns import NM, Banked
 
 from .validation import script

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tilewright.errors import ArgumentError
 from tilewright.hardware import Operation
 from tilewright.hardware.engines import vector
-from tilewright.hardware.presets import preset
+from tilewright.hardware.machine.presets import preset
 
 STA = preset("sta")
 S4 = preset("s4")

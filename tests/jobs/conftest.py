@@ -8,8 +8,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import pytest
 
-from tilewright.runtime import choice
-from tilewright.runtime.timing import Timing
+from tilewright.runtime.measured import choice
+from tilewright.runtime.measured.timing import Timing
 
 
 @pytest.fixture(autouse=True, scope="session")

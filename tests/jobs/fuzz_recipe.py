@@ -23,7 +23,7 @@ from typing import Any
 import yaml
 
 from tilewright.errors import RecipeError
-from tilewright.jobs.recipe import parse_recipe
+from tilewright.jobs.recipe.recipe import parse_recipe
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SECONDS = 20

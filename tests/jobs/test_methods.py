@@ -19,7 +19,7 @@ from tilewright.jobs.pruning import prune_at_once_
 from tilewright.jobs.sources import source_of
 from tilewright.jobs.tasks import build_task
 from tilewright.pruning import patterns_of
-from tilewright.reports import read_records
+from tilewright.records import read_records
 from tilewright.training import Family
 
 STEPS = {"steps": 6, "batch": 4, "max_tokens": 16}

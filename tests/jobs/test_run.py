@@ -10,12 +10,11 @@ import torch
 import tilewright
 from tilewright import jobs
 from tilewright.errors import ArgumentError, CheckFailed, NotSupportedError, TilewrightError
-from tilewright.files import locked
-from tilewright.jobs import peers
-from tilewright.jobs.benching import speed_records
 from tilewright.jobs.models import read_model
+from tilewright.jobs.speed import peers
+from tilewright.jobs.speed.benching import speed_records
 from tilewright.jobs.tasks.retrieval import Retrieval
-from tilewright.reports import read_records
+from tilewright.records import locked, read_records
 
 RECIPE = {
     "version": 1,

@@ -17,7 +17,7 @@ from tilewright.jobs import Recipe, load_recipe, require_data
 from tilewright.jobs.models import read_model
 from tilewright.jobs.sources import source_of
 from tilewright.jobs.tasks import build_task, decide
-from tilewright.reports import read_records
+from tilewright.records import read_records
 
 WORDS = ["sparse", "dense", "tile", "bank", "kept", "pruned", "fast", "slow", "small", "large"]
 

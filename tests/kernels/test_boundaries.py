@@ -12,7 +12,7 @@ from tilewright import kernels
 from tilewright.errors import ArgumentError, FormatError, NotSupportedError
 from tilewright.formats import Packed, pack
 from tilewright.kernels import ACTIVATIONS, OPERATIONS, KernelArrays, dispatch, operation_of, reference
-from tilewright.kernels.linear import _aligned
+from tilewright.kernels.cpu.linear import _aligned
 from tilewright.kernels.table import activation_code
 from tilewright.patterns import NM, mask, parse
 

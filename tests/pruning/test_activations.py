@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 from tilewright.errors import ArgumentError, NotSupportedError
 from tilewright.pruning import Calibration, Weight, prunable, sparsify_
-from tilewright.pruning.activations import Moments, collect
+from tilewright.pruning.inputs.activations import Moments, collect
 from tilewright.pruning.matrices import as_rows, as_stored
 
 from .models import Conv1D

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from tilewright.patterns import TileWise
-from tilewright.pruning.annealing import anneal
-from tilewright.pruning.places import Columns, Tiles
+from tilewright.pruning.permute.annealing import anneal
+from tilewright.pruning.permute.places import Columns, Tiles
 
 
 class Counted:

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tilewright.pruning.axes import Atoms, Axis
+from tilewright.pruning.permute.axes import Atoms, Axis
 
 
 def sizes_of(atoms: Atoms, axes: list[Axis]) -> list[int]:

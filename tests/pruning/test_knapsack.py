@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tilewright.pruning.knapsack import convex_hull, least_loss
+from tilewright.pruning.plans.knapsack import convex_hull, least_loss
 
 WHOLE = st.integers(0, 6).map(float)
 REAL = st.floats(0, 1, allow_subnormal=False)

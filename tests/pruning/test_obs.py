@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from tilewright.errors import ArgumentError
 from tilewright.patterns import NM, Pattern, Unstructured, mask, parse, verify_mask
 from tilewright.pruning import reference
-from tilewright.pruning.activations import Moments
-from tilewright.pruning.obs import sweep
-from tilewright.pruning.refit import errors, refit, unrestricted
-from tilewright.pruning.saliency import damped, second_order_rows, wanda_rows
-from tilewright.pruning.update import Obs, update_rows
+from tilewright.pruning.inputs.activations import Moments
+from tilewright.pruning.inputs.saliency import damped, second_order_rows, wanda_rows
+from tilewright.pruning.update.obs import Obs, update_rows
+from tilewright.pruning.update.refit import errors, refit, unrestricted
+from tilewright.pruning.update.sweep import sweep
 
 Array = NDArray[Any]
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from tilewright.errors import ArgumentError, PatternError
 from tilewright.patterns import NM, Banked, TileWise, mask, parse
 from tilewright.pruning import efficacy, kept_score, permute_columns, permute_rows
-from tilewright.pruning.permutation import best_of_rows
-from tilewright.pruning.places import Columns, Tiles
+from tilewright.pruning.permute.permutation import best_of_rows
+from tilewright.pruning.permute.places import Columns, Tiles
 
 
 def scores_of(rows: int, columns: int, seed: int = 0) -> np.ndarray:

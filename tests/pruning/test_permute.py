@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from tilewright.errors import ArgumentError, CheckFailed, NotSupportedError, PatternError, TargetError
 from tilewright.patterns import as_matrix, parse
 from tilewright.pruning import kept_score, permute_, prunable, sparsify_
-from tilewright.pruning import permute as verb
-from tilewright.pruning.calibration import resting
-from tilewright.pruning.coupling import call, couple
-from tilewright.pruning.folding import fold_, group_of, unfold_
+from tilewright.pruning.inputs.calibration import resting
+from tilewright.pruning.permute import model as verb
+from tilewright.pruning.permute.coupling import call, couple
+from tilewright.pruning.permute.folding import fold_, group_of, unfold_
 
 from .graphs import GRAPHS, build
 

@@ -14,8 +14,8 @@ from torch import nn
 from tilewright.errors import ArgumentError
 from tilewright.patterns import NM, Block, TileElementWise, TileVectorWise, TileWise, Unstructured
 from tilewright.pruning import Calibration, Limit, masks_of, patterns_of, prunable, sensitivity_scan, sparsify_
-from tilewright.pruning.planned import _members, _sparsities, family
-from tilewright.report import Report
+from tilewright.pruning.plans.planned import _members, _sparsities, family
+from tilewright.records import Report
 
 from .models import mlp
 

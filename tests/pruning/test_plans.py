@@ -16,7 +16,7 @@ from tilewright.pruning import (
     sensitivity_scan,
     sparsify_,
 )
-from tilewright.report import Report
+from tilewright.records import Report
 
 from .models import mlp
 

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from tilewright.errors import ArgumentError
 from tilewright.patterns import NM, as_matrix, parse, verify_mask
 from tilewright.pruning import Calibration, Obs, masks_of, prunable, sparsify_
-from tilewright.pruning.activations import Moments, collect
-from tilewright.pruning.coroutines import Pass
-from tilewright.pruning.inputs import hosts
+from tilewright.pruning.inputs.activations import Moments, collect
+from tilewright.pruning.inputs.coroutines import Pass
+from tilewright.pruning.inputs.layers import hosts
+from tilewright.pruning.inputs.sequence import in_sequence
 from tilewright.pruning.matrices import as_rows
-from tilewright.pruning.sequence import in_sequence
-from tilewright.pruning.update import update_rows
+from tilewright.pruning.update.obs import update_rows
 
 from .models import Conv1D
 

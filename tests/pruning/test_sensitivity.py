@@ -11,7 +11,7 @@ from torch import nn
 from tilewright.errors import ArgumentError, FormatError, TargetError
 from tilewright.patterns import TileWise
 from tilewright.pruning import Calibration, sensitivity_scan, sparsify_
-from tilewright.pruning.sensitivity import DENSE
+from tilewright.pruning.plans.scan import DENSE
 
 from .models import Conv1D, mlp
 

@@ -5,9 +5,10 @@ import torch
 from models import perceptron
 
 import tilewright
-from tilewright.runtime import choice, measure_again
-from tilewright.runtime.memory import Choice, Memory
-from tilewright.runtime.timing import Timing
+from tilewright.runtime import measure_again
+from tilewright.runtime.measured import choice
+from tilewright.runtime.measured.memory import Choice, Memory
+from tilewright.runtime.measured.timing import Timing
 
 
 @pytest.fixture

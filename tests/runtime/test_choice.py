@@ -12,9 +12,10 @@ from torch import nn
 
 import tilewright
 from tilewright.errors import ArgumentError
-from tilewright.runtime import Choice, SparseLinear, choice, choose, sparse_layers
-from tilewright.runtime.memory import Memory
-from tilewright.runtime.timing import Timing
+from tilewright.runtime import Choice, SparseLinear, choose, sparse_layers
+from tilewright.runtime.measured import choice
+from tilewright.runtime.measured.memory import Memory
+from tilewright.runtime.measured.timing import Timing
 
 
 @pytest.fixture

@@ -8,8 +8,9 @@ from tilewright.errors import CheckFailed
 from tilewright.formats import pack
 from tilewright.kernels import implementations
 from tilewright.patterns import mask, parse
-from tilewright.runtime import SparseLinear, choice, choose, timing
-from tilewright.runtime.memory import Memory
+from tilewright.runtime import SparseLinear, choose
+from tilewright.runtime.measured import choice, timing
+from tilewright.runtime.measured.memory import Memory
 
 from ..frozen import check_value, values_of
 

@@ -8,8 +8,9 @@ from torch import nn
 
 from tilewright.errors import ArgumentError, CheckFailed
 from tilewright.pruning import Calibration, Limit, candidates, patterns_of, plan, sensitivity_scan, sparsify_
-from tilewright.runtime import costs, measured_costs
-from tilewright.runtime.timing import Timing
+from tilewright.runtime import measured_costs
+from tilewright.runtime.measured import costs
+from tilewright.runtime.measured.timing import Timing
 
 
 class Mixed(nn.Module):

@@ -12,8 +12,9 @@ from torch import nn
 import tilewright
 from tilewright.errors import ArgumentError, FormatError
 from tilewright.formats import read_checkpoint
-from tilewright.runtime import SparseLinear, choice, sparse_layers
-from tilewright.runtime.timing import Timing
+from tilewright.runtime import SparseLinear, sparse_layers
+from tilewright.runtime.measured import choice
+from tilewright.runtime.measured.timing import Timing
 
 
 def saved(model, folder, pattern="2:4", **options):

@@ -70,7 +70,7 @@ def test_a_file_that_changes_while_it_is_read_is_noticed(tmp_path, monkeypatch, 
 def test_a_file_that_changes_while_a_model_is_filled_is_noticed(tmp_path, monkeypatch, how):
     """In place the tensors change under the model; replaced by rename they are those that were checked."""
     model = saved(tmp_path)
-    attach = tilewright.runtime.loading.attach_weights
+    attach = tilewright.runtime.checkpoint.loading.attach_weights
 
     def meanwhile(*args):
         attach(*args)
@@ -79,7 +79,7 @@ def test_a_file_that_changes_while_a_model_is_filled_is_noticed(tmp_path, monkey
         else:
             saved(tmp_path, perceptron(seed=4))
 
-    monkeypatch.setattr("tilewright.runtime.loading.attach_weights", meanwhile)
+    monkeypatch.setattr("tilewright.runtime.checkpoint.loading.attach_weights", meanwhile)
     fresh = perceptron(seed=9)
     if how == "in place":
         with pytest.raises(FormatError, match=r"model\.safetensors changed while it was read"):

@@ -16,7 +16,7 @@ from tilewright.errors import FormatError, NotSupportedError, TilewrightError
 from tilewright.formats import Packed, StoredWeight, index_dtype, write_checkpoint
 from tilewright.patterns import parse, verify_mask
 from tilewright.runtime import open_sentence_transformer
-from tilewright.runtime.sentences import _check_modules
+from tilewright.runtime.checkpoint.sentences import _check_modules
 
 
 def saved(folder, model):

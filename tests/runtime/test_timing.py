@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from tilewright.runtime import timing
-from tilewright.runtime.timing import in_turns
+from tilewright.runtime.measured import timing
+from tilewright.runtime.measured.timing import in_turns
 
 
 def count_calls(monkeypatch, cache_bytes):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from studies.tiles import DENSE, KINDS, LEVELS, STEPS, stages
 
-from tilewright.reports import read_records
+from tilewright.records import read_records
 from tilewright.training import MultiStage
 
 ROOT = Path(__file__).parents[2]

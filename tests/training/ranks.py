@@ -10,6 +10,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from tilewright.pruning import masks_of, sparsify_
+from tilewright.records import digest
 from tilewright.training import (
     SRSTE,
     Checkpoint,
@@ -23,7 +24,6 @@ from tilewright.training import (
     TrainOptions,
     train_,
 )
-from tilewright.training.batches import digest
 
 STEPS = 8
 

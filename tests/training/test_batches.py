@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tilewright.errors import ArgumentError
+from tilewright.records import digest
 from tilewright.training import Batches
-from tilewright.training.batches import digest
 
 
 @given(st.integers(1, 60), st.data(), st.integers(0, 5), st.booleans())

@@ -11,7 +11,7 @@ from tilewright import NM
 from tilewright import mask as best_mask
 from tilewright.errors import PatternError
 from tilewright.patterns import as_matrix, from_matrix
-from tilewright.pruning import Choice, prunable
+from tilewright.pruning import Assignment, prunable
 from tilewright.training.methods import device
 from tilewright.training.methods.device import group_mask, solve_where_they_are
 
@@ -50,9 +50,9 @@ def test_only_plain_groups_are_computed_there(monkeypatch: pytest.MonkeyPatch) -
     model = nn.Sequential(nn.Conv2d(8, 6, 3), nn.Linear(8, 6), nn.Linear(8, 6))
     weights = prunable(model)
     patterns = [NM(2, 4), NM(1, 4), NM(2, 4, tile=2)]
-    here = [Choice(weight, pattern) for weight, pattern in zip(weights, patterns, strict=True)]
+    here = [Assignment(weight, pattern) for weight, pattern in zip(weights, patterns, strict=True)]
     expected = solve_where_they_are(here, lambda weight: weight.tensor.detach().abs(), "uniform")
-    there = [Choice(replace(c.weight, tensor=_Elsewhere(c.weight.tensor)), c.pattern) for c in here[:2]] + here[2:]
+    there = [Assignment(replace(c.weight, tensor=_Elsewhere(c.weight.tensor)), c.pattern) for c in here[:2]] + here[2:]
     calls = []
     monkeypatch.setattr(device, "group_mask", lambda *a: calls.append(a) or group_mask(*a))
 

@@ -16,7 +16,7 @@ from tilewright.errors import ArgumentError, FormatError
 from tilewright.patterns import verify_mask
 from tilewright.pruning import masks_of, sparsify_
 from tilewright.training import SRSTE, Family, Member, Sparsifier, TrainOptions, inherit_, train_
-from tilewright.training.inherit import level_steps
+from tilewright.training.family.inherit import level_steps
 
 OPTIONS = TrainOptions(steps=24, learning_rate=3e-3, seed=4)
 

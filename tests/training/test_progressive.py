@@ -12,8 +12,8 @@ from tilewright.errors import ArgumentError, TargetError
 from tilewright.patterns import parse
 from tilewright.pruning import masks_of, patterns_of, sparsify_
 from tilewright.training import Checkpoint, Gradual, ProgressiveOptions, check_patterns, distill_progressively_
-from tilewright.training.composite import Composite, drawn
-from tilewright.training.losses import output_loss
+from tilewright.training.distil.composite import Composite, drawn
+from tilewright.training.distil.losses import output_loss
 
 from .tiny import Tiny, tokens
 

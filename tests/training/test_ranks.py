@@ -8,8 +8,8 @@ import torch
 
 from tilewright.errors import ArgumentError
 from tilewright.pruning import masks_of, patterns_of
+from tilewright.records import digest
 from tilewright.training import Share
-from tilewright.training.batches import digest
 
 from .launch import on_two_processes
 from .ranks import KINDS, METHODS, batches, build, plain_loop, train

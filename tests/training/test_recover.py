@@ -9,7 +9,7 @@ from torch import nn
 from tilewright.errors import ArgumentError, CheckFailed, TargetError
 from tilewright.pruning import Padding, masks_of, sparsify_
 from tilewright.training import Batches, RecoverOptions, mean_pooled, recover_
-from tilewright.training.losses import Probe, hidden_loss, output_loss
+from tilewright.training.distil.losses import Probe, hidden_loss, output_loss
 
 from .tiny import Tiny, options, pair, tokens
 

@@ -123,7 +123,7 @@ def test_full_disk_names_the_file_and_keeps_the_last_checkpoint(
     def full(*args: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("tilewright.files.whole.flush", full)
+    monkeypatch.setattr("tilewright.records.files.whole.flush", full)
     student, teacher = pair()
     with pytest.raises(OSError, match=r"the checkpoint of step 4 cannot be written to .*state: .*No space left"):
         recover_(student, teacher, tokens(), options=options(), checkpoint=Checkpoint(path, every=2))

@@ -43,7 +43,7 @@ def command(
     most = None if size is None else _amount(size, "--size", _BYTES)
     tried = [checked_pattern(text.strip()) for text in (patterns or "").split(",") if text.strip()]
     with stdout_kept_clean():
-        from ..hardware import advise
+        from ..advice import advise
         from ..jobs import model_folder
 
         if target == "cpu":

@@ -29,7 +29,7 @@ for verb in (run, prune, verify, bench, explain, export, simulate, advise, docto
 
 def _version(asked: bool) -> None:
     if asked:
-        from ..reports import versions
+        from ..records import versions
 
         emit_text(f"tilewright {versions()['tilewright']}")
         raise typer.Exit

@@ -25,7 +25,7 @@ def command(measure: Measure = False, as_json: Json = False) -> int:
 
             report = measure_again()
         else:
-            from ..reports import doctor
+            from ..jobs import doctor
 
             report = doctor()
     return emit(report, as_json=as_json)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
 from typing import TYPE_CHECKING
 
-from ..report import Report, cell, json_text, printable
+from ..records import Report, cell, json_text, printable
 from .faults import NOT_OK, Failure, LostOutput
 
 if TYPE_CHECKING:

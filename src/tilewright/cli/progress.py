@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TextIO
 
-from ..report import printable
-from ..reports import Progress, SilentProgress
+from ..records import Progress, SilentProgress, printable
 
 if TYPE_CHECKING:
     from rich.console import Console

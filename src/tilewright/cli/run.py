@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..report import json_text
+from ..records import json_text
 from .faults import NOT_OK
 from .options import DryRun, Json, Quiet
 from .output import emit, emit_text, stdout_kept_clean

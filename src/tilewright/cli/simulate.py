@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
-from ..report import json_text
+from ..records import json_text
 from .options import Json, checked_pattern, whole_numbers
 from .output import emit, emit_text, stdout_kept_clean
 
@@ -58,9 +58,9 @@ def command(
     if pattern is not None:
         checked_pattern(pattern)
     with stdout_kept_clean():
-        from ..files import write_whole
         from ..hardware import compare
-        from ..reports import simulation_page
+        from ..pages import simulation_page
+        from ..records import write_whole
 
         level = cast(Literal["roofline", "analytical", "tiles"], fidelity)
         found = compare(

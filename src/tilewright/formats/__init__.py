@@ -21,8 +21,9 @@ from .metadata24 import (
     restore_metadata,
 )
 from .packed import Packed, Residual, ValueType, index_dtype, storage_dtype
-from .packing import pack, unpack
+from .packing import pack
 from .sizing import disk_bytes
+from .unpacking import unpack
 from .weight import StoredWeight
 from .writing import check_replaceable, write_checkpoint
 

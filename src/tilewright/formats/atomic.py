@@ -23,7 +23,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
 from ..errors import FormatError
-from ..files import BusyError, flush, locked, staging, write_whole
+from ..records import BusyError, flush, locked, staging, write_whole
 from .text import parse_object, show
 
 __all__ = ["complete", "staged"]

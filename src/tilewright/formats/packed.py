@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from ..errors import FormatError
 from ..patterns import Pattern, TileVectorWise
+from .unpacking import packed_mask, unpack
 
 __all__ = ["Packed", "Residual", "ValueType", "index_dtype", "storage_dtype"]
 
@@ -140,14 +141,10 @@ class Packed:
 
     def unpack(self) -> NDArray[Any]:
         """Return the dense weight ``[N, K]`` in the storage type of the values; what was pruned is 0."""
-        from .packing import unpack
-
         return unpack(self)
 
     def mask(self) -> NDArray[np.bool_]:
         """Return True ``[N, K]`` where an element is stored."""
-        from .packing import packed_mask
-
         return packed_mask(self)
 
 

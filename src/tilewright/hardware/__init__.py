@@ -1,20 +1,23 @@
 """Accelerators as models: one specification for sparse tensor cores, STA and S4, fed with the weights of real pruned networks."""
 
-from .advise import Advice, advise
 from .compare import Comparison, compare
+from .engines import ENGINES
 from .explore import Design, explore, grid, pareto, qualities
+from .machine.presets import PRESETS, preset
+from .machine.spec import AcceleratorSpec, DataType, Engine, Memory
 from .networks import NETWORKS
 from .quantity import Provenance, Quantity, assumed, derived, sourced
-from .result import CAUSES, Fidelity, OperationResult, Simulation
+from .result import CAUSES, Fidelity, OperationResult
 from .simulate import simulate
-from .spec import AcceleratorSpec, DataType, Engine, Memory
+from .simulation import Simulation
 from .workload import Operation, WeightView, Workload
 
 __all__ = [
     "CAUSES",
+    "ENGINES",
     "NETWORKS",
+    "PRESETS",
     "AcceleratorSpec",
-    "Advice",
     "Comparison",
     "DataType",
     "Design",
@@ -28,13 +31,13 @@ __all__ = [
     "Simulation",
     "WeightView",
     "Workload",
-    "advise",
     "assumed",
     "compare",
     "derived",
     "explore",
     "grid",
     "pareto",
+    "preset",
     "qualities",
     "simulate",
     "sourced",

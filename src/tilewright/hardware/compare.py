@@ -6,10 +6,11 @@ from typing import Any
 
 from ..errors import ArgumentError
 from ..patterns import Pattern
-from ..report import Report
-from .result import Fidelity, Simulation
+from ..records import Report
+from .machine.spec import AcceleratorSpec
+from .result import Fidelity
 from .simulate import simulate
-from .spec import AcceleratorSpec
+from .simulation import Simulation
 from .workload import Workload
 
 __all__ = ["Comparison", "compare"]

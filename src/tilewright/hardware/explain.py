@@ -3,11 +3,11 @@
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ArgumentError
-from ..report import Report
+from ..records import Report
 from .result import CAUSES
 
 if TYPE_CHECKING:
-    from .result import Simulation
+    from .simulation import Simulation
 
 __all__ = ["assumptions", "timeline", "waterfall"]
 

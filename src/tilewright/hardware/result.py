@@ -1,16 +1,12 @@
-"""What a simulation gives: per operation cycles by cause, work, bytes and joules; per network their sums."""
+"""What the simulation of one operation gives: cycles by cause, work, bytes and joules."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from ..errors import ArgumentError
-from ..report import Report
-from .interval import Effect
-from .spec import AcceleratorSpec
-from .workload import Operation
 
-__all__ = ["CAUSES", "Fidelity", "OperationResult", "Simulation"]
+__all__ = ["CAUSES", "Fidelity", "OperationResult"]
 
 Fidelity = Literal["roofline", "analytical", "tiles"]
 
@@ -83,149 +79,3 @@ class OperationResult:
             raise ArgumentError(
                 f"{self.name}: useful {self.useful}, issued {self.issued} and peak {self.peak} multiply-accumulates must ascend"
             )
-
-
-@dataclass(frozen=True, eq=False)
-class Simulation:
-    """A network on a machine.
-
-    Parameters
-    ----------
-    spec, workload, batch, dtype, fidelity
-        What was run on what, and how closely.
-    operations
-        In the order they ran: cycles, work and bytes of one chip, joules of the whole card.
-    cycles
-        Of the whole, one chip's share of the batch.
-    interval
-        Lowest and highest seconds over the intervals of the machine's numbers.
-    steps
-        What was run, operation by operation.
-    effects
-        The uncertain numbers that move the time, the strongest first.
-    unmodelled
-        Steps of the model that are not in the time, by name, with how often each occurs.
-    """
-
-    spec: AcceleratorSpec
-    workload: str
-    batch: int
-    dtype: str
-    fidelity: Fidelity
-    operations: tuple[OperationResult, ...]
-    cycles: int
-    interval: tuple[float, float] | None = None
-    steps: tuple[Operation, ...] = ()
-    effects: tuple[Effect, ...] = ()
-    unmodelled: Mapping[str, int] = field(default_factory=dict)
-
-    @property
-    def seconds(self) -> float:
-        """Time of one batch."""
-        return self.cycles / float(self.spec.clock)
-
-    @property
-    def throughput(self) -> float:
-        """Samples a second, batch after batch."""
-        return self.batch / self.seconds
-
-    @property
-    def joules(self) -> float:
-        """Energy of one batch."""
-        return sum(sum(operation.joules.values()) for operation in self.operations)
-
-    @property
-    def watts(self) -> float:
-        """Mean power."""
-        return self.joules / self.seconds if self.cycles else 0.0
-
-    @property
-    def causes(self) -> dict[str, int]:
-        """Cycles of all operations by cause."""
-        return {cause: total for cause in CAUSES if (total := sum(o.causes.get(cause, 0) for o in self.operations))}
-
-    @property
-    def bytes(self) -> dict[str, int]:
-        """Bytes moved by level of memory."""
-        levels = dict.fromkeys(level for operation in self.operations for level in operation.bytes)
-        return {level: sum(o.bytes.get(level, 0) for o in self.operations) for level in levels}
-
-    @property
-    def utilisation(self) -> dict[str, float]:
-        """Useful and issued multiply-accumulates as shares of what all lanes could have done in these cycles."""
-        peak = sum(operation.peak for operation in self.operations)
-        return {
-            "useful": sum(o.useful for o in self.operations) / peak if peak else 0.0,
-            "issued": sum(o.issued for o in self.operations) / peak if peak else 0.0,
-        }
-
-    def table(self) -> Report:
-        """Return one row an operation and the totals."""
-        clock = float(self.spec.clock)
-        rows = tuple(
-            {
-                "name": o.name,
-                "kind": o.kind,
-                "cycles": o.cycles,
-                "us": o.cycles / clock * 1e6,
-                "useful/peak": o.useful / o.peak if o.peak else 0.0,
-                "issued/peak": o.issued / o.peak if o.peak else 0.0,
-                "DRAM bytes": o.bytes.get("dram", 0),
-                "largest loss": _largest(o),
-                "uJ": sum(o.joules.values()) * 1e6,
-                "note": o.note,
-            }
-            for o in self.operations
-        )
-        return Report("simulate", rows, self.summary())
-
-    def waterfall(self, dense: "Simulation") -> Report:
-        """Return where the speed-up over a dense run went, in whole cycles that add up to the difference; ideal saving first."""
-        from .explain import waterfall
-
-        return waterfall(self, dense)
-
-    def assumptions(self) -> Report:
-        """Return the uncertain numbers that the time rests on, with their sources and what each does to it."""
-        from .explain import assumptions
-
-        return assumptions(self)
-
-    def timeline(self) -> dict[str, Any]:
-        """Return the run as a trace for Perfetto or Chrome: write it with `json.dump`."""
-        from .explain import timeline
-
-        return timeline(self)
-
-    def roofline(self) -> Report:
-        """Return operations a second by operations a byte, and the machine's roofs."""
-        from .roofline import report
-
-        return report(self)
-
-    def summary(self) -> dict[str, object]:
-        """Return the figures of the whole run, as a report shows them."""
-        low, high = self.interval or (self.seconds, self.seconds)
-        return {
-            "accelerator": self.spec.name,
-            "model": self.workload,
-            "batch": self.batch,
-            "dtype": self.dtype,
-            "fidelity": self.fidelity,
-            "cycles": self.cycles,
-            "seconds": self.seconds,
-            "seconds, low": low,
-            "seconds, high": high,
-            "samples/s": self.throughput,
-            "joules": self.joules,
-            "watts": self.watts,
-            **{f"{name}/peak": share for name, share in self.utilisation.items()},
-            **{f"cycles, {cause}": cycles for cause, cycles in self.causes.items()},
-            **({"watts/limit": self.watts / float(self.spec.limits["power"])} if "power" in self.spec.limits else {}),
-            **{f"not modelled, {name}": count for name, count in self.unmodelled.items()},
-        }
-
-
-def _largest(operation: OperationResult) -> str:
-    losses = {cause: cycles for cause, cycles in operation.causes.items() if cause != "useful" and cycles > 0}
-    return max(losses, key=lambda cause: losses[cause]) if losses else ""

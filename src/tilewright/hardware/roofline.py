@@ -12,15 +12,15 @@ import math
 from typing import TYPE_CHECKING
 
 from ..patterns import NM, TileElementWise, TileVectorWise, TileWise
-from ..report import Report
+from ..records import Report
 from .engines.memory import dram_bandwidth, refreshed
 from .engines.vector import elements, overlap
+from .machine.spec import BYTES, AcceleratorSpec
 from .result import Fidelity, OperationResult
-from .spec import BYTES, AcceleratorSpec
 from .workload import Operation, WeightView
 
 if TYPE_CHECKING:
-    from .result import Simulation
+    from .simulation import Simulation
 
 __all__ = ["executed_density", "report", "run"]
 
@@ -43,7 +43,7 @@ def run(spec: AcceleratorSpec, operation: Operation, dtype: str, fidelity: Fidel
     Examples
     --------
     >>> from tilewright.hardware import WeightView
-    >>> from tilewright.hardware.presets import preset
+    >>> from tilewright.hardware.machine.presets import preset
     >>> fc = Operation("fc", "linear", M=4096, N=4096, K=4096, weight=WeightView.dense(4096, 4096))
     >>> a100 = preset("a100")
     >>> seconds = run(a100, fc, "float16").cycles / float(a100.clock)

@@ -20,7 +20,7 @@ import math
 from typing import Literal, get_args
 
 from ..errors import ArgumentError
-from ..report import Report
+from ..records import Report
 from .engines.sta_tile import Array, dense_word, stream
 
 __all__ = ["Flow", "conv_as_product", "explain_difference", "scalesim_cycles"]

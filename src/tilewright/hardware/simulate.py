@@ -13,11 +13,12 @@ from ..patterns import Pattern, parse
 from . import roofline
 from .engines import ENGINES
 from .engines.vector import visible
-from .interval import Effect, interval_of
+from .machine.interval import Effect, interval_of
+from .machine.presets import preset
+from .machine.spec import BYTES, AcceleratorSpec
 from .networks import NETWORKS, workload
-from .presets import preset
-from .result import Fidelity, OperationResult, Simulation
-from .spec import BYTES, AcceleratorSpec
+from .result import Fidelity, OperationResult
+from .simulation import Simulation
 from .workload import Workload
 
 __all__ = ["simulate"]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..errors import ArgumentError, PatternError
 from ..formats import Packed
 from ..patterns import NM, Pattern, TileVectorWise, TileWise
-from ..report import Report
+from ..records import Report
 
 __all__ = ["Kind", "Operation", "WeightView", "Workload"]
 
@@ -298,7 +298,7 @@ class Workload:
 
     def table(self, dtype: str = "float16") -> Report:
         """Return one row an operation: shape, pattern, FLOPs, bytes and intensity."""
-        from .spec import BYTES
+        from .machine.spec import BYTES
 
         size = BYTES[dtype]
         rows = []

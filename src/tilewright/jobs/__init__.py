@@ -10,21 +10,23 @@ from typing import TYPE_CHECKING, Any
 from .choices import require_choices
 
 if TYPE_CHECKING:
-    from .benching import bench, forecast_bench
     from .corpus import Corpus, python_docs
     from .exporting import export
     from .forecasting import forecast, forecast_prune
+    from .installation import doctor
     from .pruning import prune
-    from .recipe import Recipe, load_recipe, require_data
+    from .recipe.recipe import Recipe, load_recipe, require_data
+    from .recipe.schema import recipe_schema
     from .running import JobResult, run
-    from .schema import recipe_schema
     from .sources import model_folder, require_model
+    from .speed.benching import bench, forecast_bench
 
 __all__ = [
     "Corpus",
     "JobResult",
     "Recipe",
     "bench",
+    "doctor",
     "export",
     "forecast",
     "forecast_bench",
@@ -43,18 +45,19 @@ __all__ = [
 _HOMES = {
     "Corpus": "corpus",
     "JobResult": "running",
-    "Recipe": "recipe",
-    "bench": "benching",
+    "Recipe": "recipe.recipe",
+    "bench": "speed.benching",
+    "doctor": "installation",
     "export": "exporting",
     "forecast": "forecasting",
-    "forecast_bench": "benching",
+    "forecast_bench": "speed.benching",
     "forecast_prune": "forecasting",
-    "load_recipe": "recipe",
+    "load_recipe": "recipe.recipe",
     "model_folder": "sources",
     "prune": "pruning",
     "python_docs": "corpus",
-    "recipe_schema": "schema",
-    "require_data": "recipe",
+    "recipe_schema": "recipe.schema",
+    "require_data": "recipe.recipe",
     "require_model": "sources",
     "run": "running",
 }

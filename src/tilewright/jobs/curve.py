@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import nn
 
-from ..files import write_whole
+from ..graph import keeping_modes
+from ..records import write_whole
 
 __all__ = ["ValidationCurve"]
 
@@ -43,12 +44,8 @@ class ValidationCurve:
         if step and step not in self._marks:
             return None
         if step not in self._values:
-            modes = [(module, module.training) for module in self._model.modules()]
-            try:
+            with keeping_modes(self._model):
                 self._values[step] = self._evaluate()
-            finally:
-                for module, mode in modes:
-                    module.training = mode
             kept = {"key": self._key, "values": sorted(self._values.items())}
             write_whole(self._place, json.dumps(kept))
         return self._values[step]

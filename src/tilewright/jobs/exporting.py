@@ -11,15 +11,13 @@ import numpy as np
 from torch import Tensor
 
 from ..errors import ArgumentError, CheckFailed
-from ..files import flush, write_whole
-from ..report import Report
-from ..reports import Progress, SilentProgress
+from ..records import Progress, Report, SilentProgress, flush, write_whole
 from ..runtime import densified, export_dense, load
-from .benching import example_for
 from .models import inner_model, other_files
-from .onnx import require_packages, write_onnx
 from .packing import load_packed
-from .peers import Engine, onnx_engine, torch_engine
+from .speed.benching import example_for
+from .speed.onnx import require_packages, write_onnx
+from .speed.peers import Engine, onnx_engine, torch_engine
 
 __all__ = ["export"]
 

@@ -6,12 +6,12 @@ from typing import Any
 import torch
 
 from ..pruning import permute_, sparsify_
-from ..report import Report
+from ..records import Report
 from .models import inner_model, read_model
-from .peers import require_engines
-from .recipe import Recipe
-from .recipe_recover import Inherited
+from .recipe.recipe import Recipe
+from .recipe.recover import Inherited
 from .sources import source_of
+from .speed.peers import require_engines
 from .tasks import Task, build_task, check_task
 
 __all__ = ["forecast", "forecast_prune"]

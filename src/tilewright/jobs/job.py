@@ -10,16 +10,15 @@ from typing import Any
 import torch
 import yaml
 
-from ..files import replacing, write_whole
-from ..reports import Progress, Record, write_record
+from ..records import Progress, Record, replacing, write_record, write_whole
 from ..training import Checkpoint
 from .curve import ValidationCurve
 from .learning import attention, fitted
 from .models import inner_model
 from .packing import load_packed, require_alike, save_packed
 from .pruning import permute_dense_, prune_at_once_
-from .recipe import Recipe
-from .recipe_recover import Inherited, Progressive
+from .recipe.recipe import Recipe
+from .recipe.recover import Inherited, Progressive
 from .recovery import Recovered, Setting, recover_student_
 from .tasks import Scores, Split, Task
 

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from ..formats import StoredWeight, read_checkpoint
-from ..reports import Check, Record
+from ..pages import Check
+from ..records import Record
 from ..runtime import explain
-from .benching import ratios
 from .models import inner_model
-from .recipe import Recipe
+from .recipe.recipe import Recipe
 from .sizes import weights_ratio
+from .speed.benching import ratios
 
 __all__ = ["checks_of", "layer_records", "masks_to_show"]
 

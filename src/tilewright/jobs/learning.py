@@ -10,7 +10,7 @@ from torch import nn
 from ..pruning import Calibration
 from ..training import Distillation, RecoverOptions
 from .models import inner_model
-from .recipe_prune import CalibrationData
+from .recipe.prune import CalibrationData
 from .tasks import Task
 
 __all__ = ["attention", "calibration_of", "fitted"]

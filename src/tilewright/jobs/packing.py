@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ..errors import CheckFailed
 from ..runtime import load, load_, save
 from .models import inner_model, other_files, read_model
-from .recipe import Recipe
+from .recipe.recipe import Recipe
 from .sources import source_of
 from .tasks.calling import answers
 

@@ -5,8 +5,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from ..errors import ArgumentError
-from ..files import BusyError, locked
 from ..formats import check_replaceable, is_checkpoint
+from ..records import BusyError, locked
 
 __all__ = ["alone", "check_output"]
 

@@ -10,16 +10,15 @@ from typing import Any
 from torch import nn
 
 from ..pruning import Limit, choose, permute_, sparsify_
-from ..report import Report
-from ..reports import Progress, SilentProgress
+from ..records import Progress, Report, SilentProgress
 from ..runtime import measured_costs, save
 from .choices import require_choices
 from .learning import calibration_of
 from .models import inner_model, read_model
 from .packing import files_of
 from .places import check_output
-from .recipe_data import MatchData, RetrievalData
-from .recipe_prune import CalibrationData, LimitPart, Permute, Prune
+from .recipe.data import MatchData, RetrievalData
+from .recipe.prune import CalibrationData, LimitPart, Permute, Prune
 from .sources import Source, source_of
 from .tasks import Task, build_task
 

@@ -14,17 +14,17 @@ from ..training import (
     Distillation,
     Family,
     Member,
-    Progress,
     ProgressiveOptions,
     RecoverOptions,
     Sparsifier,
+    StepCallback,
     distill_progressively_,
     inherit_,
     recover_,
     train_,
 )
-from .recipe import Recipe
-from .recipe_recover import Inherited, Pick, Progressive
+from .recipe.recipe import Recipe
+from .recipe.recover import Inherited, Pick, Progressive
 
 __all__ = ["Recovered", "Setting", "recover_student_"]
 
@@ -61,7 +61,7 @@ class Setting:
     checkpoint: Checkpoint
     family: Path
     evaluate: Callable[[nn.Module], float]
-    progress: Progress
+    progress: StepCallback
 
 
 @dataclass(frozen=True)

@@ -7,16 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ArgumentError
-from ..reports import Check, Progress, SilentProgress, write_report
-from .benching import loaded, speed_records
+from ..pages import Check, write_report
+from ..records import Progress, SilentProgress
 from .job import PARTS, Job
 from .judging import checks_of, layer_records, masks_to_show
 from .models import inner_model, read_model
-from .peers import require_engines
 from .places import alone, check_output
-from .recipe import Recipe
+from .recipe.recipe import Recipe
 from .sizes import size_records
 from .sources import source_of
+from .speed.benching import loaded, speed_records
+from .speed.peers import require_engines
 from .tasks import build_task, check_task
 from .telling import about
 

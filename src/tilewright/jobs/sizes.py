@@ -6,7 +6,7 @@ from pathlib import Path
 from torch import nn
 
 from ..formats import read_checkpoint
-from ..reports import Record
+from ..records import Record
 
 __all__ = ["size_records", "weights_ratio"]
 

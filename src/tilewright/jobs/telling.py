@@ -3,9 +3,9 @@
 import time
 from typing import Any
 
-from ..reports import About
+from ..pages import About
 from .models import inner_model
-from .recipe import Recipe
+from .recipe.recipe import Recipe
 from .tasks import Task
 
 __all__ = ["about", "usage"]

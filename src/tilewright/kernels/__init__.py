@@ -5,8 +5,8 @@ ran. Needs NumPy and the compiled extension, no framework.
 """
 
 from .arrays import KernelArrays
+from .cpu.linear import linear, linear_arrays, linear_panels, pack_panels, unpack_panels
 from .dispatch import Implementation, fma_peak, implementations, last_implementation
-from .linear import linear, linear_arrays, linear_panels, pack_panels, unpack_panels
 from .table import ACTIVATIONS, MOST_THREADS, OPERATIONS, Activation, Operation, Tolerance, operation_of
 
 __all__ = [

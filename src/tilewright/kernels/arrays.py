@@ -11,7 +11,15 @@ from ..errors import FormatError, NotSupportedError
 from ..formats import Packed
 from ..patterns import NM, TileVectorWise
 
-__all__ = ["KernelArrays"]
+__all__ = ["KernelArrays", "few_tokens"]
+
+
+def few_tokens(tile: int) -> int:
+    """Return up to how many tokens a weight is computed with outputs in the vector lanes, where one pass over the weight is what costs.
+
+    With tile 1 the lanes must be tokens, and 2 to 8 of them cost what one costs; tiles under 8 fill too few lanes to win beyond 4.
+    """
+    return 8 if tile >= 8 else 4 if tile > 1 else 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,6 +129,7 @@ class KernelArrays:
                 self.tile,
                 self.n,
                 self.m,
+                few_tokens(self.tile),
                 self.values,
                 self.columns,
                 self.pointers,

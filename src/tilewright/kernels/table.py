@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from ..errors import ArgumentError
-from .arrays import KernelArrays
+from .arrays import KernelArrays, few_tokens
 
 __all__ = [
     "ACTIVATIONS",
@@ -67,8 +67,12 @@ class Operation:
         Arrays in and out.
     tolerance
         Against the reference.
+    bound
+        What no implementation can go below, in words: the resource that is used up first.
+    device, dtype
+        Where it runs, and the type it multiplies in.
     implementations
-        Names, best first.
+        Instruction sets, best first; the last is the definition in NumPy.
     """
 
     name: str
@@ -77,6 +81,9 @@ class Operation:
     arguments: tuple[Argument, ...]
     result: Argument
     tolerance: Tolerance
+    bound: str
+    device: Literal["cpu"] = "cpu"
+    dtype: Literal["float32"] = "float32"
     implementations: tuple[str, ...] = (*COMPILED, "reference")
 
 
@@ -104,6 +111,7 @@ OPERATIONS: tuple[Operation, ...] = (
         (_X, *_WEIGHT, *_RESIDUAL, _BIAS),
         _Y,
         _SUMS,
+        "multiply-adds: kept elements times tokens, at the rate of `fma_peak`",
     ),
     Operation(
         "nm",
@@ -112,6 +120,7 @@ OPERATIONS: tuple[Operation, ...] = (
         (_X, *_WEIGHT, _BIAS),
         _Y,
         _SUMS,
+        "panel loads: one for each multiply-add, two a cycle from the first-level cache",
     ),
     Operation(
         "rows",
@@ -120,6 +129,7 @@ OPERATIONS: tuple[Operation, ...] = (
         (_X, *_WEIGHT, *_RESIDUAL, _BIAS),
         _Y,
         _SUMS,
+        "panel loads: one for each multiply-add, two a cycle from the first-level cache",
     ),
     Operation(
         "small",
@@ -128,6 +138,7 @@ OPERATIONS: tuple[Operation, ...] = (
         (_X, *_WEIGHT, *_RESIDUAL, _BIAS),
         _Y,
         _SUMS,
+        "memory: the bytes of the weight, read once",
     ),
     Operation(
         "panels",
@@ -136,6 +147,7 @@ OPERATIONS: tuple[Operation, ...] = (
         (Argument("x", "float32", "[panel][K][T]"), *_WEIGHT, *_RESIDUAL, _BIAS),
         Argument("y", "float32", "[panel][N][T]"),
         _SUMS,
+        "that of the weight's kind, without turning activations",
     ),
     Operation(
         "pack",
@@ -144,6 +156,7 @@ OPERATIONS: tuple[Operation, ...] = (
         (_X,),
         Argument("panels", "float32", "[panel][K][T]"),
         Tolerance(0),
+        "memory: the activations, read once and written once",
     ),
     Operation(
         "unpack",
@@ -152,15 +165,14 @@ OPERATIONS: tuple[Operation, ...] = (
         (Argument("panels", "float32", "[panel][K][T]"),),
         Argument("x", "float32", "[M, K]"),
         Tolerance(0),
+        "memory: the activations, read once and written once",
     ),
 )
 
 
 def operation_of(arrays: KernelArrays, tokens: int) -> Operation:
     """Return which operation `linear` runs for this weight and this many tokens."""
-    # Narrow tiles fill too few vector lanes with outputs; the extension decides by the same numbers.
-    few = 8 if arrays.tile >= 8 else 4 if arrays.tile > 1 else 1
-    if tokens <= few:
+    if tokens <= few_tokens(arrays.tile):
         name = "small"
     elif arrays.tile > 1:
         name = "tiles"

@@ -5,29 +5,29 @@
 `choose`, `solve` and `set_mask_` are the steps of `sparsify_` one by one, and `whole`, `local` and `own_part` deal with sharded weights.
 """
 
+from .assignment import Assignment, Targets, choose, refuse
 from .averages import copy_masks_, teach_averages
-from .blocks import next_batch, sparsify_blocks
-from .choices import Choice, Targets, choose, refuse
+from .blocks.chain import next_batch, sparsify_blocks
+from .inputs.padding import Padding, PaddingReader
 from .masks import apply_masks_, load_masked_, masks_of, patterns_of, remove_masks_, set_mask_, zero_
-from .padding import Padding, PaddingReader
-from .permutation import efficacy, kept_score, permute_columns, permute_rows
-from .permute import permute_
-from .planned import Limit
-from .plans import Candidate, Plan, candidates, plan
+from .permute.model import permute_
+from .permute.permutation import efficacy, kept_score, permute_columns, permute_rows
+from .plans.plan import Candidate, Plan, candidates, plan
+from .plans.planned import Limit
+from .plans.scan import sensitivity_scan
 from .scores import Calibration, Scorer
-from .sensitivity import sensitivity_scan
 from .solve import solve
 from .sparsify import sparsify_
 from .targets import matches, means
 from .tensors import gathered, is_quantized, is_spread, local, own_part, plain, spread_like, whole
-from .update import Obs
+from .update.obs import Obs
 from .weights import Weight, prunable
 from .wrappers import bare
 
 __all__ = [
+    "Assignment",
     "Calibration",
     "Candidate",
-    "Choice",
     "Limit",
     "Obs",
     "Padding",

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from ..errors import ArgumentError
-from .masks import masks_of, patterns_of, set_mask_
+from .masks import AT_FIRST, masks_of, patterns_of, set_mask_
 from .weights import prunable
 from .wrappers import bare
 
@@ -78,3 +78,6 @@ def copy_masks_(target: nn.Module, source: nn.Module) -> None:
         )
     for name, mask in masks.items():
         set_mask_(weights[name], mask.clone(), patterns[name], in_place=True)
+
+
+AT_FIRST.append(teach_averages)

@@ -6,7 +6,7 @@ optimizer step sets pruned elements back to zero, whatever weight decay and mome
 """
 
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -45,16 +45,17 @@ class _Patterns(dict[str, str]):
 
 _followed: "weakref.WeakSet[nn.Module]" = weakref.WeakSet()
 _hooked = False
+AT_FIRST: list[Callable[[], None]] = []
+"""Called once, before the first module of this process gets a mask."""
 
 
 def _follow(module: nn.Module) -> None:
     global _hooked
     if not _hooked:
-        from .averages import teach_averages  # which looks at masks itself
-
         register_optimizer_step_post_hook(_after_step)
         register_module_parameter_registration_hook(_after_registration)
-        teach_averages()
+        for prepare in AT_FIRST:
+            prepare()
         _hooked = True
     _followed.add(module)
 

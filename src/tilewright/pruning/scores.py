@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ArgumentError, PatternError
-from .activations import collect
-from .calibration import Calibration, resting
+from .inputs.activations import collect
+from .inputs.calibration import Calibration, resting
+from .inputs.saliency import second_order_rows, wanda_rows
 from .matrices import as_rows, as_stored
-from .saliency import second_order_rows, wanda_rows
 from .weights import Weight
 
 __all__ = ["SCORES", "Calibration", "Scorer", "magnitude", "second_order", "taylor", "wanda"]

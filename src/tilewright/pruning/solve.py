@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..patterns import Pattern, as_matrix, from_matrix
+from .assignment import Assignment
 from .budgets import BUDGETS
-from .choices import Choice
 from .scores import Scorer
 from .tensors import whole
 from .weights import Weight
@@ -18,7 +18,7 @@ from .weights import Weight
 __all__ = ["solve"]
 
 
-def solve(taken: Sequence[Choice], scorer: Scorer, budget: str) -> dict[str, Tensor]:
+def solve(taken: Sequence[Assignment], scorer: Scorer, budget: str) -> dict[str, Tensor]:
     """Return the mask of every weight in its stored shape; the model is not touched."""
     weights = {choice.weight.name: choice.weight for choice in taken}
     groups: dict[Pattern, list[str]] = {}

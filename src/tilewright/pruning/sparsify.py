@@ -10,17 +10,17 @@ from torch import nn
 
 from ..errors import ArgumentError, PatternError, TargetError, unknown
 from ..patterns import Pattern
-from ..report import Report
+from ..records import Report
+from .assignment import Assignment, Targets, choose, refuse
 from .budgets import BUDGETS
-from .choices import Choice, Targets, choose, refuse
 from .masks import masks_of, patterns_of, set_mask_
-from .planned import PLANNED, Limit, decide
-from .reconstruct import prune_and_update_
+from .plans.planned import PLANNED, Limit, decide
 from .scores import SCORES, Calibration
 from .solve import solve
 from .tensors import whole
 from .unseen import refuse_unseen, whole_model
-from .update import Obs
+from .update.obs import Obs
+from .update.reconstruct import prune_and_update_
 from .weights import Weight
 
 __all__ = ["sparsify_"]
@@ -146,7 +146,7 @@ def _require_finite(weights: Iterable[Weight]) -> None:
 
 def _report(
     model: nn.Module,
-    choices: Sequence[Choice],
+    choices: Sequence[Assignment],
     score: str,
     budget: str,
     errors: Mapping[str, tuple[float, float]] | None,

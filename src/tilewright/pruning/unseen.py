@@ -6,14 +6,14 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import PatternError
-from .choices import Choice, Targets
+from .assignment import Assignment, Targets
 from .targets import matches
 from .tensors import local
 
 __all__ = ["refuse_unseen", "whole_model"]
 
 
-def whole_model(model: nn.Module, choices: Sequence[Choice]) -> dict[str, object]:
+def whole_model(model: nn.Module, choices: Sequence[Assignment]) -> dict[str, object]:
     """Return what a report says of the whole model: the share of zeros, and the tensors that are no weight of any choice."""
     parameters = dict(model.named_parameters())
     total = sum(parameter.numel() for parameter in parameters.values())

@@ -4,16 +4,17 @@
 built; `explain` says what runs sparse and why, `verify` whether every pattern holds.
 """
 
-from .again import measure_again
-from .choice import Choice, choose, kernel_in_use
-from .costs import measured_costs
-from .exporting import export_dense
-from .inspect import explain, verify
+from .checkpoint.exporting import export_dense
+from .checkpoint.loading import load, load_
+from .checkpoint.saving import save
+from .checkpoint.sentences import open_sentence_transformer
+from .explaining import explain
 from .install import densified, sparse_layers
-from .loading import load, load_
-from .modules import SparseLinear
-from .saving import save
-from .sentences import open_sentence_transformer
+from .layer import SparseLinear
+from .measured.again import measure_again
+from .measured.choice import Choice, choose, kernel_in_use
+from .measured.costs import measured_costs
+from .verifying import verify
 
 __all__ = [
     "Choice",

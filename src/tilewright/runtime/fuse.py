@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from .modules import SparseLinear
+from .layer import SparseLinear
 
 __all__ = ["fuse_activations_"]
 

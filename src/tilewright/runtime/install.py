@@ -13,7 +13,7 @@ from ..formats import StoredWeight, ValueType
 from ..patterns import from_matrix
 from ..pruning import matches
 from .calling import activated
-from .modules import SparseLinear
+from .layer import SparseLinear
 
 __all__ = [
     "Note",

@@ -8,7 +8,7 @@ from torch import nn
 from ..errors import TargetError
 from ..patterns import Pattern, parse
 from ..pruning import Targets, means
-from .modules import SparseLinear
+from .layer import SparseLinear
 
 __all__ = ["Selection"]
 

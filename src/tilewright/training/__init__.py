@@ -12,17 +12,17 @@ from ..pruning import copy_masks_
 from .average import MaskedAverage
 from .batches import Batches, Share
 from .checkpoint import Checkpoint
-from .distillation import Distillation
-from .family import Family, Member
+from .distil.distillation import Distillation
+from .distil.losses import mean_pooled
+from .distil.progressive import distill_progressively_
+from .distil.recover import Recovery, recover_
+from .family.inherit import inherit_
+from .family.members import Family, Member
 from .guards import check_masks, check_patterns, keeping_patterns
-from .inherit import inherit_
-from .loop import Progress, Training
+from .loop import StepCallback, Training
 from .lora import lora_, merge_into_mask_, merge_lora_
-from .losses import mean_pooled
 from .methods import SRSTE, Apriori, FixedMask, Gradual, Method, MultiStage, at_sparsity
 from .options import ProgressiveOptions, RecoverOptions, TrainOptions
-from .progressive import distill_progressively_
-from .recover import Recovery, recover_
 from .sparsifier import Sparsifier
 from .train import train_
 
@@ -39,12 +39,12 @@ __all__ = [
     "Member",
     "Method",
     "MultiStage",
-    "Progress",
     "ProgressiveOptions",
     "RecoverOptions",
     "Recovery",
     "Share",
     "Sparsifier",
+    "StepCallback",
     "TrainOptions",
     "Training",
     "at_sparsity",

@@ -1,6 +1,5 @@
 """`Batches`: shuffled batches whose i-th one depends on the seed and i alone, so that a resumed run replays nothing."""
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -10,7 +9,7 @@ from numpy.typing import NDArray
 
 from ..errors import ArgumentError
 
-__all__ = ["Batches", "Share", "digest"]
+__all__ = ["Batches", "Share"]
 
 _POOL = 16
 """Batches that are sorted by length together: enough to make lengths alike, few enough to keep the order random."""
@@ -152,39 +151,3 @@ class Share:
 
 def _stack(items: list[Any]) -> Any:
     return torch.stack(items)
-
-
-def digest(*values: Any) -> str:
-    """Return a SHA-256 over the contents of nested containers, tensors, arrays and plain values."""
-    sha = hashlib.sha256()
-    _feed(sha.update, values)
-    return sha.hexdigest()
-
-
-def _feed(update: Callable[[Any], None], value: Any) -> None:
-    # Every value is announced by its kind and size, so that different nestings cannot run together into the same bytes.
-    match value:
-        case torch.Tensor():
-            plain = value.detach().cpu().contiguous()
-            update(f"tensor {plain.dtype} {list(plain.shape)};".encode())
-            update(plain.reshape(-1).view(torch.uint8).numpy())
-        case np.ndarray():
-            update(f"array {value.dtype} {list(value.shape)};".encode())
-            update(np.ascontiguousarray(value).data)
-        case Mapping():
-            update(f"mapping {len(value)};".encode())
-            for key in value:
-                _feed(update, str(key))
-                _feed(update, value[key])
-        case list() | tuple():
-            update(f"list {len(value)};".encode())
-            for item in value:
-                _feed(update, item)
-        case bytes():
-            update(f"bytes {len(value)};".encode())
-            update(value)
-        case str() | bool() | int() | float() | None:
-            text = repr(value)
-            update(f"{type(value).__name__} {len(text)};{text}".encode())
-        case _:
-            update(f"object {type(value).__qualname__};".encode())

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ..errors import ArgumentError, FormatError
-from ..files import replacing
 from ..pruning import local, own_part, spread_like, whole
+from ..records import replacing
 from .distributed import Ranks
 from .sparsifier import Sparsifier
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..errors import CheckFailed
 from ..patterns import Pattern
-from ..pruning import Choice, Weight, gathered, local, own_part, zero_
+from ..pruning import Assignment, Weight, gathered, local, own_part, zero_
 
 __all__ = ["Held"]
 
@@ -28,7 +28,7 @@ class Held:
         Whether dense values live on behind the masks. Then a parameter holds them only inside the optimizer.
     """
 
-    def __init__(self, choices: Sequence[Choice], dynamic: bool) -> None:
+    def __init__(self, choices: Sequence[Assignment], dynamic: bool) -> None:
         self._choices = {choice.weight.name: choice for choice in choices}
         self.dynamic = dynamic
         self.dense: dict[str, Tensor] = {}

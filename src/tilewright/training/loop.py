@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sized
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -16,6 +16,7 @@ from torch.optim import SGD, AdamW, Optimizer
 from torch.utils.checkpoint import checkpoint as recomputed
 
 from ..errors import ArgumentError, CheckFailed, TargetError
+from ..graph import keeping_modes
 from ..pruning import apply_masks_, is_spread, masks_of, whole
 from .batches import Share
 from .checkpoint import Checkpoint, Snapshot, State, restore_, save
@@ -25,9 +26,9 @@ from .methods import FixedMask
 from .options import TrainOptions
 from .sparsifier import Sparsifier
 
-__all__ = ["Indexed", "Progress", "Task", "Training", "run_", "trained_of"]
+__all__ = ["Indexed", "StepCallback", "Task", "Training", "run_", "trained_of"]
 
-Progress = Callable[[int, int, float, Mapping[str, float]], None]
+StepCallback = Callable[[int, int, float, Mapping[str, float]], None]
 """``progress(step, steps, loss, extras)`` after every step, counted from 1; extras: learning_rate, gradient_norm, the terms of the loss
 by name, and mask_changes where masks may change."""
 
@@ -84,7 +85,7 @@ def run_(
     task: Task,
     sparsifier: Sparsifier | None,
     where: Checkpoint | None = None,
-    progress: Progress | None = None,
+    progress: StepCallback | None = None,
     watch: Callable[[int], None] | None = None,
 ) -> Training:
     """Train a task's model in place, inside `arranged`; `watch` is told each step before it is saved."""
@@ -196,11 +197,12 @@ def _mixed(seed: int, step: int, rank: int) -> int:
 @contextmanager
 def arranged(model: nn.Module, options: TrainOptions) -> Iterator[None]:
     """Set modes, frozen parameters, recomputation and random state for training, and put all of them back afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
     frozen = [parameter for parameter in _frozen(model, options.freeze) if parameter.requires_grad]
     devices = sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
     wrapped: list[nn.Module] = []
+    modes = ExitStack()
     try:
+        modes.enter_context(keeping_modes(model))
         model.train(options.mode == "train")
         for parameter in frozen:
             parameter.requires_grad_(False)
@@ -216,8 +218,7 @@ def arranged(model: nn.Module, options: TrainOptions) -> Iterator[None]:
             del module.forward
         for parameter in frozen:
             parameter.requires_grad_(True)
-        for module, mode in modes:
-            module.training = mode
+        modes.close()
         for parameter in model.parameters():
             parameter.grad = None
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ..errors import ArgumentError, CheckFailed, TargetError
 from ..patterns import Pattern, Unstructured
 from ..pruning import Targets, Weight, choose, masks_of, patterns_of, prunable, zero_
-from ..report import Report
+from ..records import Report
 from .guards import check_masks
 from .lowrank import LowRank, adapt_, refusal, rest_
 

@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from ..errors import ArgumentError, CheckFailed, FormatError, TargetError
 from ..patterns import Pattern, parse
 from ..pruning import (
-    Choice,
+    Assignment,
     Targets,
     Weight,
     choose,
@@ -26,7 +26,7 @@ from ..pruning import (
     prunable,
     set_mask_,
 )
-from ..report import Report
+from ..records import Report
 from .distributed import bare
 from .guards import check_masks
 from .held import Held
@@ -237,7 +237,7 @@ class Sparsifier:
             self._count(name, pattern)
         self._held.load(state)
 
-    def _chosen(self, targets: Targets | None, ignore: Iterable[str]) -> list[Choice]:
+    def _chosen(self, targets: Targets | None, ignore: Iterable[str]) -> list[Assignment]:
         final = self.method.final
         if isinstance(ignore, str):
             raise TargetError(f"ignore must be a list of expressions, and it is {ignore!r}; write [{ignore!r}]")
@@ -259,7 +259,7 @@ class Sparsifier:
                 "the model has no masks, so there is nothing to hold at zero; call sparsify_ on it first"
             )
         found = {weight.name: weight for weight in prunable(self.model)}
-        return [Choice(found[name], pattern) for name, pattern in patterns.items()]
+        return [Assignment(found[name], pattern) for name, pattern in patterns.items()]
 
     def _begin(self) -> None:
         """Give every weight the mask that it has before the first step."""
@@ -326,7 +326,7 @@ class Sparsifier:
             weight = self._held.weight(name)
             same = pattern.fixed and pattern == now[name] and not self.method.dynamic
             if not same and pattern.density < 1 and not weight.refusal(pattern):
-                choices.append(Choice(weight, pattern))
+                choices.append(Assignment(weight, pattern))
         masks = self.method.solve(choices, self._score) if choices else {}
         for choice in choices:
             assert choice.pattern is not None

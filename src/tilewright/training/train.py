@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from ..pruning import masks_of
-from .batches import Share, digest
+from ..records import digest
+from .batches import Share
 from .checkpoint import Checkpoint
 from .distributed import bare
-from .loop import Indexed, Progress, Task, Training, arranged, require_batches, run_, trained_of
+from .loop import Indexed, StepCallback, Task, Training, arranged, require_batches, run_, trained_of
 from .methods import FixedMask, Method
 from .options import TrainOptions
 from .sparsifier import Sparsifier
@@ -32,7 +33,7 @@ def train_(
     options: TrainOptions,
     method: Method | Sparsifier | None = None,
     checkpoint: Checkpoint | Path | str | None = None,
-    progress: Progress | None = None,
+    progress: StepCallback | None = None,
 ) -> Training:
     """Train a model in place; what is pruned stays zero.
 

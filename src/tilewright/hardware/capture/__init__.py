@@ -1,5 +1,6 @@
 """From a torch model, or a checkpoint, to a `Workload`: every step with its shape, its weight as it is pruned, and what it waits for."""
 
-from .door import capture, capture_checkpoint
+from .door import call_of, capture, capture_checkpoint, model_class
+from .weights import Views
 
-__all__ = ["capture", "capture_checkpoint"]
+__all__ = ["Views", "call_of", "capture", "capture_checkpoint", "model_class"]

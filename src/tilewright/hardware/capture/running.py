@@ -16,6 +16,7 @@ from torch._subclasses.fake_tensor import (
 from torch.utils._pytree import tree_map_only
 
 from ...errors import ArgumentError, NotSupportedError
+from ...graph import evaluating
 from .modes import watching
 from .recorder import Recorder, Source, parameters_of, tensors_in
 from .weights import Views
@@ -37,7 +38,7 @@ def record(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], v
     ArgumentError
         If it does not take the input.
     """
-    with _evaluating(model), torch.no_grad():
+    with evaluating(model), torch.no_grad():
         try:
             return _without_values(model, args, kwargs, views)
         except (*_NEEDS_VALUES, ArgumentError) as error:
@@ -108,15 +109,3 @@ def _call(run: Any, model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str
             f"{type(model).__name__} did not run on the example ({shapes}): {' '.join(str(error).split())}; give the inputs of one call "
             "as example="
         ) from error
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Switch training off, and back on where it was."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True

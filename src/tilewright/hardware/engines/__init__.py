@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TypeAlias
 
 from ...errors import ArgumentError
+from ..machine.spec import AcceleratorSpec
 from ..result import Fidelity, OperationResult
-from ..spec import AcceleratorSpec
 from ..workload import Operation
 
 __all__ = ["ENGINES", "Run"]

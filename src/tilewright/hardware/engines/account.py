@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from ..machine.spec import AcceleratorSpec
 from ..result import OperationResult
 from ..schedule import Timing
-from ..spec import AcceleratorSpec
 from ..workload import Operation
 from .memory import refreshed
 from .vector import launch_cycles

@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import ArgumentError
+from ..machine.spec import AcceleratorSpec
 from ..result import Fidelity
 from ..schedule import Timing, events
-from ..spec import AcceleratorSpec
 from ..workload import Operation
 from .memory import dram_bandwidth
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import TypeVar
 
 from ..dram import long_stream
-from ..spec import AcceleratorSpec
+from ..machine.spec import AcceleratorSpec
 
 __all__ = ["dram_bandwidth", "refresh_share", "refreshed"]
 

@@ -11,8 +11,8 @@ vector unit are in `vector`.
 """
 
 from ...patterns import NM, Pattern
+from ..machine.spec import BYTES, AcceleratorSpec
 from ..result import Fidelity, OperationResult
-from ..spec import BYTES, AcceleratorSpec
 from ..workload import Operation
 from . import vector
 from .account import Work, account
@@ -39,7 +39,7 @@ def run(spec: AcceleratorSpec, operation: Operation, dtype: str, fidelity: Fidel
     Examples
     --------
     >>> from tilewright.hardware import WeightView
-    >>> from tilewright.hardware.presets import preset
+    >>> from tilewright.hardware.machine.presets import preset
     >>> from tilewright.patterns import Banked
     >>> weight = WeightView.expected(Banked(16), 1024, 4096)
     >>> sparse = Operation("fc", "linear", M=384, N=1024, K=4096, weight=weight)

@@ -12,8 +12,8 @@ from dataclasses import replace
 
 from ...errors import ArgumentError
 from ...patterns import NM
+from ..machine.spec import BYTES, AcceleratorSpec
 from ..result import Fidelity, OperationResult
-from ..spec import BYTES, AcceleratorSpec
 from ..workload import Operation
 from . import vector
 from .account import Work, account
@@ -40,7 +40,7 @@ def run(spec: AcceleratorSpec, operation: Operation, dtype: str, fidelity: Fidel
 
     Examples
     --------
-    >>> from tilewright.hardware.presets import preset
+    >>> from tilewright.hardware.machine.presets import preset
     >>> result = run(preset("sta"), Operation("scores", "matmul", M=128, N=128, K=64, copies=12), "int16")
     >>> result.cycles == sum(result.causes.values()), result.useful <= result.issued <= result.peak
     (True, True)

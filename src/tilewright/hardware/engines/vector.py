@@ -28,9 +28,9 @@ import math
 from collections.abc import Sequence
 
 from ...errors import ArgumentError
+from ..machine.spec import BYTES, AcceleratorSpec
 from ..quantity import Quantity
 from ..result import Fidelity, OperationResult
-from ..spec import BYTES, AcceleratorSpec
 from ..workload import Operation
 from .memory import dram_bandwidth, refreshed
 

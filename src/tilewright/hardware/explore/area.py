@@ -12,8 +12,8 @@ kinds mean little. Ratios between variations of one machine are what it is for.
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from ..machine.spec import BYTES, AcceleratorSpec
 from ..quantity import Quantity, assumed
-from ..spec import BYTES, AcceleratorSpec
 
 __all__ = ["AREAS", "area"]
 
@@ -51,7 +51,7 @@ def area(spec: AcceleratorSpec) -> dict[str, float]:
 
     Examples
     --------
-    >>> from tilewright.hardware.presets import preset
+    >>> from tilewright.hardware.machine.presets import preset
     >>> sparse, dense = area(preset("s4")), area(preset("s4-dense"))
     >>> dense["selectors"], sparse["lanes"] == dense["lanes"], sparse["total"] > dense["total"]
     (0.0, True, True)

@@ -6,14 +6,11 @@ had done before it died was never seen by anyone. So no result is lost, and none
 
 import socket
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ...errors import NotSupportedError, brief
-from . import sweep
 from .design import describe
-
-if TYPE_CHECKING:
-    from .sweep import Jobs, Result
+from .trial import Jobs, Result, evaluate
 
 __all__ = ["run"]
 
@@ -25,7 +22,7 @@ _PATIENCE = 10.0
 """Seconds to wait for someone to answer at the address."""
 
 
-def run(jobs: "Jobs", address: str) -> Iterator[tuple[str, "Result"]]:
+def run(jobs: Jobs, address: str) -> Iterator[tuple[str, Result]]:
     """Yield (key, result) of every job as it comes.
 
     Raises
@@ -43,9 +40,8 @@ def run(jobs: "Jobs", address: str) -> Iterator[tuple[str, "Result"]]:
         _reach(address)
         ray.init(address=address, log_to_driver=False)
     try:
-        evaluate = sweep.evaluate
 
-        def chunk(part: "Jobs") -> list[tuple[str, "Result"]]:
+        def chunk(part: Jobs) -> list[tuple[str, Result]]:
             return [(key, evaluate(design)) for key, design in part]
 
         task = ray.remote(num_cpus=1, max_retries=_RETRIES)(chunk)
@@ -64,7 +60,7 @@ def run(jobs: "Jobs", address: str) -> Iterator[tuple[str, "Result"]]:
             ray.shutdown()
 
 
-def _death(part: "Jobs", waiting: int, jobs: int, error: Exception) -> str:
+def _death(part: Jobs, waiting: int, jobs: int, error: Exception) -> str:
     """Say which designs a dead task had, and what is kept."""
     designs = ", ".join(describe(design) for _, design in part[:3]) + (
         f" and {len(part) - 3} more" if len(part) > 3 else ""

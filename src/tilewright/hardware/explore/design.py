@@ -11,10 +11,10 @@ from pathlib import Path
 
 from ...errors import ArgumentError
 from ...patterns import parse
-from ..interval import vary
+from ..machine.interval import vary
+from ..machine.presets import preset
+from ..machine.spec import AcceleratorSpec
 from ..networks import workload
-from ..presets import preset
-from ..spec import AcceleratorSpec
 from ..workload import Workload
 from .area import area
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import FormatError
-from ...files import append_line
+from ...records import append_line
 
 __all__ = ["SweepLog"]
 

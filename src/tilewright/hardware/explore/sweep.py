@@ -2,23 +2,17 @@
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
 
 from ...errors import ArgumentError, TilewrightError
 from ...patterns import parse
-from ...report import Report
-from ..presets import preset
-from ..simulate import simulate
+from ...records import Report
+from ..machine.presets import preset
 from ..workload import Workload
-from .area import area
 from .design import Design
 from .log import SweepLog
+from .trial import MEASURES, Jobs, Result, evaluate
 
 __all__ = ["evaluate", "explore"]
-
-Result = dict[str, Any]
-Jobs = list[tuple[str, Design]]
-_MEASURES = ("seconds", "samples/s", "joules", "watts", "useful/peak", "area")
 
 
 def explore(
@@ -91,32 +85,6 @@ def explore(
     return Report("explore", rows, summary)
 
 
-def evaluate(design: Design) -> Result:
-    """Return what one design takes, or the sentence that refuses it."""
-    try:
-        spec = design.spec()
-        run = simulate(
-            design.workload(),
-            spec,
-            batch=design.batch,
-            dtype=design.dtype,
-            pattern=design.pattern,
-            fidelity="analytical",
-            interval=False,
-        )
-    except TilewrightError as error:
-        return {"refused": str(error)}
-    values = (
-        run.seconds,
-        run.throughput,
-        run.joules,
-        run.watts,
-        run.utilisation["useful"],
-        area(spec)["total"] / area(preset(design.arch))["total"],
-    )
-    return dict(zip(_MEASURES, values, strict=True))
-
-
 def _run(jobs: Jobs, address: str | None) -> Iterator[tuple[str, Result]]:
     if address is not None and jobs:
         from .cluster import run
@@ -140,7 +108,7 @@ def _row(design: Design, result: Result, columns: list[str], quality: Mapping[st
         "batch": design.batch,
         "selectors": None if steps is None else " ".join(f"{n}:{m}" for n, m in steps) or "none",
         **numbers,
-        **{name: result.get(name) for name in _MEASURES},
+        **{name: result.get(name) for name in MEASURES},
         "quality": quality.get(pattern) if "refused" not in result else None,
         "refused": result.get("refused", ""),
     }

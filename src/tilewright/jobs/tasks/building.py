@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..recipe_data import ClassificationData, ImageData, MatchData, RegressionData, RetrievalData, TextData
+from ..recipe.data import ClassificationData, ImageData, MatchData, RegressionData, RetrievalData, TextData
 from ..sources import Source
 from .deciding import check_files, decide
 from .files import images_in

@@ -1,13 +1,13 @@
 """Calling any model on a batch, and the tensor that its answer is."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ...errors import ArgumentError, NotSupportedError
+from ...graph import evaluating
 
 __all__ = ["answer_of", "answers", "chunks", "longest", "padded", "tokenizer_of", "uncached"]
 
@@ -47,24 +47,13 @@ def uncached(model: nn.Module) -> dict[str, Any]:
 def answers(model: nn.Module, batches: Iterator[dict[str, Tensor]]) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
     """Yield each batch with the model's answer to it, in evaluation mode and without gradients."""
     extra = uncached(model)
-    with _evaluating(model):
+    with evaluating(model):
         for batch in batches:
             with (
                 torch.no_grad()
             ):  # not around the loop: two loops that run in turns would leave the switch as the wrong one found it
                 answer = answer_of(model(**batch, **extra)).float()
             yield batch, answer
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 def chunks(items: Sequence[Any]) -> Iterator[Sequence[Any]]:

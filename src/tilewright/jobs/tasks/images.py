@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ...errors import ArgumentError, NotSupportedError
 from ...training import Batches
-from ..recipe_data import ImageData
+from ..recipe.data import ImageData
 from ..sources import Source
 from .calling import answer_of, answers, chunks
 from .files import images_in, split

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import ArgumentError, unknown
-from ..recipe_data import ClassificationData, RegressionData
+from ..recipe.data import ClassificationData, RegressionData
 from ..sources import Source
 from .files import Parts, number_of, rows_of, split
 

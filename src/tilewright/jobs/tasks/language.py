@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...training import Batches
 from ..corpus import python_docs
-from ..recipe_data import TextData
+from ..recipe.data import TextData
 from ..sources import Source
 from .calling import answer_of, answers, chunks, longest, tokenizer_of
 from .files import digest_of, split, text_of

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ...errors import ArgumentError
 from ...training import Batches, mean_pooled
 from ..corpus import python_docs
-from ..recipe_data import MatchData
+from ..recipe.data import MatchData
 from ..sources import Source
 from .calling import answer_of, answers, chunks, padded, tokenizer_of
 from .files import split

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ...training import Batches, mean_pooled
 from ..corpus import python_docs
-from ..recipe_data import RetrievalData
+from ..recipe.data import RetrievalData
 from ..retrieval import Embedded, embed, rate
 from .calling import padded
 from .protocol import Loss, Measure, Scores, Split

@@ -8,7 +8,7 @@ from torch.optim import Optimizer
 
 from ...errors import ArgumentError, FormatError
 from ...pruning import Targets, masks_of
-from ...report import Report
+from ...records import Report
 from ..distributed import bare
 from ..guards import check_masks
 from ..methods import FixedMask, Method

@@ -9,7 +9,7 @@ from transformers import TrainerCallback
 
 from ...errors import ArgumentError
 from ...pruning import Targets
-from ...report import Report
+from ...records import Report
 from ..guards import check_masks
 from ..methods import Method
 from ..sparsifier import Sparsifier

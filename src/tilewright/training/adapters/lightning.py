@@ -7,7 +7,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.optim import Optimizer
 
 from ...pruning import Targets
-from ...report import Report
+from ...records import Report
 from ..guards import check_masks
 from ..methods import Method
 from ..sparsifier import Sparsifier

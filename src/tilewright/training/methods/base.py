@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ...errors import ArgumentError
 from ...patterns import NM, Pattern, TileVectorWise, TileWise, parse
-from ...pruning import Choice, Scorer, solve
+from ...pruning import Assignment, Scorer, solve
 
 __all__ = ["Method", "at_sparsity", "need", "parsed", "whole_number"]
 
@@ -62,7 +62,7 @@ class Method:
         """Say whether the gradients of a step count for the score of the next cut."""
         return False
 
-    def solve(self, choices: Sequence[Choice], scorer: Scorer) -> dict[str, Tensor]:
+    def solve(self, choices: Sequence[Assignment], scorer: Scorer) -> dict[str, Tensor]:
         """Return the masks of a cut in the stored shapes."""
         return solve(choices, scorer, self.by[1])
 

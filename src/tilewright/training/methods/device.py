@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...errors import PatternError
 from ...patterns import NM, Layout
-from ...pruning import Choice, Scorer, solve
+from ...pruning import Assignment, Scorer, solve
 
 __all__ = ["group_mask", "solve_where_they_are"]
 
@@ -32,7 +32,7 @@ def group_mask(scores: Tensor, n: int, m: int) -> Tensor:
     return mask.reshape(rows, -1)[:, :inputs]
 
 
-def solve_where_they_are(choices: Sequence[Choice], scorer: Scorer, budget: str) -> dict[str, Tensor]:
+def solve_where_they_are(choices: Sequence[Assignment], scorer: Scorer, budget: str) -> dict[str, Tensor]:
     """Return masks as `solve` does; plain n:m ones of weights on an accelerator are computed there."""
     near = [c for c in choices if c.weight.tensor.device.type != "cpu" and _plain(c)]
     names = {choice.weight.name for choice in near}
@@ -51,7 +51,7 @@ def solve_where_they_are(choices: Sequence[Choice], scorer: Scorer, budget: str)
     return masks
 
 
-def _plain(choice: Choice) -> bool:
+def _plain(choice: Assignment) -> bool:
     return isinstance(choice.pattern, NM) and choice.pattern.tile == 1 and not choice.pattern.transposable
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ...errors import ArgumentError
 from ...patterns import Pattern, as_matrix, from_matrix
-from ...pruning import Choice, Scorer, solve
+from ...pruning import Assignment, Scorer, solve
 from .apriori import Apriori, tuned_masks
 from .base import Method, at_sparsity, need, parsed, whole_number
 
@@ -117,7 +117,7 @@ class MultiStage(Method):
         ahead = self._first - step if step <= self._first else (self._first - step) % self.every
         return ahead < self.scoring_steps
 
-    def solve(self, choices: Sequence[Choice], scorer: Scorer) -> dict[str, Tensor]:
+    def solve(self, choices: Sequence[Assignment], scorer: Scorer) -> dict[str, Tensor]:
         """Return the masks of a cut, tuned if asked for."""
         if self.apriori is None:
             return solve(choices, scorer, self.budget)

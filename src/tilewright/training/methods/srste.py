@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ...patterns import Pattern
-from ...pruning import Choice, Scorer
+from ...pruning import Assignment, Scorer
 from .base import Method, need, parsed, whole_number
 from .device import solve_where_they_are
 
@@ -69,6 +69,6 @@ class SRSTE(Method):
         """Return the pattern at every `every`-th step."""
         return None if step % self.every else final
 
-    def solve(self, choices: Sequence[Choice], scorer: Scorer) -> dict[str, Tensor]:
+    def solve(self, choices: Sequence[Assignment], scorer: Scorer) -> dict[str, Tensor]:
         """Return the masks of a step, on the device of the weights where that is possible."""
         return solve_where_they_are(choices, scorer, self.by[1])

@@ -7,14 +7,14 @@ with the least analytical time; both levels of fidelity use it.
 from dataclasses import replace
 from typing import Any
 
+from ...machine.spec import BYTES, AcceleratorSpec
 from ...result import Fidelity, OperationResult
-from ...spec import BYTES, AcceleratorSpec
 from ...workload import Operation
 from ..memory import refreshed
 from .account import issued_macs, joules, product_parts, whole
 from .instructions import INSTRUCTIONS, Instruction
 from .lowering import Lowered, lower, lower_dense
-from .tiling import Plan, Rates, candidates, plan
+from .tiling import Rates, Tiling, candidates, plan
 from .timing import Elapsed, analytical, by_events
 from .vector import run_vector
 
@@ -48,7 +48,7 @@ def run(
     Examples
     --------
     >>> from tilewright.hardware import Operation, WeightView
-    >>> from tilewright.hardware.presets import preset
+    >>> from tilewright.hardware.machine.presets import preset
     >>> from tilewright.patterns import NM
     >>> dense = Operation("fc", "linear", M=4096, N=4096, K=4096, weight=WeightView.dense(4096, 4096))
     >>> half = dense.with_weight(WeightView.expected(NM(2, 4), 4096, 4096))
@@ -113,7 +113,7 @@ def run_kernels(
 
 def choose(
     spec: AcceleratorSpec, operation: Operation, dtype: str, *, zeros: bool = False
-) -> tuple[Lowered, Plan | None, Elapsed]:
+) -> tuple[Lowered, Tiling | None, Elapsed]:
     """Return how a product is lowered, its fastest tiling by the analytical time, and that time; no tiling where nothing is kept."""
     spec.rate(dtype)
     lowered = lower_dense(operation, dtype) if zeros else lower(spec, operation, dtype)

@@ -3,24 +3,24 @@
 import math
 from collections.abc import Mapping
 
+from ...machine.spec import AcceleratorSpec
 from ...result import CAUSES
-from ...spec import AcceleratorSpec
 from ...workload import Operation
 from .lowering import Lowered
-from .tiling import Plan
+from .tiling import Tiling
 from .timing import Elapsed
 
 __all__ = ["issued_macs", "joules", "product_parts", "whole"]
 
 
-def issued_macs(plan: Plan, lowered: Lowered) -> int:
+def issued_macs(plan: Tiling, lowered: Lowered) -> int:
     """Return the multiply-accumulates of all tiles at their full size."""
     rows, columns, depth = plan.shape
     return int(plan.issued * rows * columns * depth * lowered.executed)
 
 
 def product_parts(
-    spec: AcceleratorSpec, operation: Operation, lowered: Lowered, plan: Plan, elapsed: Elapsed, dtype: str
+    spec: AcceleratorSpec, operation: Operation, lowered: Lowered, plan: Tiling, elapsed: Elapsed, dtype: str
 ) -> dict[str, float]:
     """Return the cycles of all tiles by cause, for the mean core, the wait for the fullest one being imbalance.
 

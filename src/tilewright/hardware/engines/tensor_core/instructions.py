@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from ...spec import AcceleratorSpec
+from ...machine.spec import AcceleratorSpec
 
 __all__ = ["INSTRUCTIONS", "SUBCORES", "Instruction", "available", "issue_cycles"]
 

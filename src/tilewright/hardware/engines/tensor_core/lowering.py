@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ....patterns import NM, Block, TileElementWise, TileVectorWise, TileWise
-from ...spec import BYTES, AcceleratorSpec
+from ...machine.spec import BYTES, AcceleratorSpec
 from ...workload import Operation, WeightView
 
 __all__ = ["Lowered", "contains", "lower", "lower_dense"]

@@ -7,13 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ....errors import ArgumentError
-from ...spec import BYTES, AcceleratorSpec, Tile
+from ...machine.spec import BYTES, AcceleratorSpec, Tile
 from ...workload import Operation
 from ..memory import dram_bandwidth
 from .instructions import issue_cycles
 from .lowering import Lowered
 
-__all__ = ["Plan", "Rates", "candidates", "plan"]
+__all__ = ["Rates", "Tiling", "candidates", "plan"]
 
 _STAGES = 3
 """Steps whose operands shared memory holds at a time: one computed on, two on their way."""
@@ -40,7 +40,7 @@ class Rates:
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
+class Tiling:
     """A product cut into tiles of one shape. All times in cycles.
 
     Parameters
@@ -127,7 +127,7 @@ def candidates(spec: AcceleratorSpec, operation: Operation, lowered: Lowered, dt
         raise ArgumentError(f"{spec.name} has no tile that its shared memory of {spec.memory('shared').size} holds")
 
 
-def plan(spec: AcceleratorSpec, operation: Operation, lowered: Lowered, dtype: str, shape: Tile) -> Plan:
+def plan(spec: AcceleratorSpec, operation: Operation, lowered: Lowered, dtype: str, shape: Tile) -> Tiling:
     """Return what a product costs in tiles of one shape."""
     rows, columns, depth = shape
     rates, size, sparse = Rates.of(spec), BYTES[dtype], lowered.executed < 1
@@ -152,7 +152,7 @@ def plan(spec: AcceleratorSpec, operation: Operation, lowered: Lowered, dtype: s
     output = min(rows, operation.M) * min(columns, int(lowered.widths.max())) * size
     written = writes / (operation.M * float(lowered.widths.sum()) * operation.copies * size)
     store = max(output * written * active / rates.dram, _l2(spec, rates, output, active))
-    return Plan(
+    return Tiling(
         shape, tiles, steps, warps, resident, ideal, issue, shared, l2, dram, bare,
         full + float(spec.costs["step"]) + listed,
         round(float(spec.costs["fill"])), int(np.ceil(store)),

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...schedule import events
-from .tiling import Plan
+from .tiling import Tiling
 
 __all__ = ["Elapsed", "analytical", "by_events"]
 
@@ -19,7 +19,7 @@ class Elapsed:
     busy: int
 
 
-def analytical(plan: Plan, cores: int) -> Elapsed:
+def analytical(plan: Tiling, cores: int) -> Elapsed:
     """Bound the fullest core by its busiest unit; cores take tiles as they come free.
 
     With one tile a core at a time, ``load + computations + (n - 1) max(load, store) + store``; with two, the largest of the sums of
@@ -41,7 +41,7 @@ def analytical(plan: Plan, cores: int) -> Elapsed:
     return Elapsed(max(load + busy + store, sides), busy)
 
 
-def by_events(plan: Plan, cores: int) -> Elapsed:
+def by_events(plan: Tiling, cores: int) -> Elapsed:
     """Follow every tile through loading, computing and storing on its core."""
     compute = plan.compute
     last = Elapsed(0, 0)
@@ -52,7 +52,7 @@ def by_events(plan: Plan, cores: int) -> Elapsed:
     return last
 
 
-def _shares(plan: Plan, cores: int) -> NDArray[np.int64]:
+def _shares(plan: Tiling, cores: int) -> NDArray[np.int64]:
     """Return how many tiles of each group every core takes, ``[cores, groups]``: the next tile goes to the core that is free first."""
     free = np.zeros(cores, np.int64)
     shares = np.zeros((cores, len(plan.tiles)), np.int64)

@@ -1,7 +1,7 @@
 """Operations without products on a GPU: kernels that read and write DRAM at its rate."""
 
+from ...machine.spec import BYTES, AcceleratorSpec
 from ...result import OperationResult
-from ...spec import BYTES, AcceleratorSpec
 from ...workload import Operation
 from ..memory import refreshed
 from .account import joules, whole

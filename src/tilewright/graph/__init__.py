@@ -1,0 +1,6 @@
+"""What every room that runs a model shares: how it is called on a batch, and in which mode."""
+
+from .calling import call
+from .modes import evaluating, keeping_modes, without_fused_attention
+
+__all__ = ["call", "evaluating", "keeping_modes", "without_fused_attention"]

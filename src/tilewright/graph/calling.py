@@ -1,0 +1,34 @@
+"""Calling a model on a batch."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+__all__ = ["call"]
+
+
+def call(model: nn.Module, batch: Any, **options: Any) -> Any:
+    """Call a model and return its result.
+
+    Parameters
+    ----------
+    model
+        Any module.
+    batch
+        A mapping is passed as keywords, a tuple or list as positional arguments, anything else as the only argument.
+    options
+        More keywords.
+
+    Examples
+    --------
+    >>> call(nn.Flatten(), nn.Linear(2, 3).weight).shape
+    torch.Size([3, 2])
+    """
+    match batch:
+        case Mapping():
+            return model(**batch, **options)
+        case tuple() | list():
+            return model(*batch, **options)
+        case _:
+            return model(batch, **options)

@@ -1,0 +1,1 @@
+"""Machines as values: specification, energy, intervals and presets."""

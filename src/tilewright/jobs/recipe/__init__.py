@@ -1,0 +1,1 @@
+"""Recipes: the YAML text, its validated form, and the schema."""

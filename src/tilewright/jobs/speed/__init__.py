@@ -1,0 +1,1 @@
+"""Speed beside the dense engines that a user would run instead."""

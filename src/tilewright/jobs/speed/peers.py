@@ -1,0 +1,187 @@
+"""The dense engines we compare with: torch, ONNX Runtime and OpenVINO, asked for float32, each with the stated threads.
+
+Every engine is handed the same weights and the same tokens, and its output is compared with torch's before it is timed. What an engine
+multiplies in is asked of it where it can tell: by itself, OpenVINO takes bfloat16 on processors that have it.
+"""
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ...errors import ArgumentError, unknown
+from ..tasks.calling import answer_of, uncached
+from .onnx import require_packages, write_onnx
+
+__all__ = [
+    "OPENVINO_DEFAULT",
+    "Engine",
+    "Run",
+    "linears",
+    "onnx_engine",
+    "require_engines",
+    "torch_engine",
+    "whole_models",
+]
+
+Arrays = Mapping[str, NDArray[Any]]
+Run = Callable[[Arrays], NDArray[np.float32]]
+"""Runs one batch given by named arrays and returns the output."""
+
+_NAMES = ("torch", "onnxruntime", "openvino")
+OPENVINO_DEFAULT = "openvino (default)"
+"""OpenVINO without a word about precision: bfloat16 on processors that have it, which is what a user gets who asks for nothing."""
+
+_PRECISIONS = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A way to run a batch, and the type it multiplies in."""
+
+    run: Run
+    precision: str = "float32"
+
+    def __call__(self, arrays: Arrays) -> NDArray[np.float32]:
+        """Run a batch."""
+        return self.run(arrays)
+
+
+def whole_models(
+    model: nn.Module, example: Mapping[str, Tensor], peers: Sequence[str], threads: int
+) -> dict[str, Engine]:
+    """Return a runner of a dense model for every engine asked for.
+
+    Parameters
+    ----------
+    model
+        Called with keywords; of what it returns, logits, the last hidden state or the first tensor counts.
+    example
+        Inputs of one call, tensors by name, at least two items.
+    peers, threads
+        The engines, and the threads of each.
+
+    Raises
+    ------
+    NotSupportedError
+        If an engine asked for is not installed, or the model cannot be converted for it.
+    """
+    _known(peers)
+    found: dict[str, Engine] = {}
+    if "torch" in peers:
+        found["torch"] = torch_engine(model)
+    if set(peers) - {"torch"}:
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "model.onnx"
+            write_onnx(model, example, file)
+            found |= _sessions(file, peers, threads)
+    return found
+
+
+def linears(layer: nn.Linear, peers: Sequence[str], threads: int) -> dict[str, Engine]:
+    """Return a runner of one dense linear layer for every engine asked for; input ``x``."""
+    _known(peers)
+    found: dict[str, Engine] = {}
+    if "torch" in peers:
+        found["torch"] = Engine(lambda arrays: _numpy(layer(torch.from_numpy(arrays["x"]))))
+    if set(peers) - {"torch"}:
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "linear.onnx"
+            _write_gemm(layer, file)
+            found |= _sessions(file, peers, threads)
+    return found
+
+
+def require_engines(peers: Sequence[str]) -> None:
+    """Refuse, before anything long begins, engines that are unknown or not installed."""
+    _known(peers)
+    if set(peers) - {"torch"}:
+        require_packages("onnx", "onnxscript", *(peer for peer in peers if peer != "torch"))
+
+
+def torch_engine(model: nn.Module) -> Engine:
+    """Return a runner of a model under torch, dense or with sparse layers inside."""
+    extra = uncached(model)
+
+    def run(arrays: Arrays) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+            return _numpy(answer_of(model(**tensors, **extra)))
+
+    return Engine(run)
+
+
+def _known(peers: Sequence[str]) -> None:
+    strange = [peer for peer in peers if peer not in _NAMES]
+    if strange:
+        raise ArgumentError(unknown("engine", strange[0], _NAMES))
+
+
+def _write_gemm(layer: nn.Linear, file: Path) -> None:
+    """Write one linear layer as ONNX: what the exporter would make of it, without its seconds."""
+    require_packages("onnx")
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    weight = layer.weight.detach().numpy()
+    bias = layer.bias.detach().numpy() if layer.bias is not None else np.zeros(len(weight), dtype=np.float32)
+    graph = helper.make_graph(
+        [helper.make_node("Gemm", ["x", "w", "b"], ["y"], transB=1)],
+        "linear",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["M", weight.shape[1]])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["M", weight.shape[0]])],
+        [numpy_helper.from_array(weight, "w"), numpy_helper.from_array(bias, "b")],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), str(file))
+
+
+def _sessions(file: Path, peers: Sequence[str], threads: int) -> dict[str, Engine]:
+    found: dict[str, Engine] = {}
+    if "onnxruntime" in peers:
+        found["onnxruntime"] = onnx_engine(file, threads)
+    if "openvino" in peers:
+        found["openvino"] = _openvino(file, threads, {"INFERENCE_PRECISION_HINT": "f32"})
+        default = _openvino(file, threads, {})
+        if default.precision != "float32":
+            found[OPENVINO_DEFAULT] = default
+    return found
+
+
+def onnx_engine(file: Path, threads: int) -> Engine:
+    """Return a runner of an ONNX file under ONNX Runtime."""
+    require_packages("onnxruntime")
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    return Engine(lambda arrays: session.run(None, dict(arrays))[0])
+
+
+def _openvino(file: Path, threads: int, precision: Mapping[str, str]) -> Engine:
+    require_packages("openvino")
+    import openvino
+
+    settings = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, **precision}
+    compiled = openvino.Core().compile_model(str(file), "CPU", settings)
+    request = compiled.create_infer_request()
+    name = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+
+    def run(arrays: Arrays) -> NDArray[np.float32]:
+        inputs = {name: openvino.Tensor(array, shared_memory=True) for name, array in arrays.items()}
+        result: NDArray[np.float32] = request.infer(inputs, share_outputs=True)[0]
+        return result
+
+    return Engine(run, _PRECISIONS.get(name, name))
+
+
+def _numpy(tensor: torch.Tensor) -> NDArray[np.float32]:
+    array: NDArray[np.float32] = tensor.detach().numpy()
+    return array

@@ -1,0 +1,262 @@
+"""The launchers: check the arguments in sentences, pick the implementation, call it."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import ArgumentError, quoted
+from ...formats import Packed
+from .. import reference
+from ..arrays import KernelArrays
+from ..dispatch import choose, native, remember
+from ..table import MOST_THREADS, Activation, activation_code
+
+__all__ = ["linear", "linear_arrays", "linear_panels", "pack_panels", "unpack_panels"]
+
+_FLOAT32 = np.dtype(np.float32)
+_LINE = 16  # floats a cache line
+
+
+def linear(
+    x: NDArray[np.float32],
+    packed: Packed,
+    bias: NDArray[np.float32] | None = None,
+    activation: Activation = "none",
+    *,
+    threads: int = 1,
+    implementation: str | None = None,
+    out: NDArray[np.float32] | None = None,
+) -> NDArray[np.float32]:
+    """Return ``activation(x @ w.T + bias)`` for a packed weight w ``[N, K]``.
+
+    Prepares the weight on every call; where it is used more than once, keep a `KernelArrays` and call `linear_arrays`.
+
+    Parameters
+    ----------
+    x
+        float32 ``[M, K]``, C-contiguous.
+    packed
+        The weight.
+    bias
+        float32 ``[N]``. An output whose weights were all pruned is activation(bias).
+    activation
+        ``none``, ``relu``, ``gelu``, ``gelu_tanh``, ``silu`` or ``tanh``.
+    threads
+        Most threads to use, up to 1,024.
+    implementation
+        Name from `implementations`; the environment variable TILEWRIGHT_KERNEL, then the best available, when None.
+    out
+        Where to write, float32 ``[M, N]``, C-contiguous, sharing no memory with x or bias.
+
+    Returns
+    -------
+    ndarray
+        float32 ``[M, N]``; `out` if given.
+
+    Raises
+    ------
+    ArgumentError
+        If an array has another type, shape or layout than stated.
+    NotSupportedError
+        If the implementation is unknown or cannot run here.
+
+    Examples
+    --------
+    >>> from tilewright import NM
+    >>> from tilewright.formats import pack
+    >>> w = np.array([[1, 0, 0, 2], [0, 3, 4, 0]], dtype=np.float32)
+    >>> linear(np.ones((1, 4), dtype=np.float32), pack(w, NM(2, 4)))
+    array([[3., 7.]], dtype=float32)
+    """
+    return linear_arrays(
+        x, KernelArrays.of(packed), bias, activation, threads=threads, implementation=implementation, out=out
+    )
+
+
+def linear_arrays(
+    x: NDArray[np.float32],
+    arrays: KernelArrays,
+    bias: NDArray[np.float32] | None = None,
+    activation: Activation = "none",
+    threads: int = 1,
+    implementation: str | None = None,
+    out: NDArray[np.float32] | None = None,
+) -> NDArray[np.float32]:
+    """Return what `linear` returns, for a weight prepared once by `KernelArrays.of`; same arguments and errors."""
+    name = choose(implementation)
+    code = activation_code(activation)
+    _check("x", x, (None, arrays.K), "[M, K]")
+    out = _output(out, (len(x), arrays.N), "[M, N]", x, bias)
+    _check_bias(bias, arrays.N)
+    _check_threads(threads)
+    if name == "reference":
+        out[...] = reference.linear(x, arrays, bias, activation)
+    else:
+        name = native().linear(name, arrays.native, x, out, bias, code, threads)
+    remember(name)
+    return out
+
+
+def linear_panels(
+    x: NDArray[np.float32],
+    arrays: KernelArrays,
+    tokens: int,
+    bias: NDArray[np.float32] | None = None,
+    activation: Activation = "none",
+    threads: int = 1,
+    implementation: str | None = None,
+    out: NDArray[np.float32] | None = None,
+) -> NDArray[np.float32]:
+    """Return ``activation(x @ w.T + bias)`` with activations in and out as panels.
+
+    Parameters
+    ----------
+    x
+        float32 ``[P, K, T]`` from `pack_panels` or an earlier call; T a multiple of 16.
+    arrays
+        The weight.
+    tokens
+        How many of the ``P * T`` tokens are real: more than ``(P - 1) * T``.
+    bias, activation, threads, implementation
+        As for `linear`.
+    out
+        float32 ``[P, N, T]``, sharing no memory with x or bias.
+
+    Returns
+    -------
+    ndarray
+        float32 ``[P, N, T]``; what stands at tokens beyond the real ones is unspecified.
+
+    Raises
+    ------
+    ArgumentError, NotSupportedError
+        As for `linear`.
+    """
+    name = choose(implementation)
+    code = activation_code(activation)
+    _check("x", x, (None, arrays.K, None), "[panel, K, T]")
+    P, _, T = x.shape
+    _check_panels(P, T, tokens)
+    out = _output(out, (P, arrays.N, T), "[panel, N, T]", x, bias)
+    _check_bias(bias, arrays.N)
+    _check_threads(threads)
+    if name == "reference":
+        out[...] = reference.linear_panels(x, arrays, tokens, bias, activation)
+    else:
+        name = native().linear_panels(name, arrays.native, x, out, tokens, bias, code, threads)
+    remember(name)
+    return out
+
+
+def pack_panels(
+    x: NDArray[np.float32],
+    T: int,
+    threads: int = 1,
+    implementation: str | None = None,
+    out: NDArray[np.float32] | None = None,
+) -> NDArray[np.float32]:
+    """Return activations ``[M, K]`` as panels ``[ceil(M / T), K, T]``: T tokens side by side, zero beyond M.
+
+    Raises
+    ------
+    ArgumentError, NotSupportedError
+        As for `linear`; T must be a positive multiple of 16.
+    """
+    name = choose(implementation)
+    _check("x", x, (None, None), "[M, K]")
+    M, K = x.shape
+    _check_panels(-(-M // max(T, 1)), T, M)
+    panels = _output(out, (-(-M // T), K, T), "[panel, K, T]", x, None)
+    _check_threads(threads)
+    if name == "reference":
+        panels[...] = reference.pack_panels(x, T)
+    else:
+        name = native().pack_panels(name, x, panels, threads)
+    remember(name)
+    return panels
+
+
+def unpack_panels(
+    panels: NDArray[np.float32],
+    tokens: int,
+    threads: int = 1,
+    implementation: str | None = None,
+    out: NDArray[np.float32] | None = None,
+) -> NDArray[np.float32]:
+    """Return the first `tokens` tokens of panels ``[P, K, T]`` as rows ``[tokens, K]``.
+
+    Raises
+    ------
+    ArgumentError, NotSupportedError
+        As for `linear_panels`.
+    """
+    name = choose(implementation)
+    _check("panels", panels, (None, None, None), "[panel, K, T]")
+    P, K, T = panels.shape
+    _check_panels(P, T, tokens)
+    x = _output(out, (tokens, K), "[tokens, K]", panels, None)
+    _check_threads(threads)
+    if name == "reference":
+        x[...] = reference.unpack_panels(panels, tokens)
+    else:
+        name = native().unpack_panels(name, panels, x, threads)
+    remember(name)
+    return x
+
+
+def _check(name: str, array: Any, shape: tuple[int | None, ...], axes: str) -> None:
+    """Refuse anything but a C-contiguous float32 array of this shape (None: any length)."""
+    if not isinstance(array, np.ndarray):
+        raise ArgumentError(f"{name} must be a NumPy array {axes}, and got {type(array).__name__}")
+    if array.dtype != _FLOAT32:
+        raise ArgumentError(f"{name} must be float32, and got {array.dtype}; convert it with .astype(numpy.float32)")
+    fits = array.ndim == len(shape) and all(w is None or w == g for w, g in zip(shape, array.shape, strict=True))
+    if not fits:
+        wanted = ", ".join("any" if length is None else str(length) for length in shape)
+        raise ArgumentError(f"{name} must have shape {axes} = [{wanted}], and got {list(array.shape)}")
+    if not array.flags.c_contiguous:
+        raise ArgumentError(f"{name} must be C-contiguous; pass numpy.ascontiguousarray({name})")
+
+
+def _output(
+    out: Any, shape: tuple[int, ...], axes: str, x: NDArray[np.float32], bias: NDArray[np.float32] | None
+) -> NDArray[np.float32]:
+    if out is None:
+        return _aligned(shape)
+    _check("out", out, shape, axes)
+    if not out.flags.writeable:
+        raise ArgumentError("out must be writeable, and is read-only")
+    for name, other in (("x", x), ("bias", bias)):
+        # Contiguous arrays share memory exactly when their extents overlap.
+        if isinstance(other, np.ndarray) and np.may_share_memory(out, other):
+            raise ArgumentError(f"out must not share memory with {name}; pass another array, or None to have one made")
+    checked: NDArray[np.float32] = out
+    return checked
+
+
+def _aligned(shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Return an uninitialised array on a cache-line boundary: NumPy's own would make every vector straddle two lines."""
+    size = int(np.prod(shape))
+    buffer = np.empty(size + _LINE - 1, dtype=np.float32)
+    skip = -(buffer.ctypes.data // 4) % _LINE
+    return buffer[skip : skip + size].reshape(shape)
+
+
+def _check_bias(bias: NDArray[np.float32] | None, N: int) -> None:
+    if bias is not None:
+        _check("bias", bias, (N,), "[N]")
+
+
+def _check_threads(threads: int) -> None:
+    if not isinstance(threads, int) or isinstance(threads, bool) or not 1 <= threads <= MOST_THREADS:
+        raise ArgumentError(f"threads must be a whole number from 1 to {MOST_THREADS:,}, and got {quoted(threads)}")
+
+
+def _check_panels(P: int, T: int, tokens: int) -> None:
+    if T < 1 or T % 16:
+        raise ArgumentError(f"a panel holds a positive multiple of 16 tokens, and T is {T}")
+    if not max(0, (P - 1) * T) + (P > 0) <= tokens <= P * T:
+        raise ArgumentError(
+            f"{P} panels of {T} tokens hold {max(0, (P - 1) * T) + (P > 0)} to {P * T} tokens, and tokens is {tokens}"
+        )

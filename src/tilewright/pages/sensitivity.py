@@ -1,0 +1,66 @@
+"""The figure of a sensitivity scan: how the loss rises with the sparsity of one layer, every layer a line."""
+
+import re
+from typing import TYPE_CHECKING
+
+from ..errors import ArgumentError
+from ..records import Report
+from .figures import Series, line_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["sensitivity_figure"]
+
+_NUMBER = re.compile(r"(?<![^.])\d+(?![^.])")
+
+
+def sensitivity_figure(scan: Report) -> "Figure":
+    """Draw a scan: a panel for each kind of layer, a line for each layer of that kind.
+
+    Layers are of one kind if their names differ in whole numbers only, such as ``encoder.layer.0.attention.query`` and
+    ``encoder.layer.5.attention.query``. Where no two are of one kind, all lines share a panel. Panels share the scale of the loss.
+
+    Parameters
+    ----------
+    scan
+        What `tilewright.pruning.sensitivity_scan` returned.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        For `save_figure`.
+
+    Raises
+    ------
+    ArgumentError
+        If the report is of another kind or has nothing to draw.
+    NotSupportedError
+        If matplotlib is not installed.
+    """
+    if scan.kind != "sensitivity" or not scan.rows:
+        raise ArgumentError(
+            f"a sensitivity figure draws the rows of a sensitivity_scan, and this report has {len(scan.rows)} of kind {scan.kind!r}"
+        )
+    lines: dict[str, list[tuple[float, float]]] = {}
+    for row in scan.rows:
+        density, rise = row["density"], row["loss increase"]
+        if isinstance(density, float) and isinstance(rise, float):
+            lines.setdefault(str(row["name"]).removesuffix(".weight"), []).append((1 - density, rise))
+    return line_figure(_panels(lines), "sparsity of the layer", "rise of the loss", columns=3)
+
+
+def _panels(lines: dict[str, list[tuple[float, float]]]) -> dict[str, list[Series]]:
+    kinds: dict[str, dict[str, str]] = {}
+    for name in lines:
+        kinds.setdefault(_NUMBER.sub("*", name), {})[name] = ".".join(_NUMBER.findall(name)) or name
+    if all(len(names) == 1 for names in kinds.values()):
+        kinds = {"one layer pruned at a time": {name: name for name in lines}}
+    return {
+        kind: [_series(label, lines[name]) for name, label in names.items()] for kind, names in sorted(kinds.items())
+    }
+
+
+def _series(label: str, points: list[tuple[float, float]]) -> Series:
+    ordered = sorted(points)
+    return Series(label, [x for x, _ in ordered], [y for _, y in ordered])

@@ -1,0 +1,1 @@
+"""Pruning of a model that does not fit into memory, block by block."""

@@ -1,0 +1,1 @@
+"""Models on disk: saving, loading, and opening packed folders with other libraries."""
