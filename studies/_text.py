@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tilewright.jobs.corpus import python_docs
+from tilewright.jobs import python_docs
 
 VOCABULARY = 96
 """Printable ASCII, and 0 for padding, for what is masked and for what else there is."""

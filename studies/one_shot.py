@@ -14,12 +14,9 @@ from typing import Any
 from torch import nn
 
 from tilewright import sparsify_
-from tilewright.jobs.corpus import python_docs
-from tilewright.jobs.models import inner_model, read_model
-from tilewright.jobs.retrieval import embed, rate
+from tilewright.jobs import embed, inner_model, python_docs, rate, read_model
 from tilewright.pages import bar_figure, save_figure
-from tilewright.pruning import Calibration, Obs, choose, permute_, remove_masks_, set_mask_, solve
-from tilewright.pruning.scores import SCORES, Scorer
+from tilewright.pruning import SCORES, Calibration, Obs, Scorer, choose, permute_, remove_masks_, set_mask_, solve
 
 from ._common import Book, Summary, begin
 

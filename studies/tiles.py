@@ -15,7 +15,7 @@ from torch import nn
 from tilewright import parse
 from tilewright.pages import Series, line_figure, save_figure
 from tilewright.pruning import masks_of
-from tilewright.runtime.measured.costs import measured_costs
+from tilewright.runtime import measured_costs
 from tilewright.training import MultiStage, TrainOptions, train_
 
 from ._common import Book, Summary, begin

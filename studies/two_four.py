@@ -13,9 +13,7 @@ from safetensors.torch import load_model, save_model
 from torch import nn
 
 from tilewright import sparsify_
-from tilewright.jobs.corpus import python_docs
-from tilewright.jobs.models import inner_model, read_model
-from tilewright.jobs.retrieval import embed, rate
+from tilewright.jobs import embed, inner_model, python_docs, rate, read_model
 from tilewright.pages import bar_figure, save_figure
 from tilewright.pruning import permute_, remove_masks_
 from tilewright.training import Batches, RecoverOptions, mean_pooled, recover_, train_

@@ -7,9 +7,8 @@ import numpy as np
 from _gpu_published import BERT_SHAPES, BY_INPUTS, QUICKSTART, SQUAD_TOKENS, T4_RATES, TILE_WISE
 from _shapes import known, run, weight
 
-from tilewright.hardware import AcceleratorSpec, Operation, WeightView
+from tilewright.hardware import AcceleratorSpec, Operation, WeightView, preset
 from tilewright.hardware.engines import tensor_core
-from tilewright.hardware.machine.presets import preset
 from tilewright.patterns import NM, TileWise
 
 

@@ -2,10 +2,8 @@
 
 from dataclasses import dataclass
 
-from tilewright.hardware import AcceleratorSpec, Operation, OperationResult, WeightView
-from tilewright.hardware.engines import ENGINES
-from tilewright.hardware.engines.vector import visible
-from tilewright.hardware.networks import workload
+from tilewright.hardware import AcceleratorSpec, Operation, OperationResult, WeightView, workload
+from tilewright.hardware.engines import ENGINES, visible
 from tilewright.patterns import NM
 
 

@@ -19,12 +19,18 @@ from pathlib import Path
 import numpy as np
 
 from tilewright.formats import pack
-from tilewright.hardware import AcceleratorSpec, Fidelity, Operation, OperationResult, WeightView
-from tilewright.hardware.engines import ENGINES
-from tilewright.hardware.engines.memory import dram_bandwidth
+from tilewright.hardware import (
+    PRESETS,
+    AcceleratorSpec,
+    Fidelity,
+    Operation,
+    OperationResult,
+    WeightView,
+    preset,
+    workload,
+)
+from tilewright.hardware.engines import ENGINES, dram_bandwidth
 from tilewright.hardware.engines.tensor_core import run_kernels
-from tilewright.hardware.machine.presets import PRESETS, preset
-from tilewright.hardware.networks import workload
 from tilewright.patterns import mask, parse
 from tilewright.records import Record, write_record
 

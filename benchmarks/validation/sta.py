@@ -14,8 +14,7 @@ from pathlib import Path
 
 from _shapes import encoder, run
 
-from tilewright.hardware import AcceleratorSpec, Operation
-from tilewright.hardware.machine.presets import preset
+from tilewright.hardware import AcceleratorSpec, Operation, preset
 from tilewright.pages import Series, line_figure, save_figure
 from tilewright.patterns import NM
 from tilewright.records import Record, write_record

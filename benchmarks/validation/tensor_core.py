@@ -28,8 +28,8 @@ from _gpu_published import (
     VENOM,
 )
 
+from tilewright.hardware import preset
 from tilewright.hardware.engines import tensor_core
-from tilewright.hardware.machine.presets import preset
 from tilewright.records import Record, read_records, write_record
 
 RECORDS = Path(__file__).parents[1] / "records" / "validation-tensor-core.jsonl"

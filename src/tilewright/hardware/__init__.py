@@ -5,7 +5,7 @@ from .engines import ENGINES
 from .explore import Design, explore, grid, pareto, qualities
 from .machine.presets import PRESETS, preset
 from .machine.spec import AcceleratorSpec, DataType, Engine, Memory
-from .networks import NETWORKS
+from .networks import NETWORKS, workload
 from .quantity import Provenance, Quantity, assumed, derived, sourced
 from .result import CAUSES, Fidelity, OperationResult
 from .simulate import simulate
@@ -41,4 +41,5 @@ __all__ = [
     "qualities",
     "simulate",
     "sourced",
+    "workload",
 ]

@@ -14,9 +14,11 @@ if TYPE_CHECKING:
     from .exporting import export
     from .forecasting import forecast, forecast_prune
     from .installation import doctor
+    from .models import inner_model, read_model
     from .pruning import prune
     from .recipe.recipe import Recipe, load_recipe, require_data
     from .recipe.schema import recipe_schema
+    from .retrieval import embed, rate
     from .running import JobResult, run
     from .sources import model_folder, require_model
     from .speed.benching import bench, forecast_bench
@@ -27,14 +29,18 @@ __all__ = [
     "Recipe",
     "bench",
     "doctor",
+    "embed",
     "export",
     "forecast",
     "forecast_bench",
     "forecast_prune",
+    "inner_model",
     "load_recipe",
     "model_folder",
     "prune",
     "python_docs",
+    "rate",
+    "read_model",
     "recipe_schema",
     "require_choices",
     "require_data",
@@ -48,14 +54,18 @@ _HOMES = {
     "Recipe": "recipe.recipe",
     "bench": "speed.benching",
     "doctor": "installation",
+    "embed": "retrieval",
     "export": "exporting",
     "forecast": "forecasting",
     "forecast_bench": "speed.benching",
     "forecast_prune": "forecasting",
+    "inner_model": "models",
     "load_recipe": "recipe.recipe",
     "model_folder": "sources",
     "prune": "pruning",
     "python_docs": "corpus",
+    "rate": "retrieval",
+    "read_model": "models",
     "recipe_schema": "recipe.schema",
     "require_data": "recipe.recipe",
     "require_model": "sources",

@@ -15,7 +15,7 @@ from .permute.permutation import efficacy, kept_score, permute_columns, permute_
 from .plans.plan import Candidate, Plan, candidates, plan
 from .plans.planned import Limit
 from .plans.scan import sensitivity_scan
-from .scores import Calibration, Scorer
+from .scores import SCORES, Calibration, Scorer
 from .solve import solve
 from .sparsify import sparsify_
 from .targets import matches, means
@@ -25,6 +25,7 @@ from .weights import Weight, prunable
 from .wrappers import bare
 
 __all__ = [
+    "SCORES",
     "Assignment",
     "Calibration",
     "Candidate",

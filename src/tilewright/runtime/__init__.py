@@ -14,15 +14,18 @@ from .layer import SparseLinear
 from .measured.again import measure_again
 from .measured.choice import Choice, choose, kernel_in_use
 from .measured.costs import measured_costs
+from .measured.timing import Timing, in_turns
 from .verifying import verify
 
 __all__ = [
     "Choice",
     "SparseLinear",
+    "Timing",
     "choose",
     "densified",
     "explain",
     "export_dense",
+    "in_turns",
     "kernel_in_use",
     "load",
     "load_",

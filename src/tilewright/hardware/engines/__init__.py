@@ -8,8 +8,10 @@ from ...errors import ArgumentError
 from ..machine.spec import AcceleratorSpec
 from ..result import Fidelity, OperationResult
 from ..workload import Operation
+from .memory import dram_bandwidth
+from .vector import visible
 
-__all__ = ["ENGINES", "Run"]
+__all__ = ["ENGINES", "Run", "dram_bandwidth", "visible"]
 
 Run: TypeAlias = Callable[[AcceleratorSpec, Operation, str, Fidelity], OperationResult]
 """``run(spec, operation, dtype, fidelity)``; fidelity is ``"analytical"`` or ``"tiles"``."""
