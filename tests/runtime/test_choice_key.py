@@ -57,7 +57,7 @@ CHANGES = {
     "layout": lambda patch: choose(layer(layout="transposed"), (16,)),
     "tile": lambda patch: choose(layer("2:4x2"), (16,)),
     "last cache": lambda patch: (patch.setattr(choice, "last_cache_bytes", lambda: 1 << 20), choose(layer(), (16,))),
-    "processor": lambda patch: (patch.setattr(choice, "_processor", lambda: "another"), choose(layer(), (16,))),
+    "processor": lambda patch: (patch.setattr(choice, "machine", lambda: {"cpu": "another"}), choose(layer(), (16,))),
     "inputs": lambda patch: choose(layer(K=72), (16,)),
     "pattern": lambda patch: choose(layer("4:8"), (16,)),
     "type around it": lambda patch: choose(layer(dtype=torch.bfloat16), (16,)),
