@@ -1,6 +1,7 @@
 """Writing is one step: whatever fails, and whenever, the directory holds the earlier checkpoint, or none if there was none."""
 
 import errno
+import json
 import os
 
 import numpy as np
@@ -194,3 +195,28 @@ def test_everything_is_on_the_disk_before_the_next_step_counts_on_it(tmp_path, m
     assert events[first + 1] == ("fsync", "."), "the old config.json is gone for good before its data is"
     assert events[-4:-1] == [("fsync", "."), ("rename", "config.json"), ("fsync", ".")]
     assert events[-1][1].startswith(".tilewright-set-"), "and that the renames are over, before the staging folder goes"
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_what_a_dead_writer_left_is_settled_by_the_next_one(tmp_path, begun):
+    """Without the note that renames began it is rubbish; with it they are carried out, and then written over."""
+    folder = tmp_path / "model"
+    write_checkpoint(folder, OLD, DENSE, {"old": True})
+    left = folder / ".tilewright-set-dead"
+    (left / "new").mkdir(parents=True)
+    (left / "new" / "extra.txt").write_text("from before")
+    if begun:
+        (left / "new" / "config.json").write_bytes((folder / "config.json").read_bytes())
+        note = {"last": ["config.json"], "obsolete": [], "arriving": ["extra.txt", "config.json"]}
+        (left / "begun.json").write_text(json.dumps(note))
+    write_new(folder)
+    assert not left.exists()
+    assert (folder / "extra.txt").exists() == begun
+
+
+def test_json_files_are_written_for_people_too(tmp_path):
+    write_checkpoint(tmp_path / "model", OLD, DENSE, {"old": True})
+    lines = (tmp_path / "model" / "config.json").read_text().split("\n")
+    assert lines[0] == "{"
+    assert lines[1].startswith('  "')
+    assert lines[-2:] == ["}", ""]

@@ -1,6 +1,7 @@
 """Both sides of what a file and an index are decided by."""
 
 import inspect
+import mmap
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ from tilewright.formats import pack
 from tilewright.formats.atomic import staged
 from tilewright.formats.container import _parts
 from tilewright.formats.index import decode_columns, encode_columns
+from tilewright.formats.sets import SET_ENCODINGS, Grid, decode_set, set_bytes
+from tilewright.formats.sources import Directory
 from tilewright.patterns import Block, mask
 
 
@@ -55,3 +58,21 @@ def test_a_length_is_all_that_eight_bytes_hold():
     assert _parts(data[:10], "here")[0] == {}
     with pytest.raises(FormatError, match="the header claims 2 bytes; 1 follow"):
         _parts(data[:9], "here")
+
+
+@pytest.mark.parametrize("encoding", SET_ENCODINGS)
+@pytest.mark.parametrize("grid", [Grid(0, 0), Grid(0, 8), Grid(3, 0)])
+def test_no_positions_take_no_bytes(encoding, grid):
+    assert set_bytes(encoding, 0, grid) == 0
+    assert decode_set(encoding, np.zeros(0, np.uint8), 0, grid, "here").tolist() == []
+
+
+@pytest.mark.parametrize("mapped", [True, False])
+def test_a_file_is_mapped_where_that_was_asked_for(tmp_path, mapped):
+    (tmp_path / "full").write_bytes(b"abc")
+    (tmp_path / "empty").write_bytes(b"")
+    source = Directory(tmp_path, mapped)
+    data = source.data("full")
+    assert data.tobytes() == b"abc"
+    assert isinstance(getattr(data.base, "obj", data.base), mmap.mmap) == mapped
+    assert source.data("empty").size == 0  # what is empty cannot be mapped

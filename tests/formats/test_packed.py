@@ -179,3 +179,10 @@ def test_values_are_frozen(kind):
     check_value(kind)
     if kind.__name__ in ("Checkpoint", "StoredWeight"):  # they hold values that hold arrays
         assert not kind.__dataclass_params__.eq
+
+
+def test_the_first_element_that_the_mask_prunes_is_named():
+    weight, kept = np.zeros((2, 8), np.float32), np.zeros((2, 8), bool)
+    weight[0, 3], weight[1, 5] = 2, 7
+    with pytest.raises(FormatError, match=r"the weight is 2\.0 at output 0, input 3"):
+        pack(weight, NM(2, 4), kept)
