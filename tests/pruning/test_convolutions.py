@@ -35,7 +35,7 @@ def test_groups_never_span_positions_of_the_kernel(axes, channels, kernel, group
     if channels % m and kernel > 1:
         assert not masks_of(conv)
         assert row["density"] == 1
-        assert "under each position of its kernel" in row["reason"]
+        assert "at each position of its kernel" in row["reason"]
         assert not (conv.weight == 0).any()
     else:
         assert most_kept(conv.weight.detach(), n, m) <= n
@@ -46,7 +46,7 @@ def test_a_depthwise_filter_loses_no_taps():
     conv = nn.Conv2d(32, 32, 3, groups=32)
     report = sparsify_(nn.Sequential(conv, nn.Conv2d(32, 8, 1)), "2:4")
     assert int(conv.weight.flatten(1).count_nonzero(1).min()) == 9
-    assert report.rows[0]["reason"].startswith("it is depthwise: one channel under each position of its kernel")
+    assert report.rows[0]["reason"].startswith("it is depthwise: one channel at each position of its kernel")
     with pytest.raises(PatternError, match="it is depthwise"):
         sparsify_(nn.Sequential(nn.Conv2d(32, 32, 3, groups=32)), "2:4", strict=True)
 

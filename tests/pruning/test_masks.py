@@ -219,11 +219,11 @@ def test_load_masked_refuses_what_does_not_fit_and_changes_nothing() -> None:
     wrong = {
         (
             FormatError,
-            r"the mask of 0\.weight must be bool of shape \[16, 8\]; it is torch\.float32 of shape \[16, 8\]",
+            r"the mask of 0\.weight must be bool of shape \[16, 8\]; got torch\.float32 of shape \[16, 8\]",
         ): state | {"0.weight_mask": state["0.weight_mask"].float()},
-        (FormatError, r"must be bool of shape \[16, 8\]; it is torch.bool of shape \[8\]"): state
+        (FormatError, r"must be bool of shape \[16, 8\]; got torch.bool of shape \[8\]"): state
         | {"0.weight_mask": state["0.weight_mask"][0]},
-        (FormatError, "holds a mask for 7.weight, and this model has no such weight"): state
+        (FormatError, "has a mask for 7.weight, but the model has no prunable weight of that name"): state
         | {"7.weight": state["0.weight"], "7.weight_mask": state["0.weight_mask"]},
         (PatternError, r"the mask of 0\.weight does not obey 2:4: output 0 keeps 4"): state
         | {"0.weight_mask": torch.ones(16, 8, dtype=torch.bool)},
@@ -234,7 +234,7 @@ def test_load_masked_refuses_what_does_not_fit_and_changes_nothing() -> None:
             load_masked_(fresh, content, "2:4")
         assert fresh.state_dict().keys() == mlp().state_dict().keys()
         assert torch.equal(fresh[0].weight, mlp()[0].weight)
-    with pytest.raises(PatternError, match=r"no pattern is given for 2\.weight"):
+    with pytest.raises(PatternError, match=r"no pattern given for 2\.weight"):
         load_masked_(mlp(), state, {"0.weight": "2:4"})
 
 

@@ -98,11 +98,11 @@ def test_data_is_asked_for_and_checked() -> None:
 
     with pytest.raises(ArgumentError, match=r"'taylor' needs data=Calibration\(batches, loss\)"):
         run(None)
-    with pytest.raises(ArgumentError, match="got no batch at all"):
+    with pytest.raises(ArgumentError, match="score 'taylor' got no batches"):
         run(Calibration([], squared_error))
     with pytest.raises(ArgumentError, match=r"calibration batch 0 must be a scalar tensor .* a tensor of shape"):
         run(Calibration(batches(), lambda model, batch: model(batch[0])))
-    with pytest.raises(ArgumentError, match=r"calibration batch 0 must be a scalar tensor .* it is float"):
+    with pytest.raises(ArgumentError, match=r"calibration batch 0 must be a scalar tensor .* got float"):
         run(Calibration(batches(), lambda model, batch: 0.5))
     with pytest.raises(ArgumentError, match="loss of calibration batch 0 is nan"):
         run(Calibration(batches(), lambda model, batch: squared_error(model, batch) * float("nan")))

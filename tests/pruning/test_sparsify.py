@@ -140,14 +140,14 @@ def test_pruning_again_replaces_masks_and_keeps_those_of_others() -> None:
     assert torch.equal(masks["2.weight"], first["2.weight"])
     assert str(patterns_of(model)["0.weight"]) == "1:4"
     assert report.rows[1]["pattern"] == "2:4"
-    assert report.rows[1]["reason"] == "as it was before: no target matches it"
+    assert report.rows[1]["reason"] == "unchanged by this call: no target matches it"
 
 
 def test_layer_that_cannot_take_the_pattern_is_skipped_or_refused() -> None:
     model = nn.Sequential(nn.Linear(8, 2), nn.Linear(2, 4))
     before = snapshot(model)
     with pytest.raises(
-        PatternError, match=r"1 targeted weight cannot be pruned, and strict was asked for: 1\.weight: 2:4 keeps 2"
+        PatternError, match=r"1 targeted weight cannot be pruned, which strict does not allow: 1\.weight: 2:4 keeps 2"
     ):
         sparsify_(model, "2:4", strict=True)
     assert_unchanged(model, before)
@@ -176,7 +176,7 @@ def test_broken_weight_is_named_and_nothing_changes(value: float) -> None:
     with torch.no_grad():
         model[2].weight[1, 2] = value
     before = snapshot(model)
-    with pytest.raises(PatternError, match=r"2\.weight holds 1 NaN or infinite element of 64; nothing was changed"):
+    with pytest.raises(PatternError, match=r"2\.weight has 1 NaN or infinite element out of 64; nothing was changed"):
         sparsify_(model, "2:4")
     assert_unchanged(model, before)
     assert not masks_of(model)
@@ -216,7 +216,7 @@ def test_wrong_words_are_refused() -> None:
         sparsify_(mlp(), "2:4", targets=[])
     with pytest.raises(TargetError, match="ignore must be a list of expressions"):
         sparsify_(mlp(), "2:4", ignore="0")
-    with pytest.raises(ArgumentError, match="'magnitude' looks at no data"):
+    with pytest.raises(ArgumentError, match="'magnitude' takes no data"):
         sparsify_(mlp(), "2:4", data=Calibration([], lambda model, batch: torch.zeros(())))
 
 

@@ -55,19 +55,19 @@ def test_ignore_wins_over_targets_and_may_name_what_is_dense_anyway() -> None:
     [
         (
             ["encoder.0.qery"],
-            r"targets 'encoder\.0\.qery' matches nothing in ModuleDict; the nearest names are encoder\.0\.query",
+            r"targets 'encoder\.0\.qery' matches nothing in ModuleDict; did you mean encoder\.0\.query",
         ),
         (["*.query", "decoder.*"], r"targets 'decoder\.\*' matches nothing"),
         (
             ["encoder.0"],
-            r"'encoder\.0', which has no weight of its own; for the 2 modules inside it write 'encoder\.0\.\*'",
+            r"'encoder\.0' has no weight of its own; for the 2 modules inside it, write 'encoder\.0\.\*'",
         ),
-        (["embeddings"], "means 'embeddings', a Embedding, which has no weight that a pattern can take"),
-        ([r"re:encoder\.\d"], r"targets 're:encoder\\\\\.\\\\d' means 'encoder.0', a ModuleDict"),
+        (["embeddings"], r"matches 'embeddings' \(Embedding\), which has no prunable weight"),
+        ([r"re:encoder\.\d"], r"targets 're:encoder\\\\\.\\\\d' matches 'encoder.0' \(ModuleDict\)"),
         (["re:("], r"'re:\(' is not a regular expression: missing"),
         (
             ["zzzzzz"],
-            r"'zzzzzz' matches nothing in ModuleDict; the nearest names are encoder\.0\.query, encoder\.0\.key",
+            r"'zzzzzz' matches nothing in ModuleDict; did you mean encoder\.0\.query or encoder\.0\.key",
         ),
     ],
 )
@@ -81,6 +81,6 @@ def test_an_expression_that_means_nothing_is_an_error(targets: list[str], messag
 def test_ignore_that_means_nothing_is_an_error() -> None:
     with pytest.raises(
         TargetError,
-        match=r"ignore 'encoder\.0\.keys' matches nothing in ModuleDict; the nearest names are encoder\.0\.key",
+        match=r"ignore 'encoder\.0\.keys' matches nothing in ModuleDict; did you mean encoder\.0\.key",
     ):
         sparsify_(model(), "2:4", ignore=["encoder.0.keys"])

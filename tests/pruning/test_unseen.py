@@ -1,4 +1,4 @@
-"""What a report says of the parts of a model that no pattern is tried on."""
+"""What a report says about the parts of a model that pruning does not cover."""
 
 import pytest
 import torch
@@ -63,7 +63,9 @@ def test_experts_are_named_and_the_zeros_of_the_whole_model_stated(build):
 @pytest.mark.parametrize("build", BUILDS)
 def test_strict_refuses_what_it_cannot_see(build):
     model = BUILDS[build]()
-    with pytest.raises(PatternError, match=r"of the model stands in \d+ parameters of three axes, the first .*experts"):
+    with pytest.raises(
+        PatternError, match=r"of the model is in three-dimensional parameters \(\d+ of them, the first .*experts"
+    ):
         sparsify_(model, "2:4", strict=True)
     assert not any((p == 0).all() for p in model.parameters() if p.ndim == 3)
     assert sparsify_(model, "2:4", strict=True, ignore=["*experts*"]).ok

@@ -59,17 +59,17 @@ def test_what_cannot_be_pruned_says_why() -> None:
     assert "transposed convolution" in reason_of(nn.ConvTranspose1d(4, 4, 2))
     assert "meta device" in reason_of(nn.Linear(4, 4, device="meta"))
     assert "no shape yet" in reason_of(nn.LazyLinear(4))
-    assert "it is no parameter but computed from others" in reason_of(parametrizations.weight_norm(nn.Linear(4, 4)))
+    assert "it is not a parameter but computed from others" in reason_of(parametrizations.weight_norm(nn.Linear(4, 4)))
     integers = nn.Linear(4, 4)
     integers.weight = nn.Parameter(torch.ones(4, 4, dtype=torch.int8), requires_grad=False)
-    assert "holds torch.int8, and only float32" in reason_of(integers)
+    assert "it is torch.int8, and only float32" in reason_of(integers)
     spread = nn.Linear(4, 4)
     spread.weight = nn.Parameter(torch.randn(4, 1).expand(4, 4))
-    assert "share one number in memory" in reason_of(spread)
+    assert "several of its elements share memory" in reason_of(spread)
     assert prunable(nn.Linear(1, 4))
     taken = nn.Linear(4, 4)
     taken.register_buffer("weight_mask", torch.ones(4))
-    assert "already has an attribute weight_mask of its own" in reason_of(taken)
+    assert "already has an attribute named weight_mask" in reason_of(taken)
 
 
 def test_tensor_subclass_is_left_alone() -> None:
@@ -80,14 +80,14 @@ def test_tensor_subclass_is_left_alone() -> None:
     odd = torch.randn(4, 4).as_subclass(Odd)
     odd.requires_grad_(True)
     linear._parameters["weight"] = odd  # what quantisation libraries leave behind
-    assert reason_of(linear) == "it is a Odd, and only plain and sharded (DTensor) ones can be pruned"
+    assert reason_of(linear) == "it is a Odd, and only plain and sharded (DTensor) parameters can be pruned"
 
 
 def test_tied_weights_are_refused_and_a_module_with_two_names_counts_once() -> None:
     tied = Tied()
     assert [weight.name for weight in prunable(tied)] == ["once.weight"]
     reasons = {weight.name: weight.reason for weight in survey(tied)}
-    assert reasons["head.weight"] == "it is the same parameter as embed.weight, which a mask would prune along with it"
+    assert reasons["head.weight"] == "it is the same parameter as embed.weight, which a mask would prune as well"
     assert "same parameter as right.weight" in reasons["left.weight"]
     assert "same parameter as left.weight" in reasons["right.weight"]
 

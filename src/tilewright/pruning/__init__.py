@@ -1,8 +1,8 @@
 """Pruning of PyTorch models: which weights, by which score, under which budget, and masks that hold during training.
 
-`sparsify_` is the verb. `prunable` lists what it can prune; `masks_of` and `patterns_of` show what it did; `apply_masks_`,
-`remove_masks_` and `load_masked_` look after the masks afterwards. For the rooms that prune while a model trains,
-`choose`, `solve` and `set_mask_` are the steps of `sparsify_` one by one, and `whole`, `local` and `own_part` deal with sharded weights.
+Start with `sparsify_`. `prunable` lists the weights it can prune, and `masks_of` and `patterns_of` show the result; `apply_masks_`,
+`remove_masks_` and `load_masked_` manage the masks afterwards. Rooms that prune while a model trains call the steps of
+`sparsify_` separately, as `choose`, `solve` and `set_mask_`; `whole`, `local` and `own_part` handle sharded weights.
 """
 
 from .assignment import Assignment, Targets, choose, refuse

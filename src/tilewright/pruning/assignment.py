@@ -1,4 +1,4 @@
-"""Which weights are meant: one decision for every weight of a model, and the reason where it stays dense."""
+"""Which weights get which pattern: one assignment for every weight of a model, with a reason where it stays dense."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,44 +17,44 @@ Targets = Sequence[str] | Mapping[str, Pattern | str]
 
 @dataclass(frozen=True)
 class Assignment:
-    """What happens to one weight: a pattern, or a reason for none."""
+    """A weight with its pattern, or with the reason why it stays dense."""
 
     weight: Weight
     pattern: Pattern | None
     reason: str = ""
-    refused: bool = False  # it was meant to be pruned and cannot be
+    refused: bool = False  # targeted, but cannot be pruned
 
 
 def choose(model: nn.Module, pattern: Pattern | str, targets: Targets | None, ignore: list[str]) -> list[Assignment]:
-    """Decide for every weight of the model."""
+    """Assign a pattern, or none, to every weight of the model; parameters as in `sparsify_`."""
     default = _parsed(pattern)
     if isinstance(targets, str) or (targets is not None and not targets):
         raise TargetError(
-            f"targets must be a list of expressions or a mapping of them to patterns, and it is {targets!r}; "
-            "leave it out to prune every weight that can be pruned"
+            f"targets must be a list of expressions or a mapping from expressions to patterns, not {targets!r}; "
+            "omit it to prune every weight that can be pruned"
         )
-    chosen = dict.fromkeys(targets or (), default)
+    patterns = dict.fromkeys(targets or (), default)
     if isinstance(targets, Mapping):
-        chosen = {expression: _parsed(value) for expression, value in targets.items()}
+        patterns = {expression: _parsed(value) for expression, value in targets.items()}
     weights = survey(model)
     if all(weight.reason for weight in weights):
-        why = f": {weights[0].name} cannot be, because {weights[0].reason}" if weights else ""
+        why = f": {weights[0].name} cannot be pruned because {weights[0].reason}" if weights else ""
         raise TargetError(f"{type(model).__name__} has no weight that can be pruned{why}")
-    require_match(chosen, model, weights, "targets")
+    require_match(patterns, model, weights, "targets")
     require_match(ignore, model, weights, "ignore")
 
     def decide(weight: Weight) -> Assignment:
         ignored = pick(ignore, weight)
         if ignored is not None:
             return Assignment(weight, None, f"ignored by {ignored!r}")
-        target = pick(chosen, weight)
+        target = pick(patterns, weight)
         if targets is not None and target is None:
             return Assignment(weight, None, "no target matches it")
         if weight.reason:
             return Assignment(weight, None, weight.reason, refused=target is not None)
-        mine = default if target is None else chosen[target]
-        refusal = weight.refusal(mine)
-        return Assignment(weight, None, refusal, refused=True) if refusal else Assignment(weight, mine)
+        own_pattern = default if target is None else patterns[target]
+        refusal = weight.refusal(own_pattern)
+        return Assignment(weight, None, refusal, refused=True) if refusal else Assignment(weight, own_pattern)
 
     return [decide(weight) for weight in weights]
 
@@ -64,11 +64,11 @@ def _parsed(pattern: Pattern | str) -> Pattern:
 
 
 def refuse(refused: list[Assignment]) -> None:
-    """Raise `PatternError` naming the weights that were meant to be pruned and cannot be, if there are any."""
+    """Raise `PatternError` naming the targeted weights that cannot be pruned, if there are any."""
     if refused:
-        lines = "; ".join(f"{choice.weight.name}: {choice.reason}" for choice in refused[:5])
+        lines = "; ".join(f"{assignment.weight.name}: {assignment.reason}" for assignment in refused[:5])
         more = f"; and {len(refused) - 5} more" if len(refused) > 5 else ""
         raise PatternError(
-            f"{len(refused)} targeted {'weight' if len(refused) == 1 else 'weights'} cannot be pruned, and strict was asked for: "
-            f"{lines}{more}. Nothing was changed; put them under ignore, or leave strict out"
+            f"{len(refused)} targeted {'weight' if len(refused) == 1 else 'weights'} cannot be pruned, which strict does not allow: "
+            f"{lines}{more}. Nothing was changed; add them to ignore, or omit strict"
         )

@@ -1,8 +1,9 @@
 """Averaged weights that keep the pattern.
 
-An average over steps between which masks changed holds more elements than any one mask allows, and averaging the masks themselves
-as buffers fails, or lets them only grow. What counts is the mask that the model has now. So torch's own averaging is taught to
-leave masks out: trainers make the averages of others (Lightning's ``WeightAveraging`` does), and nobody could pass another class in.
+If masks change between steps, an average over those steps has more nonzero elements than any of the masks allows, and averaging the
+masks themselves as buffers either fails or only lets them grow. The mask that counts is the model's current one, so
+`torch.optim.swa_utils.AveragedModel` is patched to leave masks out of the average. A subclass would not do: some trainers create the
+average themselves (Lightning's ``WeightAveraging`` does) and accept no other class.
 """
 
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ __all__ = ["copy_masks_", "teach_averages"]
 
 
 def teach_averages() -> None:
-    """Make every `AveragedModel` take over the masks of its model, and average everything else; once."""
+    """Patch `AveragedModel` to copy the masks of its model and average everything else. Later calls have no effect."""
     original = AveragedModel.update_parameters
     if hasattr(original, "__wrapped__"):
         return
@@ -37,8 +38,8 @@ def teach_averages() -> None:
 
 @contextmanager
 def _without_masks(*models: nn.Module) -> Iterator[None]:
-    """Take the masks out of models: torch walks through the buffers of two models side by side, and cannot average bools."""
-    taken: list[tuple[nn.Module, str, Tensor]] = []
+    """Remove the masks for the duration of the block: torch pairs the buffers of the two models and cannot average bools."""
+    removed: list[tuple[nn.Module, str, Tensor]] = []
     for model in models:
         names = masks_of(model)
         for name in names:
@@ -46,35 +47,35 @@ def _without_masks(*models: nn.Module) -> Iterator[None]:
             module = model.get_submodule(path)
             mask = module._buffers.pop(f"{parameter}_mask")
             assert mask is not None
-            taken.append((module, f"{parameter}_mask", mask))
+            removed.append((module, f"{parameter}_mask", mask))
     try:
         yield
     finally:
-        for module, name, mask in taken:
+        for module, name, mask in removed:
             module._buffers[name] = mask
 
 
 def copy_masks_(target: nn.Module, source: nn.Module) -> None:
-    """Give a copy of a model, such as an average of its weights, the masks that the model has now, and zero what they prune.
+    """Copy the current masks of a model to a copy of it, such as an average of its weights, and zero what they prune.
 
     Parameters
     ----------
     target
-        Built like the source; it may have masks already or not.
+        Model with the architecture of the source, with or without masks.
     source
-        With masks.
+        Masked model.
 
     Raises
     ------
     ArgumentError
-        If the target lacks a weight that has a mask.
+        If the target lacks a weight that has a mask in the source.
     """
     masks, patterns = masks_of(bare(source)), patterns_of(bare(source))
     weights = {weight.name: weight for weight in prunable(bare(target))}
     missing = [name for name in masks if name not in weights]
     if missing:
         raise ArgumentError(
-            f"the target has no weight {missing[0]}, which has a mask in the source; copy the same model"
+            f"the target has no weight {missing[0]}, which has a mask in the source; pass a copy of the source model"
         )
     for name, mask in masks.items():
         set_mask_(weights[name], mask.clone(), patterns[name], in_place=True)

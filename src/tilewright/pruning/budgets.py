@@ -1,4 +1,4 @@
-"""How the sparsity a pattern asks for is split over layers. Patterns of fixed density come out the same under every budget."""
+"""How a pattern's sparsity is split over layers. For patterns with fixed density both budgets give the same masks."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,7 +15,7 @@ Masks = dict[str, NDArray[np.bool_]]
 
 
 def uniform(pattern: Pattern, names: Sequence[str], scores: Callable[[str], Matrix]) -> Masks:
-    """Give every layer the sparsity of the pattern."""
+    """Prune every layer to the sparsity of the pattern."""
     masks: Masks = {}
     for name in names:  # one layer's scores in memory at a time
         masks |= project(pattern, {name: scores(name)})
@@ -23,7 +23,7 @@ def uniform(pattern: Pattern, names: Sequence[str], scores: Callable[[str], Matr
 
 
 def global_(pattern: Pattern, names: Sequence[str], scores: Callable[[str], Matrix]) -> Masks:
-    """Rank all layers that share the pattern together, so that the sparsity holds over all of them."""
+    """Rank the elements of all layers together, so that the sparsity holds over the layers as a whole."""
     if pattern.fixed:
         return uniform(pattern, names, scores)
     return project(pattern, {name: scores(name) for name in names})

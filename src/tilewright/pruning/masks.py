@@ -1,7 +1,7 @@
-"""Masks that live in modules and hold through training.
+"""Masks that are stored in modules and hold during training.
 
 The mask of parameter ``weight`` is the persistent bool buffer ``weight_mask`` of the same module, so it is part of `state_dict` and
-follows `.to()`; the pattern's text stands beside it in the module's ``tilewright_patterns``. A hook that torch runs after every
+follows `.to()`; the pattern's text is kept in the module's ``tilewright_patterns``. A hook that torch runs after every
 optimizer step sets pruned elements back to zero, whatever weight decay and momentum did to them.
 """
 
@@ -27,7 +27,7 @@ _BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 class _Patterns(dict[str, str]):
-    """Pattern text by parameter name. It knows its module, so that a copied or unpickled module is followed like the first."""
+    """Pattern text by parameter name. Refers to its module, so that copied and unpickled modules are followed too."""
 
     def __init__(self, module: nn.Module | None = None) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class _Patterns(dict[str, str]):
             self.__setstate__(module)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # The module is state, not an argument: copying and pickling are already under way for it, which state may refer back to.
+        # The module is passed as state, not as an argument: it is already being copied or pickled, and only state may refer back to it.
         return _Patterns, (), self._module(), None, iter(self.items())
 
     def __setstate__(self, module: nn.Module) -> None:
@@ -61,7 +61,7 @@ def _follow(module: nn.Module) -> None:
 
 
 def _after_registration(module: nn.Module, name: str, parameter: Any) -> None:
-    """Give a layer that takes over a masked parameter its mask: quantization-aware training, for one, replaces layers by its own."""
+    """Pass the mask on to a layer that takes over a masked parameter, as when quantization-aware training replaces layers."""
     if parameter is None:
         return
     for owner in list(_followed):
@@ -77,7 +77,7 @@ def _take_over(module: nn.Module, name: str, owner: nn.Module) -> None:
 
 
 def _patterns_on(module: nn.Module) -> _Patterns:
-    """Return the patterns of a module, none at first."""
+    """Return the patterns of a module, an empty dictionary for a new one."""
     patterns: _Patterns | None = module.__dict__.get(_ATTRIBUTE)
     if patterns is None:
         patterns = _Patterns(module)
@@ -86,11 +86,11 @@ def _patterns_on(module: nn.Module) -> _Patterns:
 
 
 def _after_step(optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """Zero again what this optimizer moved. Modules are looked up by the parameters they hold now, not those they held once."""
-    own = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    """Zero the pruned elements that this optimizer changed. Modules are matched by the parameters they hold now."""
+    stepped = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
     for module in list(_followed):
         for _, parameter, mask in _pairs(module):
-            if id(parameter) in own:
+            if id(parameter) in stepped:
                 zero_(parameter, mask)
 
 
@@ -103,21 +103,31 @@ def _pairs(module: nn.Module) -> Iterator[tuple[str, Tensor, Tensor]]:
 
 @torch.no_grad()
 def zero_(parameter: Tensor, mask: Tensor) -> None:
-    """Set the pruned elements of a parameter to zero; of a sharded one, this process's part."""
-    # Multiplying the values would turn an infinite element into NaN and a negative one into minus zero, and filling by mask takes
-    # torch's CPU kernels 15 times as long as NumPy takes to multiply the bits.
-    own, kept = local(parameter), own_part(mask, parameter)
-    if own.device.type == "cpu":
-        bits = own.view(_BITS[own.element_size()]).numpy()
+    """Set the pruned elements of a parameter to zero; if it is sharded, those of this process's shard."""
+    # Multiplying the values would turn infinity into NaN and negative numbers into minus zero, and torch's masked_fill_ is 15 times
+    # slower on the CPU than multiplying the bits with NumPy.
+    values, kept = local(parameter), own_part(mask, parameter)
+    if values.device.type == "cpu":
+        bits = values.view(_BITS[values.element_size()]).numpy()
         np.multiply(bits, kept.cpu().numpy(), out=bits)
     else:
-        own.masked_fill_(kept.logical_not(), 0)
+        values.masked_fill_(kept.logical_not(), 0)
 
 
 def set_mask_(weight: Weight, mask: Tensor, pattern: Pattern, *, in_place: bool = False) -> None:
-    """Give a weight its mask, in its stored shape, in place of any it had, and zero what is pruned.
+    """Set the mask of a weight, replacing any earlier one, and zero what it prunes.
 
-    With `in_place` an earlier mask's own memory is written to, as wrappers that hold on to buffers need.
+    Parameters
+    ----------
+    weight
+        Weight to mask.
+    mask
+        Bool tensor of the weight's stored shape, True = kept.
+    pattern
+        Pattern that the mask obeys.
+    in_place
+        If True, write into the memory of an earlier mask, for wrappers that keep references to buffers. By default the buffer is
+        replaced.
     """
     module = weight.module
     placed, old = mask.to(weight.tensor.device), module._buffers.get(f"{weight.parameter_name}_mask")
@@ -137,32 +147,32 @@ def masked(model: nn.Module) -> Iterator[tuple[str, Tensor, Tensor]]:
 
 
 def masks_of(model: nn.Module) -> dict[str, Tensor]:
-    """Return the mask of every masked weight by weight name: bool, shape of the weight, True = kept. Not copies."""
+    """Return the mask of every masked weight, by weight name: bool, shape of the weight, True = kept. The masks are not copied."""
     return {name: mask for name, _, mask in masked(model)}
 
 
 def patterns_of(model: nn.Module) -> dict[str, Pattern]:
-    """Return the pattern of every masked weight by weight name."""
-    found = {}
+    """Return the pattern of every masked weight, by weight name."""
+    patterns = {}
     for module_name, module in model.named_modules():
         texts = module.__dict__.get(_ATTRIBUTE, {})
         for name, _, _ in _pairs(module):
-            found[f"{module_name}.{name}" if module_name else name] = parse(texts[name])
-    return found
+            patterns[f"{module_name}.{name}" if module_name else name] = parse(texts[name])
+    return patterns
 
 
 def apply_masks_(model: nn.Module) -> None:
     """Set every pruned element of a model to zero.
 
-    Needed only after something other than a `torch.optim` step wrote to the weights: an optimizer of another kind, an assignment,
-    `load_state_dict` of a dense model.
+    Needed only if something other than a `torch.optim` optimizer changed the weights: an optimizer of another kind, an assignment,
+    or `load_state_dict` with the state of a dense model.
     """
     for _, parameter, mask in masked(model):
         zero_(parameter, mask)
 
 
 def remove_masks_(model: nn.Module) -> None:
-    """Zero what is pruned once more and forget the masks: from here on it is an ordinary model with zeros in it."""
+    """Zero the pruned elements and remove all masks, which leaves an ordinary model that contains zeros."""
     apply_masks_(model)
     for module in model.modules():
         for name in module.__dict__.get(_ATTRIBUTE, ()):
@@ -178,38 +188,38 @@ def load_masked_(
     Parameters
     ----------
     model
-        Built like the masked one before it was pruned. (A model that already has the same masks needs only
-        `load_state_dict`.)
+        Model with the architecture of the masked one. (If it already has the same masks, `load_state_dict` is enough.)
     state
-        With a ``..._mask`` entry beside every masked weight.
+        The `state_dict` of the masked model, with a ``<name>_mask`` entry for every masked weight.
     patterns
-        What the masks obey, which a `state_dict` does not say: one pattern for all, or one by weight name, as `patterns_of` returns.
+        Patterns that the masks obey, which a `state_dict` does not contain: one pattern for all weights, or a mapping from weight
+        name to pattern, as returned by `patterns_of`.
 
     Raises
     ------
     FormatError
-        If a mask has no weight, is not bool, or has another shape. Nothing is changed then.
+        If a mask belongs to no weight of the model, is not bool, or has the wrong shape. The model is unchanged.
     PatternError
-        If no pattern is given for a mask, or the mask does not obey it. Nothing is changed then.
+        If no pattern is given for a mask, or the mask does not obey it. The model is unchanged.
     """
     weights = _by_every_name(model)
     masks = {key.removesuffix("_mask"): value for key, value in state.items() if _is_mask(key, state)}
-    chosen = {name: _checked(name, mask, weights, patterns) for name, mask in masks.items()}
-    for name, (mask, pattern) in chosen.items():
+    checked = {name: _checked(name, mask, weights, patterns) for name, mask in masks.items()}
+    for name, (mask, pattern) in checked.items():
         set_mask_(weights[name], mask, pattern)
     model.load_state_dict(state)
     apply_masks_(model)
 
 
 def _by_every_name(model: nn.Module) -> dict[str, Weight]:
-    """Return the prunable weights by name; those of a module registered under two names by both, as a `state_dict` has them."""
-    own = {(id(weight.module), weight.parameter_name): weight for weight in prunable(model)}
-    found = {}
+    """Return the prunable weights by name; a module registered under two names counts under both, as in a `state_dict`."""
+    weights = {(id(weight.module), weight.parameter_name): weight for weight in prunable(model)}
+    by_name = {}
     for module_name, module in model.named_modules(remove_duplicate=False):
         for name in module._parameters:
-            if (id(module), name) in own:
-                found[f"{module_name}.{name}" if module_name else name] = own[id(module), name]
-    return found
+            if (id(module), name) in weights:
+                by_name[f"{module_name}.{name}" if module_name else name] = weights[id(module), name]
+    return by_name
 
 
 def _is_mask(key: str, state: Mapping[str, Tensor]) -> bool:
@@ -221,16 +231,18 @@ def _checked(
 ) -> tuple[Tensor, Pattern]:
     weight = weights.get(name)
     if weight is None:
-        raise FormatError(f"the state holds a mask for {name}, and this model has no such weight that can be pruned")
+        raise FormatError(
+            f"the state has a mask for {name}, but the model has no prunable weight of that name; build the same model"
+        )
     if mask.dtype != torch.bool or mask.shape != weight.tensor.shape:
         raise FormatError(
-            f"the mask of {name} must be bool of shape {list(weight.tensor.shape)}; it is {mask.dtype} of shape {list(mask.shape)}"
+            f"the mask of {name} must be bool of shape {list(weight.tensor.shape)}; got {mask.dtype} of shape {list(mask.shape)}"
         )
-    given = patterns.get(name) if isinstance(patterns, Mapping) else patterns
-    if given is None:
-        raise PatternError(f"no pattern is given for {name}, which has a mask; pass the result of patterns_of")
-    pattern = parse(given) if isinstance(given, str) else given
-    verdict = verify_mask(pattern, as_matrix(mask.cpu().numpy(), weight.layout), check_density=False)
-    if not verdict:
-        raise PatternError(f"the mask of {name} does not obey {pattern}: {verdict.message}")
+    value = patterns.get(name) if isinstance(patterns, Mapping) else patterns
+    if value is None:
+        raise PatternError(f"no pattern given for {name}, which has a mask; pass the result of patterns_of")
+    pattern = parse(value) if isinstance(value, str) else value
+    check = verify_mask(pattern, as_matrix(mask.cpu().numpy(), weight.layout), check_density=False)
+    if not check:
+        raise PatternError(f"the mask of {name} does not obey {pattern}: {check.message}")
     return mask.clone(), pattern

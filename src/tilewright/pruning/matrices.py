@@ -1,4 +1,4 @@
-"""Weights as torch matrices ``[N, K]``, and back: what `patterns.as_matrix` does for arrays."""
+"""Weights as torch matrices ``[N, K]`` and back: `patterns.as_matrix` for tensors."""
 
 import torch
 from torch import Tensor
@@ -9,7 +9,7 @@ __all__ = ["as_rows", "as_stored"]
 
 
 def as_rows(weight: Weight, values: Tensor) -> Tensor:
-    """Return values of the weight's shape as ``[N, K]``; a view where the storage allows it."""
+    """Return values in the weight's stored shape as a matrix ``[N, K]``; a view where possible."""
     if weight.layout == "transposed":
         return values.T
     if weight.layout == "conv":
@@ -18,7 +18,7 @@ def as_rows(weight: Weight, values: Tensor) -> Tensor:
 
 
 def as_stored(weight: Weight, rows: Tensor) -> Tensor:
-    """Return ``[N, K]`` in the weight's shape: the inverse of `as_rows`."""
+    """Return a matrix ``[N, K]`` in the weight's stored shape: the inverse of `as_rows`."""
     if weight.layout == "transposed":
         return rows.T.contiguous()
     if weight.layout == "conv":

@@ -1,6 +1,6 @@
-"""How much each element of a weight matters. A score prepares once for the whole model, then answers weight by weight.
+"""How much each element of a weight matters. A score prepares once for the whole model, then returns scores weight by weight.
 
-A new score is one function with the signature of `magnitude` and one line in `SCORES`.
+To add a score, write a function with the signature of `magnitude` and add it to `SCORES`.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,33 +19,36 @@ from .weights import Weight
 __all__ = ["SCORES", "Calibration", "Scorer", "magnitude", "second_order", "taylor", "wanda"]
 
 Scorer = Callable[[Weight], Tensor]
-"""Gives the scores of one weight: its shape, not negative, on any device."""
+"""Returns the scores of one weight: a tensor of the weight's shape, non-negative, on any device."""
 
 
 def magnitude(model: nn.Module, weights: Sequence[Weight], data: Calibration | None) -> Scorer:
     """Score an element by its absolute value."""
     if data is not None:
-        raise ArgumentError("score 'magnitude' looks at no data; leave data out, or use score='taylor'")
+        raise ArgumentError(
+            "score 'magnitude' takes no data; omit data, or use a score that needs it, such as 'taylor'"
+        )
     return lambda weight: weight.tensor.detach().abs()
 
 
 def wanda(model: nn.Module, weights: Sequence[Weight], data: Calibration | None) -> Scorer:
     """Score an element by its absolute value times the norm of its input over all tokens (Sun et al., arXiv 2306.11695, equation 1).
 
-    Ranked within an output, as n:m does, it is the paper's. Convolutions count every position of the kernel as a token.
+    Ranked within each output, as n:m patterns do, this is the method of the paper. In a convolution every position of the kernel
+    counts as a token.
     """
     sums = collect(model, weights, _required("wanda", data), diagonal=True)
     return lambda weight: as_stored(weight, wanda_rows(as_rows(weight, weight.tensor.detach()), sums[weight.name]))
 
 
 def second_order(model: nn.Module, weights: Sequence[Weight], data: Calibration | None) -> Scorer:
-    """Score an element by the error its removal leaves in the layer's output when all others of its output may adjust.
+    """Score an element by the error left in the layer's output when it is removed and the rest of its row is adjusted.
 
-    This is the saliency of the optimal brain surgeon for a linear layer, ``w**2 / [H^-1]_kk`` with ``H = X^T X`` (Frantar and
-    Alistarh, arXiv 2301.00774, equation 3), under the root: then the scale is that of `wanda`, with which it agrees where inputs are
-    uncorrelated, and patterns that sum over tiles square it again.
+    The score is the square root of the optimal brain surgeon's saliency for a linear layer, ``w**2 / [H^-1]_kk`` with ``H = X^T X``
+    (Frantar and Alistarh, arXiv 2301.00774, equation 3). The root puts it on the scale of `wanda`, which it equals where inputs are
+    uncorrelated; patterns that sum over tiles square it again.
 
-    H is damped by 1% of its mean diagonal. All Gram matrices, ``[K, K]`` a weight, are held at once.
+    H is damped by 1% of its mean diagonal. The Gram matrices of all weights, each ``[K, K]``, are in memory at once.
     """
     sums = collect(model, weights, _required("second-order", data))
     return lambda weight: as_stored(
@@ -54,21 +57,21 @@ def second_order(model: nn.Module, weights: Sequence[Weight], data: Calibration 
 
 
 def taylor(model: nn.Module, weights: Sequence[Weight], data: Calibration | None) -> Scorer:
-    """Score an element by what removing it would change in the loss, to first order.
+    """Score an element by how much removing it would change the loss, to first order.
 
-    With g the gradient of one batch, the score is ``sqrt(sum over batches of (w * g)**2)``: squared batch by batch before summing, as
-    Molchanov et al. (arXiv 1906.10771) and Guo et al. (arXiv 2008.13006, the artifact) do, since at the end of training
+    With g the gradient of one batch, the score is ``sqrt(sum over batches of (w * g)**2)``. Terms are squared before summing, as in
+    Molchanov et al. (arXiv 1906.10771) and the artifact of Guo et al. (arXiv 2008.13006), because at the end of training
     the signed terms cancel. The root keeps the scale of ``|w * g|``; patterns that sum over tiles square it again.
 
-    The model runs in eval mode, its gradients, modes and `requires_grad` flags are left as they were.
+    The model runs in eval mode; its gradients, modes and `requires_grad` flags are left unchanged.
     """
     if data is None or data.loss is None:
-        raise ArgumentError("score 'taylor' needs data=Calibration(batches, loss) to take gradients from")
+        raise ArgumentError("score 'taylor' needs data=Calibration(batches, loss) to compute gradients")
     squares = _accumulate(model, weights, data)
     for weight in weights:
         if not squares[weight.name].any():
             raise PatternError(
-                f"the loss does not depend on {weight.name}: all its Taylor scores are zero; ignore it, or use score='magnitude'"
+                f"the loss does not depend on {weight.name}: all its Taylor scores are zero; add it to ignore, or use score='magnitude'"
             )
     return lambda weight: squares[weight.name].sqrt()
 
@@ -101,7 +104,9 @@ def _accumulate(model: nn.Module, weights: Sequence[Weight], data: Calibration) 
         for tensor in frozen:
             tensor.requires_grad_(False)
     if not count:
-        raise ArgumentError("score 'taylor' got no batch at all; data.batches is empty, or an iterator already used up")
+        raise ArgumentError(
+            "score 'taylor' got no batches; data.batches is empty, or an iterator that is already exhausted"
+        )
     return squares
 
 
@@ -112,7 +117,7 @@ def _loss(model: nn.Module, data: Calibration, batch: Any, index: int) -> Tensor
         loss = data.loss(model, batch)
     if not isinstance(loss, Tensor) or loss.numel() != 1 or not loss.requires_grad:
         raise ArgumentError(
-            f"the loss of calibration batch {index} must be a scalar tensor that depends on the weights, and it is "
+            f"the loss of calibration batch {index} must be a scalar tensor that depends on the weights; got "
             f"{f'a tensor of shape {list(loss.shape)}' if isinstance(loss, Tensor) else type(loss).__name__}"
         )
     if not torch.isfinite(loss):

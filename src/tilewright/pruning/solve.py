@@ -1,4 +1,4 @@
-"""From scores to masks for any number of weights, each with a pattern of its own."""
+"""From scores to masks, for any number of weights, each with its own pattern."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -19,12 +19,22 @@ __all__ = ["solve"]
 
 
 def solve(taken: Sequence[Assignment], scorer: Scorer, budget: str) -> dict[str, Tensor]:
-    """Return the mask of every weight in its stored shape; the model is not touched."""
-    weights = {choice.weight.name: choice.weight for choice in taken}
+    """Return the mask of every weight by weight name, bool in stored shape; the model is not changed.
+
+    Parameters
+    ----------
+    taken
+        Assignments with a pattern.
+    scorer
+        Scores of each weight.
+    budget
+        How the sparsity is split over the weights that share a pattern: ``"uniform"`` or ``"global"``.
+    """
+    weights = {assignment.weight.name: assignment.weight for assignment in taken}
     groups: dict[Pattern, list[str]] = {}
-    for choice in taken:
-        assert choice.pattern is not None
-        groups.setdefault(choice.pattern, []).append(choice.weight.name)
+    for assignment in taken:
+        assert assignment.pattern is not None
+        groups.setdefault(assignment.pattern, []).append(assignment.weight.name)
     masks: dict[str, NDArray[np.bool_]] = {}
     scores = _matrices(weights, scorer)
     for pattern, names in groups.items():
@@ -36,7 +46,7 @@ def solve(taken: Sequence[Assignment], scorer: Scorer, budget: str) -> dict[str,
 
 
 def _matrices(weights: Mapping[str, Weight], scorer: Scorer) -> Callable[[str], NDArray[Any]]:
-    """Return a function that gives the scores of a named weight as ``[N, K]``, float32 or float64."""
+    """Return a function from weight name to scores, ``[N, K]``, float32 or float64."""
 
     def scores(name: str) -> NDArray[Any]:
         weight = weights[name]

@@ -1,4 +1,4 @@
-"""`sparsify_`: choose, score, solve, and only then change the model."""
+"""`sparsify_`: choose weights, score them, solve for masks, and only then change the model."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -39,58 +39,59 @@ def sparsify_(
     limit: Limit | None = None,
     update: str | Obs = "none",
 ) -> Report:
-    """Prune a model in place: zero the weights a pattern drops, and keep them zero through training.
+    """Prune a model in place: zero the elements a pattern drops and keep them zero during training.
 
-    Either everything that the report lists happens, or, with an exception, nothing.
+    If an exception is raised, the model is unchanged.
 
     Parameters
     ----------
     model
-        Any module. Each pruned weight gets a bool buffer ``<name>_mask``, which is part of `state_dict`.
+        Model to prune, any `nn.Module`. Each pruned weight gets a bool buffer ``<name>_mask``, which is part of `state_dict`.
     pattern
-        For every target without a pattern of its own: a value, or text such as ``"2:4"`` or ``"tw16@75%"``.
+        Pattern of every target that `targets` gives no pattern: a `Pattern`, or text such as ``"2:4"`` or ``"tw16@75%"``.
     score
-        ``"magnitude"``; or ``"taylor"``, ``"wanda"`` or ``"second-order"``, which need `data`.
+        How elements are ranked: ``"magnitude"`` (the default), or ``"taylor"``, ``"wanda"`` or ``"second-order"``, which need `data`.
     budget
-        ``"uniform"`` gives each layer the pattern's sparsity; ``"global"`` ranks all layers together. Patterns of fixed
-        density do not notice. ``"sensitivity"`` scans how much each layer's pruning costs and gives each the sparsity, or
-        the n of n:m, that together cost least at the density of the pattern; ``"constrained"`` does so within `limit`.
+        How the sparsity is split over layers. ``"uniform"`` (the default) prunes every layer to the pattern's sparsity. ``"global"``
+        ranks the elements of all layers together; it has no effect on patterns with fixed density. ``"sensitivity"`` measures how much
+        the loss rises when each layer is pruned, then gives each layer its own sparsity (or its own n of n:m) such that the predicted
+        loss is lowest at the overall density of the pattern. ``"constrained"`` does the same within `limit`.
     targets
-        Expressions, the first that matches a weight wins; a mapping gives each its own pattern. An expression is an exact module
-        or weight name, a glob (``encoder.*``), ``re:`` and a regular expression for the whole name, or a class name
-        (``Linear``). Without targets: every weight that can be pruned. Embeddings never are.
+        Expressions for the weights to prune, as a list, or as a mapping from expression to pattern; the first expression that matches
+        a weight wins. An expression is an exact module or weight name, a glob (``encoder.*``), ``re:`` followed by a regular expression
+        for the whole name, or a class name (``Linear``). Default: every weight that can be pruned. Embeddings are never pruned.
     ignore
-        Expressions for what stays dense, whatever `targets` says.
+        Expressions for weights that stay dense; they take precedence over `targets`.
     data
-        Batches: for scores that look at the inputs of layers, for updates, and, with a loss, for the score that takes gradients and
-        the budgets that scan.
+        Calibration batches. Required by ``"wanda"``, ``"second-order"`` and updates and, with a loss, by ``"taylor"`` and by the
+        ``"sensitivity"`` and ``"constrained"`` budgets.
     strict
-        Refuse, before anything is changed, if a targeted weight cannot take its pattern. Otherwise it is skipped and the
-        report says why.
+        If True, raise before anything is changed when a targeted weight cannot take its pattern. By default such a weight is skipped,
+        and the report gives the reason.
     limit
-        Size or latency that the ``"constrained"`` budget holds to.
+        Size or latency limit of the ``"constrained"`` budget.
     update
-        ``"none"`` leaves kept weights as they are. ``"obs"``, or an `Obs` with options, moves them so that the outputs of the
-        layers change least on `data`; with ``score="second-order"`` n:m masks are chosen along the way, on weights that carry the
-        corrections so far.
+        ``"none"`` (the default) leaves the kept weights as they are. ``"obs"``, or an `Obs` with options, adjusts them so that the
+        outputs of the layers change least on `data`. With ``score="second-order"``, n:m masks are then chosen during the update, on
+        weights that already include the corrections made so far.
 
     Returns
     -------
     Report
-        One row for every weight that could be pruned: name, shape, pattern, density, sparsity, and the reason if it is
-        dense. ``ok`` is False if no weight was pruned at all. With an update also the squared error of the layer's output
-        relative to its power, with the dense weights under the mask and with the updated ones. The summary states the zeros of the whole
-        model, and how much of it stands in tensors that no pattern was tried on.
+        One row for every weight that could be pruned: name, shape, pattern, density, sparsity, and the reason if it stayed dense; with
+        an update, also the squared error of the layer's output relative to its power, for the masked dense weights and for the updated
+        ones. The summary includes the share of zeros in the whole model and the share of the model in tensors that pruning does not
+        cover. ``ok`` is False if no weight was pruned.
 
     Raises
     ------
     TargetError
         If an expression matches nothing, or the model has no weight to prune.
     PatternError
-        If a weight holds NaN or infinity, or, under `strict`, cannot take its pattern or is one that no pattern is tried on, such as
-        experts that are held as one parameter of three axes.
+        If a weight holds NaN or infinity; under `strict`, also if a weight cannot take its pattern or belongs to a kind that is never
+        pruned, such as experts stacked in one three-dimensional parameter.
     ArgumentError
-        If score, budget or data are not what is described above.
+        If `score`, `budget`, `update`, `limit` or `data` is invalid, or `data` is missing where it is needed.
 
     Examples
     --------
@@ -103,33 +104,35 @@ def sparsify_(
     if not isinstance(update, Obs):
         _one_of("update", update, {"none": None, "obs": None})
     if isinstance(ignore, str):
-        raise TargetError(f"ignore must be a list of expressions, and it is {ignore!r}; write [{ignore!r}]")
-    choices = choose(model, pattern, targets, list(ignore))
+        raise TargetError(f"ignore must be a list of expressions, not the string {ignore!r}; write [{ignore!r}]")
+    assignments = choose(model, pattern, targets, list(ignore))
     if strict:
-        refuse([choice for choice in choices if choice.refused])
+        refuse([assignment for assignment in assignments if assignment.refused])
         refuse_unseen(model, targets, list(ignore))
-    _require_finite([choice.weight for choice in choices if choice.pattern is not None])
+    _require_finite([assignment.weight for assignment in assignments if assignment.pattern is not None])
     if budget in PLANNED and data is not None:
-        data = replace(data, batches=list(data.batches))  # walked through by the scan, and then by the score
-    choices = decide(model, choices, budget, score, data, limit)
-    taken = [choice for choice in choices if choice.pattern is not None]
-    ranked = budget if budget in BUDGETS else "uniform"
+        data = replace(data, batches=list(data.batches))  # iterated twice: by the scan, then by the score
+    assignments = decide(model, assignments, budget, score, data, limit)
+    targeted = [assignment for assignment in assignments if assignment.pattern is not None]
+    mask_budget = budget if budget in BUDGETS else "uniform"
     errors = None
     if update == "none":
-        scored = None if budget in PLANNED and score == "magnitude" else data
-        masks = solve(taken, SCORES[score](model, [choice.weight for choice in taken], scored), ranked)
+        score_data = None if budget in PLANNED and score == "magnitude" else data
+        masks = solve(
+            targeted, SCORES[score](model, [assignment.weight for assignment in targeted], score_data), mask_budget
+        )
     else:
         options = update if isinstance(update, Obs) else Obs()
-        masks, errors = prune_and_update_(model, taken, score, ranked, data, options)
-    for choice in taken:
-        assert choice.pattern is not None
-        set_mask_(choice.weight, masks[choice.weight.name], choice.pattern)
-    return _report(model, choices, score, budget, errors)
+        masks, errors = prune_and_update_(model, targeted, score, mask_budget, data, options)
+    for assignment in targeted:
+        assert assignment.pattern is not None
+        set_mask_(assignment.weight, masks[assignment.weight.name], assignment.pattern)
+    return _report(model, assignments, score, budget, errors)
 
 
-def _one_of(what: str, given: str, table: Mapping[str, Any]) -> None:
-    if given not in table:
-        raise ArgumentError(unknown(what, given, table))
+def _one_of(what: str, value: str, table: Mapping[str, Any]) -> None:
+    if value not in table:
+        raise ArgumentError(unknown(what, value, table))
 
 
 def _require_finite(weights: Iterable[Weight]) -> None:
@@ -137,16 +140,16 @@ def _require_finite(weights: Iterable[Weight]) -> None:
         values = whole(weight.tensor.detach())
         low, high = torch.aminmax(values)  # a NaN anywhere makes both NaN
         if not (torch.isfinite(low) and torch.isfinite(high)):
-            bad = int((~torch.isfinite(values)).sum())
+            count = int((~torch.isfinite(values)).sum())
             raise PatternError(
-                f"{weight.name} holds {bad} NaN or infinite {'element' if bad == 1 else 'elements'} of {weight.tensor.numel()}; "
-                "nothing was changed. Repair the weight, or put its layer under ignore"
+                f"{weight.name} has {count} NaN or infinite {'element' if count == 1 else 'elements'} out of {weight.tensor.numel()}; "
+                "nothing was changed. Repair the weight, or add its layer to ignore"
             )
 
 
 def _report(
     model: nn.Module,
-    choices: Sequence[Assignment],
+    assignments: Sequence[Assignment],
     score: str,
     budget: str,
     errors: Mapping[str, tuple[float, float]] | None,
@@ -154,15 +157,15 @@ def _report(
     masks, patterns = masks_of(model), patterns_of(model)
     kept = {name: int(np.count_nonzero(mask.cpu().numpy())) for name, mask in masks.items()}
     rows = []
-    for choice in choices:
-        name, reason = choice.weight.name, choice.reason
-        density = kept[name] / choice.weight.tensor.numel() if name in masks else 1.0
-        if name in masks and choice.pattern is None:
-            reason = f"as it was before: {reason}"
+    for assignment in assignments:
+        name, reason = assignment.weight.name, assignment.reason
+        density = kept[name] / assignment.weight.tensor.numel() if name in masks else 1.0
+        if name in masks and assignment.pattern is None:
+            reason = f"unchanged by this call: {reason}"
         rows.append(
             {
                 "name": name,
-                "shape": list(choice.weight.tensor.shape),
+                "shape": list(assignment.weight.tensor.shape),
                 "pattern": str(patterns[name]) if name in masks else "",
                 "density": density,
                 "sparsity": 1 - density,
@@ -170,18 +173,18 @@ def _report(
                 "reason": reason,
             }
         )
-    pruned = [choice.weight for choice in choices if choice.pattern is not None]
-    left = sum(kept[weight.name] for weight in pruned)
+    pruned = [assignment.weight for assignment in assignments if assignment.pattern is not None]
+    kept_elements = sum(kept[weight.name] for weight in pruned)
     total = sum(weight.tensor.numel() for weight in pruned)
     summary = {
         "pruned weights": len(pruned),
         "dense weights": sum(row["name"] not in masks for row in rows),
-        "density of the pruned": left / total if total else 1.0,
-        "sparsity of the pruned": 1 - left / total if total else 0.0,
+        "density of the pruned": kept_elements / total if total else 1.0,
+        "sparsity of the pruned": 1 - kept_elements / total if total else 0.0,
         "score": score,
         "budget": budget,
         **({} if errors is None else {"update": "obs"}),
-        **whole_model(model, choices),
+        **whole_model(model, assignments),
     }
     return Report("sparsify", tuple(rows), summary, ok=bool(pruned))
 

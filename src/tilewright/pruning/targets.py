@@ -1,4 +1,4 @@
-"""Expressions that pick weights: exact names, globs, regular expressions and class names."""
+"""Expressions that select weights: exact names, globs, regular expressions and class names."""
 
 import difflib
 import re
@@ -14,15 +14,26 @@ __all__ = ["matches", "means", "pick", "require_match"]
 
 
 def matches(expression: str, module_name: str, module: nn.Module, parameter_name: str = "") -> bool:
-    """Say whether an expression means a module, or its parameter; see `means`."""
+    """Return whether an expression matches a module or one of its parameters; see `means` for the syntax."""
     return means(expression, module_name, parameter_name, [base.__name__ for base in type(module).__mro__])
 
 
 def means(expression: str, module_name: str, parameter_name: str = "", classes: Sequence[str] = ()) -> bool:
-    """Say whether an expression means what has these names.
+    """Return whether an expression matches a module or parameter with these names.
 
-    ``re:...`` is a regular expression for the whole name; ``*``, ``?`` and ``[...]`` make a glob, in which ``*`` crosses dots;
-    anything else is an exact name, or the name of the module's class or of one of its bases.
+    ``re:...`` is a regular expression that must match the whole name. An expression with ``*``, ``?`` or ``[...]`` is a glob, in which
+    ``*`` also matches dots. Anything else is an exact name, or the name of the module's class or of one of its base classes.
+
+    Parameters
+    ----------
+    expression
+        The expression.
+    module_name
+        Dotted name of the module, as in `named_modules`.
+    parameter_name
+        Name of the parameter within the module. Default: match the module alone.
+    classes
+        Names of the module's class and of its base classes.
     """
     names = [module_name]
     if parameter_name:
@@ -34,7 +45,7 @@ def means(expression: str, module_name: str, parameter_name: str = "", classes: 
 
 
 def pick(expressions: Iterable[str], weight: Weight) -> str | None:
-    """Return the first expression that means this weight, None if there is none."""
+    """Return the first expression that matches a weight, or None."""
     for expression in expressions:
         if matches(expression, weight.module_name, weight.module, weight.parameter_name):
             return expression
@@ -42,24 +53,24 @@ def pick(expressions: Iterable[str], weight: Weight) -> str | None:
 
 
 def require_match(expressions: Iterable[str], model: nn.Module, weights: Sequence[Weight], role: str) -> None:
-    """Raise `TargetError` for the first expression that means no weight (or, for ``ignore``, no module at all)."""
+    """Raise `TargetError` for the first expression that matches no weight (for ``ignore``: no module or parameter at all)."""
     modules = dict(model.named_modules())
     for expression in expressions:
         if pick_any(expression, weights):
             continue
-        found = [name for name, module in modules.items() if matches(expression, name, module)]
-        if role == "ignore" and (found or _means_parameter(expression, modules)):
+        matched = [name for name, module in modules.items() if matches(expression, name, module)]
+        if role == "ignore" and (matched or _means_parameter(expression, modules)):
             continue
-        raise TargetError(_message(expression, role, found, modules, weights))
+        raise TargetError(_message(expression, role, matched, modules, weights))
 
 
 def pick_any(expression: str, weights: Sequence[Weight]) -> bool:
-    """Say whether an expression means at least one of the weights."""
+    """Return whether an expression matches at least one of the weights."""
     return any(pick([expression], weight) for weight in weights)
 
 
 def _means_parameter(expression: str, modules: Mapping[str, nn.Module]) -> bool:
-    """Say whether an expression means a parameter of any kind."""
+    """Return whether an expression matches a parameter of any kind."""
     return any(
         matches(expression, name, module, parameter)
         for name, module in modules.items()
@@ -68,18 +79,18 @@ def _means_parameter(expression: str, modules: Mapping[str, nn.Module]) -> bool:
 
 
 def _message(
-    expression: str, role: str, found: Sequence[str], modules: Mapping[str, nn.Module], weights: Sequence[Weight]
+    expression: str, role: str, matched: Sequence[str], modules: Mapping[str, nn.Module], weights: Sequence[Weight]
 ) -> str:
     names = list(dict.fromkeys(weight.module_name for weight in weights))
     inside = [name for name in names if name.startswith(f"{expression}.")]
     if inside:
-        return f"{role} names {expression!r}, which has no weight of its own; for the {len(inside)} modules inside it write '{expression}.*'"
-    if found:
-        kind = type(modules[found[0]]).__name__
-        return f"{role} {expression!r} means {found[0]!r}, a {kind}, which has no weight that a pattern can take"
-    near = difflib.get_close_matches(expression.removeprefix("re:"), [*names, *modules], n=3, cutoff=0.4)
-    near = list(dict.fromkeys(near)) or names[:3]
-    hint = f"the nearest names are {', '.join(near)}" if near else "the model has no weight that can be pruned"
+        return f"{role} {expression!r} has no weight of its own; for the {len(inside)} modules inside it, write '{expression}.*'"
+    if matched:
+        kind = type(modules[matched[0]]).__name__
+        return f"{role} {expression!r} matches {matched[0]!r} ({kind}), which has no prunable weight"
+    nearest = difflib.get_close_matches(expression.removeprefix("re:"), [*names, *modules], n=3, cutoff=0.4)
+    nearest = list(dict.fromkeys(nearest)) or names[:3]
+    hint = f"did you mean {' or '.join(nearest)}?" if nearest else "the model has no prunable weight"
     return f"{role} {expression!r} matches nothing in {type(modules['']).__name__}; {hint}"
 
 

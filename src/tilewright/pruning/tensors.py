@@ -1,4 +1,4 @@
-"""Tensors that are spread over processes: the whole of one, and the part of a mask that belongs to this process."""
+"""Sharded tensors: gathering them, and cutting a mask into the shards of each process."""
 
 import torch
 from torch import Tensor
@@ -7,7 +7,7 @@ __all__ = ["gathered", "is_quantized", "is_spread", "local", "own_part", "plain"
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """Return the full tensor. For a sharded one every process of its mesh must call, and all get the same."""
+    """Return the full tensor. For a sharded tensor this is a collective: every process of its mesh must call it."""
     if is_spread(tensor):
         full: Tensor = tensor.full_tensor()  # type: ignore[attr-defined]
         return full
@@ -15,36 +15,36 @@ def whole(tensor: Tensor) -> Tensor:
 
 
 def local(tensor: Tensor) -> Tensor:
-    """Return what this process holds of a tensor, sharing its memory: all of an ordinary one."""
+    """Return this process's shard of a tensor, or all of an ordinary tensor; shares memory."""
     if is_spread(tensor):
         with torch.no_grad():
-            part: Tensor = tensor.to_local()  # type: ignore[attr-defined]
-        return part
+            shard: Tensor = tensor.to_local()  # type: ignore[attr-defined]
+        return shard
     return tensor.detach()
 
 
 def own_part(full: Tensor, like: Tensor) -> Tensor:
-    """Return the part of a full tensor that lies where `like` holds its own, without talking to other processes."""
+    """Return the shard of a full tensor that corresponds to this process's shard of `like`, without communication."""
     return local(spread_like(full, like))
 
 
 def spread_like(full: Tensor, like: Tensor) -> Tensor:
-    """Return a full tensor sharded as `like` is, each process cutting its part out of its own copy."""
+    """Return a full tensor sharded like `like`; each process cuts its shard from its own copy."""
     if is_spread(like):
         from torch.distributed.tensor import distribute_tensor
 
-        # Without a source rank nothing is sent.
-        spread: Tensor = distribute_tensor(full, like.device_mesh, like.placements, src_data_rank=None)  # type: ignore[attr-defined]
-        return spread
+        # Without a source rank there is no communication.
+        sharded: Tensor = distribute_tensor(full, like.device_mesh, like.placements, src_data_rank=None)  # type: ignore[attr-defined]
+        return sharded
     return full
 
 
 def gathered(part: Tensor, like: Tensor) -> Tensor:
-    """Return the full tensor whose parts lie in the processes as those of `like` do; the inverse of `own_part`."""
+    """Return the full tensor from shards laid out like those of `like`: the inverse of `own_part`, and a collective."""
     if is_spread(like):
         from torch.distributed.tensor import DTensor
 
-        spread = DTensor.from_local(
+        sharded = DTensor.from_local(
             part,
             like.device_mesh,  # type: ignore[attr-defined]
             like.placements,  # type: ignore[attr-defined]
@@ -52,24 +52,24 @@ def gathered(part: Tensor, like: Tensor) -> Tensor:
             shape=like.shape,
             stride=like.stride(),
         )
-        return whole(spread)
+        return whole(sharded)
     return part
 
 
 def plain(tensor: Tensor) -> bool:
-    """Say whether the tensor is an ordinary or a sharded parameter, and not of some other subclass."""
+    """Return whether a tensor is an ordinary or a sharded one, rather than another subclass of `Tensor`."""
     return type(tensor) in (torch.nn.Parameter, Tensor) or is_spread(tensor)
 
 
 def is_quantized(tensor: Tensor) -> bool:
-    """Say whether a tensor is of a quantizing library: it knows how to become floats, which a plain one need not."""
+    """Return whether a tensor is quantized: by torch, or by a library whose subclass overrides `dequantize`."""
     return tensor.is_quantized or type(tensor).dequantize is not Tensor.dequantize
 
 
 def is_spread(tensor: Tensor) -> bool:
-    """Say whether a tensor is spread over processes."""
+    """Return whether a tensor is sharded over processes, that is, a `DTensor`."""
     if type(tensor) in (torch.nn.Parameter, Tensor) or not torch.distributed.is_available():
         return False
-    from torch.distributed.tensor import DTensor  # a process without sharded tensors never pays for this import
+    from torch.distributed.tensor import DTensor  # imported late: processes without sharded tensors do not need it
 
     return isinstance(tensor, DTensor)

@@ -1,4 +1,4 @@
-"""The rest of the model: parameters that no pattern is tried on, and how many zeros there are in all."""
+"""The rest of the model: parameters that pruning does not cover, and the zeros of the model as a whole."""
 
 from collections.abc import Iterator, Sequence
 
@@ -13,26 +13,26 @@ from .tensors import local
 __all__ = ["refuse_unseen", "whole_model"]
 
 
-def whole_model(model: nn.Module, choices: Sequence[Assignment]) -> dict[str, object]:
-    """Return what a report says of the whole model: the share of zeros, and the tensors that are no weight of any choice."""
+def whole_model(model: nn.Module, assignments: Sequence[Assignment]) -> dict[str, object]:
+    """Return the report entries on the whole model: its share of zeros, and the tensors that no assignment covers."""
     parameters = dict(model.named_parameters())
     total = sum(parameter.numel() for parameter in parameters.values())
     zeros = sum(_zeros(parameter) for parameter in parameters.values())
-    looked_at = {id(choice.weight.tensor) for choice in choices}
-    rest = [(name, p) for name, _, p in _weight_like(model) if id(p) not in looked_at]
+    covered = {id(assignment.weight.tensor) for assignment in assignments}
+    rest = [(name, p) for name, _, p in _weight_like(model) if id(p) not in covered]
     facts: dict[str, object] = {"zeros of the whole model": zeros / total if total else 0.0}
     if rest:
         name, largest = max(rest, key=lambda pair: pair[1].numel())
         share = sum(parameter.numel() for _, parameter in rest) / total
         facts["not tried"] = (
-            f"{share:.1%} of the model, in {len(rest)} {'tensor' if len(rest) == 1 else 'tensors'} that no pattern is tried on; the largest is "
+            f"{share:.1%} of the model, in {len(rest)} {'tensor' if len(rest) == 1 else 'tensors'} that pruning does not cover; the largest is "
             f"{name} {list(largest.shape)}"
         )
     return facts
 
 
 def refuse_unseen(model: nn.Module, targets: Targets | None, ignore: Sequence[str]) -> None:
-    """Raise `PatternError` for products' weights that are no layer of their own, such as experts, unless they are left out on purpose."""
+    """Raise `PatternError` for stacked weights that are not layers, such as experts, unless `targets` or `ignore` leaves them out."""
     stacked = [
         (name, parameter)
         for name, module, parameter in _weight_like(model)
@@ -43,8 +43,8 @@ def refuse_unseen(model: nn.Module, targets: Targets | None, ignore: Sequence[st
         share = sum(parameter.numel() for _, parameter in stacked) / total
         name, first = stacked[0]
         raise PatternError(
-            f"{share:.1%} of the model stands in {len(stacked)} parameters of three axes, the first {name} {list(first.shape)}, and strict was asked "
-            f"for: such stacked weights, as of experts, are not pruned yet. Nothing was changed; put them under ignore, or leave strict out"
+            f"{share:.1%} of the model is in three-dimensional parameters ({len(stacked)} of them, the first {name} {list(first.shape)}), which strict "
+            "does not allow: stacked weights, such as those of experts, cannot be pruned yet. Nothing was changed; add them to ignore, or omit strict"
         )
 
 
@@ -56,7 +56,7 @@ def _meant(name: str, module: nn.Module, targets: Targets | None, ignore: Sequen
 
 
 def _weight_like(model: nn.Module) -> Iterator[tuple[str, nn.Module, Tensor]]:
-    """Yield (name, module, parameter) of floating-point parameters with two axes or more, embeddings aside."""
+    """Yield (name, module, parameter) of floating-point parameters with two or more dimensions, except embeddings."""
     for module_name, module in model.named_modules():
         if not isinstance(module, nn.Embedding | nn.EmbeddingBag):
             for name, parameter in module._parameters.items():
@@ -66,9 +66,9 @@ def _weight_like(model: nn.Module) -> Iterator[tuple[str, nn.Module, Tensor]]:
 
 @torch.no_grad()
 def _zeros(parameter: Tensor) -> int:
-    """Return how many elements are zero; of a sharded parameter, as many as this process's part suggests."""
+    """Return the number of zeros; for a sharded parameter, an estimate from this process's shard."""
     if parameter.is_meta or nn.parameter.is_lazy(parameter):
         return 0
-    part = local(parameter)
-    zeros = part.numel() - int(torch.count_nonzero(part))
-    return round(zeros * parameter.numel() / part.numel()) if part.numel() else 0
+    shard = local(parameter)
+    zeros = shard.numel() - int(torch.count_nonzero(shard))
+    return round(zeros * parameter.numel() / shard.numel()) if shard.numel() else 0

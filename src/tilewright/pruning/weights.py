@@ -1,4 +1,4 @@
-"""Which weights of a model can be pruned, how each is stored, and why the others cannot."""
+"""Which weights of a model can be pruned, how each is stored, and why the others cannot be pruned."""
 
 import math
 import re
@@ -21,20 +21,21 @@ _RECURRENT = re.compile(r"weight_(ih|hh)(_l\d+(_reverse)?)?")
 
 @dataclass(frozen=True, eq=False)
 class Weight:
-    """One weight of a model, and how to see it as a matrix.
+    """One weight of a model, and how it is viewed as a matrix.
 
     Parameters
     ----------
     name
-        As in `named_parameters`: ``encoder.0.query.weight``.
+        Name as in `named_parameters`, such as ``encoder.0.query.weight``.
     module_name, module, parameter_name
-        Where it lives: ``encoder.0.query``, the module itself, ``weight``.
+        Name of the module that holds the weight (``encoder.0.query``), the module itself, and the name of the parameter in it
+        (``weight``).
     layout
-        How it is stored: see `tilewright.patterns.Layout`.
+        How the weight is stored; see `tilewright.patterns.Layout`.
     tensor
         The parameter itself, not a copy.
     reason
-        Why it cannot be pruned, as the end of a sentence that begins with its name; empty if it can.
+        Why the weight cannot be pruned, worded to follow its name in a sentence; empty if it can be pruned.
     """
 
     name: str
@@ -47,13 +48,14 @@ class Weight:
 
     @property
     def matrix_shape(self) -> tuple[int, int]:
-        """``(N, K)``: outputs and inputs."""
+        """Shape ``(N, K)`` of the weight as a matrix: outputs and inputs."""
         return matrix_shape(tuple(self.tensor.shape), self.layout)
 
     def refusal(self, pattern: Pattern) -> str:
-        """Return why the weight cannot take a pattern, as the end of a sentence that begins with its name; empty if it can.
+        """Return why the weight cannot take a pattern, worded to follow its name in a sentence; empty if it can.
 
-        In a convolution, n:m must run along the channels under one position of the kernel, which is what sparse tensor cores multiply.
+        In a convolution, n:m must run along the channels at one position of the kernel, because that is what sparse tensor cores
+        multiply.
         """
         kernel = math.prod(self.tensor.shape[2:])
         if isinstance(pattern, NM) and self.layout == "conv" and kernel > 1 and self.tensor.shape[1] % pattern.m:
@@ -61,18 +63,18 @@ class Weight:
             what = (
                 "it is depthwise: one channel"
                 if channels == 1
-                else f"{channels} channels, no multiple of {pattern.m}, stand"
+                else f"{channels} channels, which is not a multiple of {pattern.m},"
             )
-            return f"{what} under each position of its kernel, and groups of {pattern.m} would span positions, which saves nothing on hardware"
+            return f"{what} at each position of its kernel, and groups of {pattern.m} would span positions, which saves nothing on hardware"
         return pattern.refusal(self.matrix_shape) or ""
 
 
 def prunable(model: nn.Module) -> list[Weight]:
-    """Return every weight of a model that can carry a mask, in the order of `named_modules`.
+    """Return every weight of a model that can be pruned, in the order of `named_modules`.
 
-    These are the weights of Linear, Conv1d, Conv2d and Conv3d (grouped ones as they are stored), of Hugging Face's ``Conv1D``,
+    These are the weights of Linear, Conv1d, Conv2d and Conv3d (grouped convolutions as stored), of Hugging Face's ``Conv1D``,
     of RNN, LSTM and GRU and their cells, and of MultiheadAttention. Embeddings, transposed convolutions, weights shared
-    by several modules, computed weights (parametrizations), and tensors without floating-point values are left out.
+    by several modules, computed weights (parametrizations) and tensors that are not floating point are left out.
 
     Examples
     --------
@@ -83,9 +85,9 @@ def prunable(model: nn.Module) -> list[Weight]:
 
 
 def survey(model: nn.Module) -> list[Weight]:
-    """Return the weights of `prunable` and, with a reason, those that look like one but cannot be pruned."""
+    """Return the weights of `prunable` and, each with a reason, the weights of the same modules that cannot be pruned."""
     owners = _owners(model)
-    found = []
+    weights = []
     for module_name, module in model.named_modules():
         for parameter_name, layout in _places(module):
             name = f"{module_name}.{parameter_name}" if module_name else parameter_name
@@ -93,12 +95,12 @@ def survey(model: nn.Module) -> list[Weight]:
             if tensor is None:
                 tensor, reason = (
                     torch.empty(0, device="meta"),
-                    "it is no parameter but computed from others at each use",
+                    "it is not a parameter but computed from others at each use",
                 )
             else:
                 reason = _refusal(module, parameter_name, tensor) or _tie(owners[id(tensor)], name)
-            found.append(Weight(name, module_name, module, parameter_name, layout, tensor, reason))
-    return found
+            weights.append(Weight(name, module_name, module, parameter_name, layout, tensor, reason))
+    return weights
 
 
 def _places(module: nn.Module) -> Iterator[tuple[str, Layout]]:
@@ -113,36 +115,34 @@ def _places(module: nn.Module) -> Iterator[tuple[str, Layout]]:
             yield from ((name, "linear") for name in names if module._parameters.get(name) is not None)
         case nn.RNNBase() | nn.RNNCellBase():
             yield from ((name, "linear") for name in module._parameters if _RECURRENT.fullmatch(name))
-        # GPT-2's linear layer, told by its name and the length of its bias so that transformers need not be imported.
+        # GPT-2's linear layer, recognized by its name and an attribute so that transformers need not be imported.
         case nn.Module() if type(module).__name__ == "Conv1D" and hasattr(module, "nf"):
             yield "weight", "transposed"
 
 
 def _refusal(module: nn.Module, name: str, tensor: Tensor) -> str:
     if isinstance(module, _TRANSPOSED):
-        return "it belongs to a transposed convolution, whose outputs overlap: no pattern speaks of those"
+        return "it belongs to a transposed convolution, which no pattern covers because its outputs overlap"
     if nn.parameter.is_lazy(tensor):
         return "it has no shape yet; run one batch through the model first"
     if tensor.is_meta:
         return "it is on the meta device and holds no values; load the weights first"
     if tensor.dtype not in _DTYPES:
-        return f"it holds {tensor.dtype}, and only float32, float64, float16 and bfloat16 can be pruned"
+        return f"it is {tensor.dtype}, and only float32, float64, float16 and bfloat16 can be pruned"
     if not plain(tensor):
-        return f"it is a {type(tensor).__name__}, and only plain and sharded (DTensor) ones can be pruned"
+        return f"it is a {type(tensor).__name__}, and only plain and sharded (DTensor) parameters can be pruned"
     if not is_spread(tensor) and any(
         step == 0 and size > 1 for step, size in zip(tensor.stride(), tensor.shape, strict=True)
     ):
-        return (
-            "several of its elements share one number in memory, as expand() leaves them; give it a contiguous tensor"
-        )
+        return "several of its elements share memory, as after expand(); make the tensor contiguous"
     mask = f"{name}_mask"
     if hasattr(module, mask) and name not in module.__dict__.get("tilewright_patterns", ()):
-        return f"its module already has an attribute {mask} of its own"
+        return f"its module already has an attribute named {mask}"
     return ""
 
 
 def _owners(model: nn.Module) -> dict[int, list[str]]:
-    """Return the names of every parameter, by identity; a tied one has several. A module under two names counts once."""
+    """Return the names of every parameter, by identity; a tied parameter has several. A module with two names counts once."""
     owners: dict[int, list[str]] = {}
     for module_name, module in model.named_modules():
         for name, parameter in module._parameters.items():
@@ -152,4 +152,4 @@ def _owners(model: nn.Module) -> dict[int, list[str]]:
 
 def _tie(names: list[str], name: str) -> str:
     others = [other for other in names if other != name]
-    return f"it is the same parameter as {others[0]}, which a mask would prune along with it" if others else ""
+    return f"it is the same parameter as {others[0]}, which a mask would prune as well" if others else ""

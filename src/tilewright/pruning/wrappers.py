@@ -1,4 +1,4 @@
-"""Modules around a model that are not part of it."""
+"""Wrappers around a model, such as those of data parallelism, that are not part of it."""
 
 from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
@@ -8,11 +8,11 @@ __all__ = ["bare"]
 
 
 def bare(model: nn.Module) -> nn.Module:
-    """Return the model inside what `torch.compile`, data parallelism and averages of weights put around it."""
+    """Return the model inside the wrappers of `torch.compile`, data parallelism and weight averaging."""
     while True:
         if isinstance(model, DataParallel | DistributedDataParallel | AveragedModel):
             model = model.module
-        elif type(model).__name__ == "OptimizedModule":  # of `torch.compile`, whose import is a long one
+        elif type(model).__name__ == "OptimizedModule":  # from `torch.compile`, which is slow to import
             model = model.get_submodule("_orig_mod")
         else:
             return model
