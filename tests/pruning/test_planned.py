@@ -190,22 +190,22 @@ def test_each_target_keeps_its_own_family():
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"budget": "sensitivity"}, "it needs data=Calibration"),
+        ({"budget": "sensitivity"}, "needs data=Calibration"),
         ({"budget": "constrained", "data": calibration()}, "needs limit=Limit"),
         ({"budget": "constrained", "data": calibration(), "limit": Limit()}, "one limit"),
         (
             {"budget": "constrained", "data": calibration(), "limit": Limit(size=10)},
-            "10 bytes cannot be reached: the cheapest",
+            "a limit of 10 bytes cannot be met: the candidates take",
         ),
         (
             {"budget": "constrained", "data": calibration(), "limit": Limit(latency=1)},
-            "the seconds of 0.weight at dense are not known",
+            "the seconds of 0.weight at dense are unknown",
         ),
         (
             {"budget": "sensitivity", "data": calibration(), "limit": Limit(size=10)},
-            "limit goes with budget='constrained'",
+            "limit only applies to budget='constrained', not to 'sensitivity'",
         ),
-        ({"limit": Limit(size=10)}, "limit goes with budget='constrained', and the budget is 'uniform'"),
+        ({"limit": Limit(size=10)}, "limit only applies to budget='constrained', not to 'uniform'"),
         ({"budget": "even"}, "unknown budget 'even'; expected one of"),
     ],
 )

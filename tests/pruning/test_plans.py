@@ -54,12 +54,16 @@ def test_the_report_of_a_plan_has_a_row_a_layer():
 @pytest.mark.parametrize(
     ("choices", "limits", "sentence"),
     [
-        (TWO, {}, "one limit: latency in seconds, or size in bytes"),
+        (TWO, {}, "exactly one limit: latency in seconds, or size in bytes"),
         (TWO, {"size": 1, "latency": 1}, "one limit"),
-        (TWO, {"size": 99}, "99 bytes cannot be reached: the cheapest candidates take 100 together, the dearest 200"),
-        ({}, {"size": 1}, "the model has no candidate"),
-        ({"a": ()}, {"size": 1}, "a has no candidate"),
-        ({"a": [Candidate(NM(2, 4), 0.1)]}, {"size": 1}, "the bytes of a at 2:4 are not known"),
+        (TWO, {"size": 99}, "99 bytes cannot be met: the candidates take 100 in total at least, and 200 at most"),
+        ({}, {"size": 1}, "the model has no candidates"),
+        ({"a": ()}, {"size": 1}, "a has no candidates"),
+        (
+            {"a": [Candidate(NM(2, 4), 0.1)]},
+            {"size": 1},
+            "the bytes of a at 2:4 are unknown, but the limit is in bytes",
+        ),
         ({"a": [Candidate(None, 0.1, -1.0)]}, {"latency": 1}, "seconds of a at dense must be a finite number"),
         ({"a": [Candidate(None, float("nan"), 1.0)]}, {"latency": 1}, "losses of candidates must be finite"),
     ],
@@ -86,9 +90,11 @@ def test_costs_are_a_table_or_a_function():
     assert all(one.loss >= 0 for each in by_table.values() for one in each)
     assert [one.bytes for one in by_table["0.weight"]] == [row["bytes"] for row in scan.rows[:3]]
     assert candidates(scan, dense=False)["0.weight"] == candidates(scan)["0.weight"][1:]
-    with pytest.raises(ArgumentError, match=r"no seconds are given for 0.weight at dense; the table needs an entry"):
+    with pytest.raises(
+        ArgumentError, match=r"no seconds given for 0\.weight at dense; add an entry for \('0\.weight', 'dense'\)"
+    ):
         candidates(scan, seconds={})
-    with pytest.raises(ArgumentError, match="this is one of kind 'sparsify'"):
+    with pytest.raises(ArgumentError, match="not one of kind 'sparsify'"):
         candidates(Report("sparsify", ()))
 
 

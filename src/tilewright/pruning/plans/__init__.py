@@ -1,1 +1,1 @@
-"""A pattern for every layer: sensitivity is scanned, and the best choice within a limit is found."""
+"""A pattern for every layer: measure how sensitive each layer is, then find the best plan within a limit."""

@@ -1,6 +1,6 @@
-"""`plan`: which pattern each layer should take so that the predicted loss is least for a latency or a size.
+"""`plan`: choose a pattern for each layer so that the predicted loss is lowest within a latency or size limit.
 
-The prediction is additive: every layer pruned alone raises the loss by so much, and all of them together by the sum.
+The prediction is additive: pruning several layers is assumed to raise the loss by the sum of what pruning each of them alone does.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,21 +18,24 @@ from .scan import DENSE
 __all__ = ["Candidate", "Costs", "Plan", "candidates", "plan"]
 
 Costs = Mapping[tuple[str, str], float] | Callable[[str, Pattern | None], float]
-"""Cost of a weight at a pattern: by (weight name, pattern text or ``"dense"``), or from a function of name and pattern."""
+"""Cost of each weight at each pattern: a mapping from (weight name, pattern text or ``"dense"``), or a function of weight name and
+pattern (None for dense)."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """What one layer could be, and what that costs.
+    """One option for a layer: a pattern, or dense, and what it costs.
 
     Parameters
     ----------
     pattern
-        None to leave the layer dense.
+        Pattern of the layer's weight; None leaves it dense.
     loss
-        By how much the loss rises.
-    seconds, bytes
-        Time of the layer and size of its weight, as far as they are known.
+        Increase of the loss over the dense model.
+    seconds
+        Time of the layer in seconds; None (the default) if unknown.
+    bytes
+        Size of the weight in bytes; None (the default) if unknown.
     """
 
     pattern: Pattern | None
@@ -43,47 +46,47 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Plan:
-    """One candidate for each layer.
+    """One candidate for each layer, as chosen by `plan`.
 
     Parameters
     ----------
     chosen
-        By weight name.
+        The chosen candidate of each layer, by weight name.
     """
 
     chosen: Mapping[str, Candidate]
 
     @property
     def targets(self) -> dict[str, Pattern]:
-        """The pattern of every layer that is pruned: what `sparsify_` takes as `targets`."""
-        return {name: one.pattern for name, one in self.chosen.items() if one.pattern is not None}
+        """Patterns of the layers to prune, by weight name; pass it to `sparsify_` as `targets`."""
+        return {name: candidate.pattern for name, candidate in self.chosen.items() if candidate.pattern is not None}
 
     @property
     def loss(self) -> float:
-        """Predicted rise of the loss."""
-        return sum(one.loss for one in self.chosen.values())
+        """Predicted increase of the loss."""
+        return sum(candidate.loss for candidate in self.chosen.values())
 
     @property
     def seconds(self) -> float | None:
-        """Time of all layers together; None if a layer's is not known."""
-        return _total([one.seconds for one in self.chosen.values()])
+        """Total time of all layers in seconds; None if the time of any layer is unknown."""
+        return _total([candidate.seconds for candidate in self.chosen.values()])
 
     @property
     def bytes(self) -> float | None:
-        """Size of all weights together; None if one is not known."""
-        return _total([one.bytes for one in self.chosen.values()])
+        """Total size of all weights in bytes; None if the size of any weight is unknown."""
+        return _total([candidate.bytes for candidate in self.chosen.values()])
 
     def report(self) -> Report:
-        """Return the plan as a report: one row a layer, the totals in the summary."""
+        """Return the plan as a report, with one row per layer and the totals in the summary."""
         rows: list[dict[str, object]] = [
             {
                 "name": name,
-                "pattern": DENSE if one.pattern is None else str(one.pattern),
-                "loss increase": one.loss,
-                "seconds": one.seconds,
-                "bytes": one.bytes,
+                "pattern": DENSE if candidate.pattern is None else str(candidate.pattern),
+                "loss increase": candidate.loss,
+                "seconds": candidate.seconds,
+                "bytes": candidate.bytes,
             }
-            for name, one in self.chosen.items()
+            for name, candidate in self.chosen.items()
         ]
         totals = {"predicted loss increase": self.loss, "seconds": self.seconds, "bytes": self.bytes}
         return Report("plan", tuple(rows), totals)
@@ -92,31 +95,32 @@ class Plan:
 def candidates(
     scan: Report, *, seconds: Costs | None = None, bytes: Costs | None = None, dense: bool = True
 ) -> dict[str, tuple[Candidate, ...]]:
-    """Make the choices that `plan` takes from a sensitivity scan.
+    """Return the candidates of each layer, by weight name, from a sensitivity scan; pass them to `plan`.
 
-    A measured rise below 0 counts as 0: on a few batches it is noise more often than a gift.
+    A measured loss increase below 0 counts as 0, because on a few batches it is usually noise.
 
     Parameters
     ----------
     scan
-        What `sensitivity_scan` returned.
+        Report of `sensitivity_scan`.
     seconds
-        Time of each layer, dense and at every pattern of the scan; `tilewright.runtime.measured_costs` measures it here.
+        Time of each layer in seconds, dense and at every pattern of the scan; `tilewright.runtime.measured_costs` measures it on this
+        machine. Default: times stay unknown.
     bytes
-        Size of each weight; the bytes on disk that the scan counted, unless told.
+        Size of each weight in bytes, dense and at every pattern of the scan. Default: the size on disk from the scan.
     dense
-        Whether a layer may stay dense.
+        Whether a layer may stay dense. Default: True.
 
     Raises
     ------
     ArgumentError
-        If the report is no sensitivity scan, or a cost is missing or no finite number of at least 0.
+        If the report is not a sensitivity scan, or a cost is missing.
     """
     if scan.kind != "sensitivity":
         raise ArgumentError(
-            f"candidates come from a report of sensitivity_scan, and this is one of kind {scan.kind!r}; run the scan first"
+            f"candidates needs a report of sensitivity_scan, not one of kind {scan.kind!r}; run sensitivity_scan first"
         )
-    found: dict[str, list[Candidate]] = {}
+    by_name: dict[str, list[Candidate]] = {}
     for row in scan.rows:
         name, text, rise = str(row["name"]), str(row["pattern"]), row["loss increase"]
         if not isinstance(rise, float) or (text == DENSE and not dense):
@@ -124,31 +128,31 @@ def candidates(
         pattern = None if text == DENSE else parse(text)
         time = None if seconds is None else _cost(seconds, name, pattern, "seconds")
         size = float(str(row["bytes"])) if bytes is None else _cost(bytes, name, pattern, "bytes")
-        found.setdefault(name, []).append(Candidate(pattern, max(0.0, rise), time, size))
-    return {name: tuple(each) for name, each in found.items()}
+        by_name.setdefault(name, []).append(Candidate(pattern, max(0.0, rise), time, size))
+    return {name: tuple(options) for name, options in by_name.items()}
 
 
 def plan(
     choices: Mapping[str, Sequence[Candidate]], *, latency: float | None = None, size: float | None = None
 ) -> Plan:
-    """Choose one candidate for each layer: the least predicted loss within a limit.
+    """Choose one candidate for each layer so that the predicted loss is lowest within a limit.
 
-    Exact: no other choice within the limit has a smaller sum of losses, and none of equal loss costs less.
+    The result is exact: no other selection within the limit has a lower total loss, and none with the same loss costs less.
 
     Parameters
     ----------
     choices
-        Candidates by weight name, from `candidates` or your own.
+        Candidates of each layer, by weight name: from `candidates`, or your own.
     latency
-        Most seconds that the layers may take together.
+        Limit on the total time of the layers, in seconds. Give either `latency` or `size`.
     size
-        Most bytes that the weights may take together. One of the two limits is given.
+        Limit on the total size of the weights, in bytes.
 
     Raises
     ------
     ArgumentError
-        If not exactly one limit is given, a candidate lacks the cost that is limited, or the limit cannot be reached; the
-        message says what can.
+        If not exactly one limit is given, a candidate lacks the limited cost, a cost is negative or not finite, or the limit cannot be
+        met; the message then gives the lowest possible cost.
 
     Examples
     --------
@@ -158,35 +162,35 @@ def plan(
     {'first': NM(n=2, m=4, tile=1, transposable=False)}
     """
     if (latency is None) == (size is None):
-        raise ArgumentError("a plan needs one limit: latency in seconds, or size in bytes")
+        raise ArgumentError("plan needs exactly one limit: latency in seconds, or size in bytes")
     kind, limit = ("seconds", latency) if size is None else ("bytes", size)
     assert limit is not None
     if not choices or not all(choices.values()):
-        empty = next((name for name, each in choices.items() if not each), "the model")
-        raise ArgumentError(f"{empty} has no candidate to choose from; give every layer at least one")
-    costs = [np.array([_known(name, one, kind) for one in each]) for name, each in choices.items()]
-    losses = [np.array([one.loss for one in each]) for each in choices.values()]
+        empty = next((name for name, options in choices.items() if not options), "the model")
+        raise ArgumentError(f"{empty} has no candidates; give every layer at least one")
+    costs = [np.array([_known(name, candidate, kind) for candidate in options]) for name, options in choices.items()]
+    losses = [np.array([candidate.loss for candidate in options]) for options in choices.values()]
     if not all(np.isfinite(loss).all() for loss in losses):
         raise ArgumentError("the losses of candidates must be finite")
     chosen = least_loss(losses, costs, limit)
     if chosen is None:
         least, most = sum(float(c.min()) for c in costs), sum(float(c.max()) for c in costs)
         raise ArgumentError(
-            f"{limit:.6g} {kind} cannot be reached: the cheapest candidates take {least:.6g} together, the dearest {most:.6g}; "
-            "allow more, or offer sparser candidates"
+            f"a limit of {limit:.6g} {kind} cannot be met: the candidates take {least:.6g} in total at least, and {most:.6g} at most; "
+            "raise the limit, or offer sparser candidates"
         )
-    return Plan({name: each[at] for (name, each), at in zip(choices.items(), chosen, strict=True)})
+    return Plan({name: options[index] for (name, options), index in zip(choices.items(), chosen, strict=True)})
 
 
-def _known(name: str, one: Candidate, kind: str) -> float:
-    value: Any = getattr(one, kind)
-    text = DENSE if one.pattern is None else str(one.pattern)
+def _known(name: str, candidate: Candidate, kind: str) -> float:
+    value: Any = getattr(candidate, kind)
+    text = DENSE if candidate.pattern is None else str(candidate.pattern)
     if value is None:
         raise ArgumentError(
-            f"the {kind} of {name} at {text} are not known, and they are limited; give them to candidates(..., {kind}=...)"
+            f"the {kind} of {name} at {text} are unknown, but the limit is in {kind}; pass them to candidates(..., {kind}=...)"
         )
     if not (np.isfinite(value) and value >= 0):
-        raise ArgumentError(f"the {kind} of {name} at {text} must be a finite number of at least 0; they are {value!r}")
+        raise ArgumentError(f"the {kind} of {name} at {text} must be a finite number of at least 0; got {value!r}")
     return float(value)
 
 
@@ -197,9 +201,9 @@ def _cost(costs: Costs, name: str, pattern: Pattern | None, kind: str) -> float:
     if pattern is not None and (name, text) not in costs:
         text = pattern.canonical
     if (name, text) not in costs:
-        raise ArgumentError(f"no {kind} are given for {name} at {text}; the table needs an entry ({name!r}, {text!r})")
+        raise ArgumentError(f"no {kind} given for {name} at {text}; add an entry for ({name!r}, {text!r})")
     return float(costs[name, text])
 
 
 def _total(parts: Sequence[float | None]) -> float | None:
-    return None if any(part is None for part in parts) else float(sum(part for part in parts if part is not None))
+    return None if any(cost is None for cost in parts) else float(sum(cost for cost in parts if cost is not None))

@@ -1,6 +1,6 @@
-"""Budgets that look at the loss: how much to prune in each layer, decided from a sensitivity scan.
+"""Budgets based on the loss: how much to prune in each layer, decided from a sensitivity scan.
 
-They turn the one pattern asked for into a pattern for each weight, all of one family, before masks are chosen.
+They replace the requested pattern by a pattern of the same family for each weight, before masks are chosen.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -23,26 +23,27 @@ __all__ = ["PLANNED", "Limit", "constrained", "decide", "family", "sensitivity"]
 
 _SPARSITIES = (0.25, 0.5, 0.75, 0.875, 0.95)
 Decided = Mapping[str, Pattern | None]
-"""By weight name; None leaves it dense."""
+"""Pattern by weight name; None leaves a weight dense."""
 
 _SMALL = 16
-"""Largest m of which every n is tried; beyond, powers of two."""
+"""Largest m for which every n is tried; above it only powers of two are."""
 
 
 @dataclass(frozen=True)
 class Limit:
-    """What the ``constrained`` budget holds to: one of size and latency.
+    """Limit of the ``"constrained"`` budget: either a size or a latency.
 
     Parameters
     ----------
     size
-        Most bytes on disk of the pruned weights together.
+        Limit on the total size of the targeted weights on disk, in bytes.
     latency
-        Most seconds of the pruned layers together; needs `seconds`.
+        Limit on the total time of the targeted layers, in seconds; needs `seconds`.
     seconds
-        Time of each layer at each pattern, see `tilewright.pruning.candidates`.
+        Time of each layer at each pattern, in seconds; see `tilewright.pruning.candidates`.
     patterns
-        What each layer may take besides dense; the family of its own pattern unless told.
+        Patterns that each layer may take besides staying dense. Default: the family of its own pattern, that is, other n of the same
+        m, or other sparsities.
     """
 
     size: float | None = None
@@ -52,73 +53,73 @@ class Limit:
 
 
 def family(pattern: Pattern) -> tuple[Pattern, ...]:
-    """Return the patterns a layer may take in place of one: other n of the same m, or other sparsities; densest first.
+    """Return the patterns a layer may take instead of a given one: other n of the same m, or other sparsities; densest first.
 
     Examples
     --------
-    >>> [str(one) for one in family(NM(2, 4))]
+    >>> [str(member) for member in family(NM(2, 4))]
     ['3:4', '2:4', '1:4']
     """
     if isinstance(pattern, NM):
         kept = range(1, pattern.m) if pattern.m <= _SMALL else (1 << k for k in range((pattern.m - 1).bit_length()))
         return tuple(replace(pattern, n=n) for n in sorted({*kept, pattern.n} - {pattern.m}, reverse=True))
-    one: Any = pattern
-    wanted = {*_SPARSITIES, one.sparsity, round((1 + one.sparsity) / 2, 4)}
-    members = (_with_sparsity(one, sparsity) for sparsity in sorted(wanted))
+    sparse: Any = pattern
+    sparsities = {*_SPARSITIES, sparse.sparsity, round((1 + sparse.sparsity) / 2, 4)}
+    members = (_with_sparsity(sparse, sparsity) for sparsity in sorted(sparsities))
     return tuple(member for member in members if member is not None)
 
 
 def decide(
     model: nn.Module,
-    choices: Sequence[Assignment],
+    assignments: Sequence[Assignment],
     budget: str,
     score: str,
     data: Calibration | None,
     limit: Limit | None,
 ) -> list[Assignment]:
-    """Replace the pattern of every choice by what a planned budget gives that weight; other budgets change nothing.
+    """Replace the pattern of every assignment by the one a planned budget gives that weight; other budgets change nothing.
 
     Raises
     ------
     ArgumentError
-        If the budget needs data or a limit and has none, takes no limit and has one, or cannot reach it.
+        If data or a limit is missing, a limit is given to a budget that takes none, or the limit cannot be met.
     """
     if limit is not None and budget != "constrained":
         raise ArgumentError(
-            f"limit goes with budget='constrained', and the budget is {budget!r}; leave one of them out"
+            f"limit only applies to budget='constrained', not to {budget!r}; omit limit, or change the budget"
         )
     if budget not in PLANNED:
-        return list(choices)
+        return list(assignments)
     if data is None:
         raise ArgumentError(
-            f"budget {budget!r} measures the loss of every layer; it needs data=Calibration(batches, loss)"
+            f"budget {budget!r} needs data=Calibration(batches, loss) to measure the loss with each layer pruned"
         )
-    decided = PLANNED[budget](model, choices, score, data, limit)
-    return [_redecided(choice, decided) for choice in choices]
+    decided = PLANNED[budget](model, assignments, score, data, limit)
+    return [_redecided(assignment, decided) for assignment in assignments]
 
 
 def sensitivity(
-    model: nn.Module, choices: Sequence[Assignment], score: str, data: Calibration, limit: Limit | None
+    model: nn.Module, assignments: Sequence[Assignment], score: str, data: Calibration, limit: Limit | None
 ) -> Decided:
-    """Give each weight the member of its pattern's family that together raise the loss least at the density asked for."""
+    """Choose a member of each weight's pattern family so that the loss rises least at the requested density."""
     decided: dict[str, Pattern | None] = {}
-    for scan, pattern in _scans(model, choices, score, data, family):
+    for scan, pattern in _scans(model, assignments, score, data, family):
         decided |= _members(scan, pattern) if pattern.fixed else _sparsities(scan, pattern)
     return decided
 
 
 def constrained(
-    model: nn.Module, choices: Sequence[Assignment], score: str, data: Calibration, limit: Limit | None
+    model: nn.Module, assignments: Sequence[Assignment], score: str, data: Calibration, limit: Limit | None
 ) -> Decided:
-    """Give each weight the pattern, or none, that together raise the loss least within a size or a latency."""
+    """Choose a pattern, or dense, for each weight so that the loss rises least within a size or latency limit."""
     if limit is None:
         raise ArgumentError("budget 'constrained' needs limit=Limit(size=...) or Limit(latency=..., seconds=...)")
-    named = tuple(parse(one) if isinstance(one, str) else one for one in limit.patterns)
+    named = tuple(parse(pattern) if isinstance(pattern, str) else pattern for pattern in limit.patterns)
     offers: dict[str, tuple[Candidate, ...]] = {}
-    for scan, _ in _scans(model, choices, score, data, (lambda _: named) if named else family):
+    for scan, _ in _scans(model, assignments, score, data, (lambda _: named) if named else family):
         offers |= candidates(scan, seconds=limit.seconds)
-    found = plan(offers, latency=limit.latency, size=limit.size)
-    return {name: one.pattern for name, one in found.chosen.items()}
+    best = plan(offers, latency=limit.latency, size=limit.size)
+    return {name: pattern.pattern for name, pattern in best.chosen.items()}
 
 
 PLANNED: dict[str, Callable[[nn.Module, Sequence[Assignment], str, Calibration, Limit | None], Decided]] = {
@@ -129,34 +130,34 @@ PLANNED: dict[str, Callable[[nn.Module, Sequence[Assignment], str, Calibration, 
 
 def _scans(
     model: nn.Module,
-    choices: Sequence[Assignment],
+    assignments: Sequence[Assignment],
     score: str,
     data: Calibration,
     members: Callable[[Pattern], tuple[Pattern, ...]],
 ) -> list[tuple[Report, Pattern]]:
-    """Scan the weights that share a pattern together; return the scans with their patterns."""
+    """Scan the weights that share a pattern together; return each scan with its pattern."""
     groups: dict[Pattern, list[str]] = {}
-    for choice in choices:
-        if choice.pattern is not None:
-            groups.setdefault(choice.pattern, []).append(choice.weight.name)
+    for assignment in assignments:
+        if assignment.pattern is not None:
+            groups.setdefault(assignment.pattern, []).append(assignment.weight.name)
     return [
         (sensitivity_scan(model, members(pattern), data, targets=names, score=score), pattern)
         for pattern, names in groups.items()
     ]
 
 
-def _redecided(choice: Assignment, decided: Decided) -> Assignment:
-    if choice.pattern is None:
-        return choice
-    pattern = decided[choice.weight.name]
-    return replace(choice, pattern=pattern, reason="" if pattern else "the budget leaves it dense")
+def _redecided(assignment: Assignment, patterns: Decided) -> Assignment:
+    if assignment.pattern is None:
+        return assignment
+    pattern = patterns[assignment.weight.name]
+    return replace(assignment, pattern=pattern, reason="" if pattern else "the budget leaves it dense")
 
 
 def _members(scan: Report, pattern: Pattern) -> Decided:
-    """Choose among whole patterns: as many elements kept as the one asked for keeps, or fewer.
+    """Choose among patterns of fixed density so that no more elements are kept than with the requested pattern.
 
-    A layer that could do with fewer, but would not lose more at the pattern asked for, has that one while there is room: what looks free
-    in one layer is not free in all.
+    A layer whose plan is sparser gets the requested pattern back, while there is room, if its measured loss is no higher there: pruning
+    that looks free in single layers is not free in all of them together.
     """
     sizes = {str(row["name"]): int(np.prod(np.array(row["shape"]))) for row in scan.rows}
     kept = {
@@ -164,72 +165,74 @@ def _members(scan: Report, pattern: Pattern) -> Decided:
         for row in scan.rows
         if row["density"] is not None
     }
-    offers = candidates(scan, bytes=kept)  # what is limited is elements, and they count like bytes
-    asked = {name: next(one for one in offers[name] if one.pattern == pattern) for name in sizes}
+    offers = candidates(scan, bytes=kept)  # the limit is on elements, passed as bytes
+    requested = {name: next(candidate for candidate in offers[name] if candidate.pattern == pattern) for name in sizes}
     allowed = sum(kept[name, str(pattern)] for name in sizes)
     found = plan(offers, size=allowed)
-    decided = {name: one.pattern for name, one in found.chosen.items()}
+    decided = {name: candidate.pattern for name, candidate in found.chosen.items()}
     room = allowed - float(found.bytes or 0)
-    for name, one in found.chosen.items():
-        more = kept[name, str(pattern)] - float(one.bytes or 0)
-        if 0 < more <= room and asked[name].loss <= one.loss:
+    for name, candidate in found.chosen.items():
+        more = kept[name, str(pattern)] - float(candidate.bytes or 0)
+        if 0 < more <= room and requested[name].loss <= candidate.loss:
             decided[name], room = pattern, room - more
     return decided
 
 
 def _sparsities(scan: Report, pattern: Pattern) -> Decided:
-    """Choose sparsities between the scanned ones: the loss of each layer is read off the convex hull of its measured points.
+    """Choose sparsities between the scanned ones, with the loss of each layer interpolated on the convex hull of its measured points.
 
-    On convex, piecewise linear curves the best split takes the steepest pieces first (per element) until the density is used up.
+    On convex, piecewise linear curves the best split takes the steepest pieces (per element) first, until the density is used up.
     """
-    one: Any = pattern
+    sparse: Any = pattern
     pieces: list[tuple[float, str, float]] = []
     density: dict[str, float] = {}
     sizes: dict[str, int] = {}
-    curves = _curves(scan, one)
+    curves = _curves(scan, sparse)
     for name, (kept, losses, size) in curves.items():
         hull = convex_hull(kept, losses)
         density[name], sizes[name] = float(kept[hull[0]]), size
         steps = zip(np.diff(kept[hull]), np.diff(losses[hull]), strict=True)
         pieces += [(dl / (dk * size), name, float(dk)) for dk, dl in steps]
-    room = one.density * sum(sizes.values()) - sum(density[name] * sizes[name] for name in sizes)
+    room = sparse.density * sum(sizes.values()) - sum(density[name] * sizes[name] for name in sizes)
     for _, name, more in sorted(pieces):
-        taken = min(more, max(0.0, room) / sizes[name])
-        density[name] += taken
-        room -= taken * sizes[name]
-    # What is left after every curve is flat would be kept for nothing; it is kept all the same, evenly, as the pattern asked.
+        step = min(more, max(0.0, room) / sizes[name])
+        density[name] += step
+        room -= step * sizes[name]
+    # Once every curve is flat, keeping more gains nothing. The rest is kept all the same, spread evenly, to meet the requested density.
     most = {name: float(kept.max()) for name, (kept, _, _) in curves.items()}
     even = _evened(density, most, sizes, room)
     chosen = {name: 1 - np.floor(1e4 * kept + 1e-6) / 1e4 for name, kept in even.items()}
-    return {name: _with_sparsity(one, round(float(s), 4)) if s > 0 else None for name, s in chosen.items()}
+    return {name: _with_sparsity(sparse, round(float(s), 4)) if s > 0 else None for name, s in chosen.items()}
 
 
 def _evened(
     density: Mapping[str, float], most: Mapping[str, float], sizes: Mapping[str, int], room: float
 ) -> dict[str, float]:
-    """Spread what may still be kept over all layers in proportion to what they could still keep."""
+    """Spread the remaining room over all layers, in proportion to how much more each could keep."""
     free = sum((most[name] - density[name]) * sizes[name] for name in sizes)
     share = min(1.0, room / free) if room > 0 and free > 0 else 0.0
     return {name: kept + share * (most[name] - kept) for name, kept in density.items()}
 
 
 def _curves(scan: Report, pattern: Any) -> dict[str, tuple[Any, Any, int]]:
-    """Return by weight the densities asked for, the rise of the loss at each, and the number of elements."""
-    found: dict[str, list[tuple[float, float, int]]] = {}
+    """Return, by weight name, the scanned densities, the loss increase at each, and the number of elements."""
+    by_name: dict[str, list[tuple[float, float, int]]] = {}
     zero = _with_sparsity(pattern, 0.0)
     for row in scan.rows:
         text, rise = str(row["pattern"]), row["loss increase"]
         if isinstance(rise, float) and (text != DENSE or zero is not None):
             kept = 1.0 if text == DENSE else parse(text).density
-            found.setdefault(str(row["name"]), []).append((kept, max(0.0, rise), int(np.prod(np.array(row["shape"])))))
+            by_name.setdefault(str(row["name"]), []).append(
+                (kept, max(0.0, rise), int(np.prod(np.array(row["shape"]))))
+            )
     return {
         name: (np.array([p[0] for p in points]), np.array([p[1] for p in points]), points[0][2])
-        for name, points in found.items()
+        for name, points in by_name.items()
     }
 
 
 def _with_sparsity(pattern: Any, sparsity: float) -> Pattern | None:
-    """Return the pattern at another sparsity, None if it has none there."""
+    """Return the pattern at another sparsity, or None if the pattern does not allow it."""
     try:
         changed: Pattern = replace(pattern, sparsity=sparsity)
     except PatternError:

@@ -1,4 +1,4 @@
-"""`sensitivity_scan`: how much the loss rises when one layer alone is pruned, for every layer and several patterns."""
+"""`sensitivity_scan`: how much the loss rises when a single layer is pruned, for every layer and several patterns."""
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,7 +25,7 @@ from .scanlog import ScanLog, fingerprint
 __all__ = ["DENSE", "sensitivity_scan"]
 
 DENSE = "dense"
-"""What stands for a pattern where a layer is not pruned."""
+"""Pattern text of a layer that is not pruned."""
 
 _STORED: dict[torch.dtype, ValueType] = {torch.float16: "float16", torch.bfloat16: "bfloat16"}
 
@@ -41,40 +41,45 @@ def sensitivity_scan(
     score: str = "magnitude",
     cache: str | os.PathLike[str] | None = None,
 ) -> Report:
-    """Measure the loss with one layer pruned at a time, every other layer as it is.
+    """Measure the loss with one layer pruned at a time and all other layers unchanged.
 
-    The model is left bit for bit as it was, also after an exception.
+    The model is restored bit for bit, even after an exception.
 
     Parameters
     ----------
     model
-        Evaluated in eval mode, without gradients.
+        Model to scan. It runs in eval mode, without gradients.
     patterns
-        Patterns to try on each layer, such as ``["2:4", "1:4"]``; or one pattern that has a sparsity, with `sparsities`.
+        Patterns to try on each layer, such as ``["2:4", "1:4"]``; or a single pattern that has a sparsity, together with `sparsities`.
     data
-        Its loss is averaged over its batches, each batch counting the same. They are kept in memory and walked through once for each
-        layer and pattern.
+        Calibration batches with a loss. The loss is averaged over batches with equal weight; all batches are kept in memory, and each
+        runs once per layer and pattern.
     sparsities
-        Sparsities to give the one pattern in place of its own.
+        Sparsities to try for the single pattern. Default: its own.
     targets, ignore
-        Which weights: see `sparsify_`. `targets` is a list here; every weight takes the same patterns.
+        Expressions for the weights to scan, as for `sparsify_`, except that `targets` must be a list: every weight takes the same
+        patterns.
     score
-        What decides which elements of a layer are kept: see `sparsify_`.
+        Score that decides which elements of a layer are kept, as for `sparsify_`. Default: ``"magnitude"``.
     cache
-        File that results are added to as they come. A scan of the same model, data and score reads it and goes on from there.
+        File to which results are appended as they are measured. A later scan of the same model, data and score reads it and measures
+        only what is missing. Default: no file.
 
     Returns
     -------
     Report
-        For every weight a row for ``dense`` and one for each pattern: name, shape, pattern, density, loss, loss increase over the dense
-        model, bytes of this weight on disk, and the reason where it cannot take the pattern (loss and increase are None then).
+        For every weight one row for ``dense`` and one for each pattern: name, shape, pattern, density, loss, loss increase over the dense
+        model, size of this weight on disk in bytes, and the reason if the weight cannot take the pattern (its loss and loss increase are
+        then None).
 
     Raises
     ------
     ArgumentError
-        If there are no patterns, batches or loss, a loss is no finite scalar, or the cache is of another scan.
+        If there are no patterns or batches or there is no loss, a loss is not a finite scalar, or the cache belongs to another scan.
+    FormatError
+        If the cache is not the file of a scan.
     TargetError, PatternError
-        As `sparsify_`.
+        As for `sparsify_`.
 
     Examples
     --------
@@ -84,30 +89,37 @@ def sensitivity_scan(
     >>> [(row["name"], row["pattern"]) for row in scan.rows[:3]]
     [('0.weight', 'dense'), ('0.weight', '2:4'), ('0.weight', '1:4')]
     """
-    tried = _patterns(patterns, sparsities)
+    trials = _patterns(patterns, sparsities)
     if score not in SCORES:
         raise ArgumentError(unknown("score", score, SCORES))
     if isinstance(targets, dict | str) or isinstance(ignore, str):
-        raise TargetError("targets and ignore of a scan are lists of expressions: every weight takes the same patterns")
+        raise TargetError(
+            "targets and ignore of a scan must be lists of expressions, because every weight takes the same patterns"
+        )
     data = replace(data, batches=list(data.batches))
-    columns = [choose(model, pattern, targets, list(ignore)) for pattern in tried]
-    rows_of = [row for row in zip(*columns, strict=True) if any(c.pattern is not None or c.refused for c in row)]
-    rows_of = [row for row in rows_of if not row[0].weight.reason]
+    columns = [choose(model, pattern, targets, list(ignore)) for pattern in trials]
+    assignments = [row for row in zip(*columns, strict=True) if any(c.pattern is not None or c.refused for c in row)]
+    assignments = [row for row in assignments if not row[0].weight.reason]
     with resting(model):
-        dense = _mean_loss(model, data, "the model as it is")
-        weights = [row[0].weight for row in rows_of]
-        key = {"model": fingerprint(model), "score": score, "batches": len(list(data.batches)), "dense loss": dense}
-        log = ScanLog(cache, key)
+        dense = _mean_loss(model, data, "the model unchanged")
+        weights = [row[0].weight for row in assignments]
+        identity = {
+            "model": fingerprint(model),
+            "score": score,
+            "batches": len(list(data.batches)),
+            "dense loss": dense,
+        }
+        log = ScanLog(cache, identity)
         scorer = SCORES[score](model, weights, None if score == "magnitude" else data)
-        rows = [result for row in rows_of for result in _layer(model, row, tried, scorer, data, dense, log)]
+        rows = [result for row in assignments for result in _layer(model, row, trials, scorer, data, dense, log)]
     return Report(
         "sensitivity",
         tuple(rows),
         {
             "dense loss": dense,
-            "layers": len(rows_of),
-            "patterns": len(tried),
-            "batches": key["batches"],
+            "layers": len(assignments),
+            "patterns": len(trials),
+            "batches": identity["batches"],
             "score": score,
             "from the cache": log.earlier,
         },
@@ -116,87 +128,87 @@ def sensitivity_scan(
 
 
 def _patterns(patterns: Pattern | str | Sequence[Pattern | str], sparsities: Sequence[float]) -> list[Pattern]:
-    given = [patterns] if isinstance(patterns, Pattern | str) else list(patterns)
-    found = list(dict.fromkeys(parse(p) if isinstance(p, str) else p for p in given))
-    if not found:
-        raise ArgumentError("a scan needs at least one pattern to try; give some, such as ['2:4', '1:4']")
+    requested = [patterns] if isinstance(patterns, Pattern | str) else list(patterns)
+    distinct = list(dict.fromkeys(parse(p) if isinstance(p, str) else p for p in requested))
+    if not distinct:
+        raise ArgumentError("a scan needs at least one pattern; pass some, such as ['2:4', '1:4']")
     if not sparsities:
-        return found
-    if len(found) > 1 or not hasattr(found[0], "sparsity"):
+        return distinct
+    if len(distinct) > 1 or not hasattr(distinct[0], "sparsity"):
         raise ArgumentError(
-            f"sparsities go with one pattern that has a sparsity, such as 'tw16@75%', and the patterns are "
-            f"{', '.join(map(str, found))}; leave sparsities out, or give such a pattern"
+            f"sparsities need a single pattern that has a sparsity, such as 'tw16@75%'; got "
+            f"{', '.join(map(str, distinct))}. Omit sparsities, or pass such a pattern"
         )
-    one: Any = found[0]
-    return [replace(one, sparsity=float(sparsity)) for sparsity in dict.fromkeys(sparsities)]
+    sparse: Any = distinct[0]
+    return [replace(sparse, sparsity=float(sparsity)) for sparsity in dict.fromkeys(sparsities)]
 
 
 def _layer(
     model: nn.Module,
-    choices: Sequence[Assignment],
-    tried: Sequence[Pattern],
+    assignments: Sequence[Assignment],
+    patterns: Sequence[Pattern],
     scorer: Scorer,
     data: Calibration,
     dense: float,
     log: ScanLog,
 ) -> Iterator[dict[str, object]]:
     """Yield the rows of one weight."""
-    weight = choices[0].weight
+    weight = assignments[0].weight
     kind = _STORED.get(weight.tensor.dtype, "float32")
     width = 2 if weight.tensor.dtype in _STORED else 4
     yield _row(weight, DENSE, {"density": 1.0, "loss": dense, "bytes": width * weight.tensor.numel()}, dense)
-    for pattern, choice in zip(tried, choices, strict=True):
-        if choice.pattern is None:
-            yield _row(weight, str(pattern), {}, dense, choice.reason)
+    for pattern, assignment in zip(patterns, assignments, strict=True):
+        if assignment.pattern is None:
+            yield _row(weight, str(pattern), {}, dense, assignment.reason)
             continue
-        found = log.get(weight.name, pattern.canonical)
-        if found is None:
-            mask = solve([choice], scorer, "uniform")[weight.name]
+        result = log.get(weight.name, pattern.canonical)
+        if result is None:
+            mask = solve([assignment], scorer, "uniform")[weight.name]
             matrix = as_matrix(mask.numpy(), weight.layout)
             zeros = np.zeros(matrix.shape, dtype=np.float32 if kind == "float32" else np.uint16)
             zeros = zeros.view(np.float16) if kind == "float16" else zeros
             size = disk_bytes(pack(zeros, pattern, matrix, dtype=kind))
             with _pruned(weight, mask):
                 loss = _mean_loss(model, data, f"{weight.name} at {pattern}")
-            found = log.put(weight.name, pattern.canonical, density=float(matrix.mean()), loss=loss, bytes=size)
-        yield _row(weight, str(pattern), found, dense)
+            result = log.put(weight.name, pattern.canonical, density=float(matrix.mean()), loss=loss, bytes=size)
+        yield _row(weight, str(pattern), result, dense)
 
 
-def _row(weight: Weight, pattern: str, found: dict[str, Any], dense: float, reason: str = "") -> dict[str, object]:
+def _row(weight: Weight, pattern: str, result: dict[str, Any], dense: float, reason: str = "") -> dict[str, object]:
     return {
         "name": weight.name,
         "shape": list(weight.tensor.shape),
         "pattern": pattern,
-        "density": found.get("density"),
-        "loss": found.get("loss"),
-        "loss increase": found["loss"] - dense if found else None,
-        "bytes": found.get("bytes"),
+        "density": result.get("density"),
+        "loss": result.get("loss"),
+        "loss increase": result["loss"] - dense if result else None,
+        "bytes": result.get("bytes"),
         "reason": reason,
     }
 
 
 @contextmanager
 def _pruned(weight: Weight, mask: Tensor) -> Iterator[None]:
-    """Zero what the mask drops for as long as the block lasts; what this process holds is put back bit for bit."""
-    own = local(weight.tensor)
-    before = own.clone()
+    """Zero what the mask drops for the duration of the block, then restore this process's shard bit for bit."""
+    shard = local(weight.tensor)
+    before = shard.clone()
     try:
-        own.masked_fill_(own_part(mask.to(own.device), weight.tensor).logical_not(), 0)
+        shard.masked_fill_(own_part(mask.to(shard.device), weight.tensor).logical_not(), 0)
         yield
     finally:
-        own.copy_(before)
+        shard.copy_(before)
 
 
 def _mean_loss(model: nn.Module, data: Calibration, what: str) -> float:
     if data.loss is None:
-        raise ArgumentError("a sensitivity scan needs data=Calibration(batches, loss): it measures that loss")
+        raise ArgumentError("a sensitivity scan needs data=Calibration(batches, loss) to measure the loss")
     losses = [
         _scalar(model, data, batch, f"with {what} it is {{}} at calibration batch {i}")
         for i, batch in enumerate(data.batches)
     ]
     if not losses:
         raise ArgumentError(
-            "a sensitivity scan got no batch at all; data.batches is empty, or an iterator already used up"
+            "a sensitivity scan got no batches; data.batches is empty, or an iterator that is already exhausted"
         )
     return float(np.mean(losses))
 
@@ -205,12 +217,12 @@ def _scalar(model: nn.Module, data: Calibration, batch: Any, what: str) -> float
     assert data.loss is not None
     with torch.no_grad():
         loss: Any = data.loss(model, batch)
-    given = type(loss).__name__
+    value = type(loss).__name__
     if isinstance(loss, Tensor):
-        loss, given = (float(loss), "") if loss.numel() == 1 else (None, f"a tensor of shape {list(loss.shape)}")
+        loss, value = (float(loss), "") if loss.numel() == 1 else (None, f"a tensor of shape {list(loss.shape)}")
     if isinstance(loss, float | int) and np.isfinite(loss):
         return float(loss)
-    given = str(loss) if isinstance(loss, float | int) else given
+    value = str(loss) if isinstance(loss, float | int) else value
     raise ArgumentError(
-        f"the loss must be a finite scalar, and {what.format(given)}; take a bounded loss, or ignore that layer"
+        f"the loss must be a finite scalar; {what.format(value)}. Use a bounded loss, or add the layer to ignore"
     )
