@@ -1,1 +1,1 @@
-"""Pruning of a model that does not fit into memory, block by block."""
+"""Block-by-block pruning of models that do not fit into memory."""

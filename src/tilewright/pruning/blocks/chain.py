@@ -1,4 +1,4 @@
-"""One-shot pruning of models larger than memory: one block at a time, what flows between blocks kept on disk."""
+"""One-shot pruning of models larger than memory: one block at a time, with the data between blocks on disk."""
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -35,44 +35,47 @@ def sparsify_blocks(
     ignore: Iterable[str] = (),
     strict: bool = False,
 ) -> Report:
-    """Prune a chain of blocks, such as the layers of a transformer, of which one at a time is in memory.
+    """Prune a chain of blocks, such as the layers of a transformer, with only one block in memory at a time.
 
-    Each block is loaded, pruned on the outputs of the pruned blocks before it, saved and let go. After a kill the same call goes on
-    with the block it was at; what was saved is not done again.
+    Each block is loaded, pruned on the outputs of the pruned blocks before it, saved and released. If the process is killed, the same
+    call resumes at the unfinished block; finished blocks are not processed again.
 
     Parameters
     ----------
     names
-        The blocks in the order data flow through them.
+        Names of the blocks, in the order in which data pass through them.
+    pattern
+        Pattern of the weights, as for `sparsify_`.
     load
-        ``load(name)`` gives the dense block. It is called again for a block that was not finished, so it must not read what
-        `save` wrote.
+        ``load(name)`` returns the dense block. It is called again for an unfinished block, so it must not read what `save` wrote.
     save
-        ``save(name, block)`` writes the pruned block, masks in it as `sparsify_` leaves them. For a block cut short after
-        saving it is called again.
+        ``save(name, block)`` writes the pruned block, which contains its masks as after `sparsify_`. It is called again for a block that
+        was saved but not yet recorded as finished.
     data
-        Batches are what the first block is called with.
+        Calibration data whose batches are the inputs of the first block.
     folder
-        Where batches between blocks and the progress are kept: as much disk as two sets of batches. Made if missing; to be
-        removed by hand once everything is done.
+        Folder for the progress and for the batches between blocks, which take as much disk space as two sets of batches. Created if
+        missing; delete it when everything is done.
     advance
-        ``advance(batch, output)`` gives the batch of the next block; `next_batch` unless told.
-    score, update, targets, ignore, strict
+        ``advance(batch, output)`` returns the batch of the next block. Default: `next_batch`.
+    score, update
+        As for `sparsify_`. Defaults: ``"second-order"`` and ``"obs"``.
+    targets, ignore, strict
         As for `sparsify_`, with names relative to a block.
 
     Returns
     -------
     Report
-        The rows of all blocks, each name after its block's, those of earlier calls included.
+        The rows of all blocks, including those of earlier calls; each name begins with the name of its block.
 
     Raises
     ------
     ArgumentError
-        If the folder holds the progress of other blocks, patterns, options or data.
+        If the folder belongs to a run with other blocks, patterns, options or data.
     FormatError
-        If what is in the folder cannot be read.
+        If the contents of the folder cannot be read.
     TilewrightError
-        As `sparsify_`; a block that fails is not saved.
+        As for `sparsify_`; a block that fails is not saved.
 
     Examples
     --------
@@ -89,19 +92,19 @@ def sparsify_blocks(
     ignored = list(ignore)
     batches = list(data.batches)
     options = asdict(update) if isinstance(update, Obs) else update
-    key = {
+    identity = {
         "blocks": list(names),
         "pattern": repr(pattern),
         "how": repr((score, options, targets, ignored)),
         "data": digest(batches),
     }
-    progress = BlockLog(Path(folder), key)
-    for index in range(progress.done, len(names)):
+    log = BlockLog(Path(folder), identity)
+    for index in range(log.done, len(names)):
         if index:
-            batches = progress.batches(index)
+            batches = log.batches(index)
         block = load(names[index])
-        own = replace(data, batches=batches)
-        seen = None if update == "none" and score == "magnitude" else own
+        block_data = replace(data, batches=batches)
+        score_data = None if update == "none" and score == "magnitude" else block_data
         report = sparsify_(
             block,
             pattern,
@@ -110,21 +113,26 @@ def sparsify_blocks(
             targets=targets,
             ignore=ignored,
             strict=strict,
-            data=seen,
+            data=score_data,
         )
         save(names[index], block)
         if index + 1 < len(names):
-            batches = _flow(block, own, advance or next_batch)
-        progress.finish(index, names[index], report, batches)
-        del block, own, seen  # before the next one comes
-    return progress.report(score, options)
+            batches = _flow(block, block_data, advance or next_batch)
+        log.finish(index, names[index], report, batches)
+        del block, block_data, score_data  # free the memory before the next block is loaded
+    return log.report(score, options)
 
 
 def next_batch(batch: Any, output: Any) -> Any:
-    """Return a batch whose hidden state is the output of a block, and whose other parts are unchanged.
+    """Return a batch with its hidden state replaced by the output of a block, and everything else unchanged.
 
-    The output is a tensor, or the first item of a tuple. It takes the place of a tensor batch, of the first item of a tuple or list,
-    and of ``hidden_states`` in a mapping, or of its first entry if there is none.
+    Parameters
+    ----------
+    batch
+        Batch that the block was called with. What is replaced is the batch itself if it is a tensor, the first item of a tuple or list,
+        and in a mapping ``hidden_states``, or the first entry if there is none.
+    output
+        Output of the block: a tensor, or a tuple or list that begins with one.
 
     Examples
     --------
@@ -143,7 +151,7 @@ def next_batch(batch: Any, output: Any) -> Any:
 
 
 def _flow(block: nn.Module, data: Calibration, advance: Callable[[Any, Any], Any]) -> list[Any]:
-    """Return the batches of the next block, each in the place of its own so that they are not in memory twice."""
+    """Return the batches of the next block; the list is overwritten in place so that both sets are never in memory at once."""
     batches = data.batches
     assert isinstance(batches, list)
     with resting(block), torch.no_grad():

@@ -1,4 +1,4 @@
-"""What a block-wise run keeps on disk, so that it goes on where it was cut short."""
+"""Files of a block-by-block run, from which an interrupted run resumes."""
 
 import json
 from collections.abc import Mapping
@@ -14,18 +14,19 @@ __all__ = ["BlockLog"]
 
 
 class BlockLog:
-    """What is done, in ``progress.json``, and the batches of the block that is next.
+    """Progress of a run, in ``progress.json``, and the batches of the next block.
 
     Parameters
     ----------
     folder
-        Made if missing.
+        Folder of the files, created if missing.
     key
-        What makes two runs the same, as JSON.
+        Values that identify the run, by name, as JSON.
 
     Notes
     -----
-    Files arrive under their names complete: batches first, then the progress that counts on them, then the batches before go.
+    A file appears under its name only once it is complete. The batches are written first, then the progress that relies on them; the
+    batches of the block before are deleted last.
     """
 
     def __init__(self, folder: Path, key: dict[str, Any]) -> None:
@@ -38,18 +39,18 @@ class BlockLog:
             self._read(path)
 
     def batches(self, index: int) -> list[Any]:
-        """Return the batches of a block."""
+        """Return the batches of the block with this index."""
         path = self._file(index)
         try:
-            found: list[Any] = torch.load(path, weights_only=True)
+            batches: list[Any] = torch.load(path, weights_only=True)
         except Exception as error:  # torch raises many kinds for a damaged file
             raise FormatError(
-                f"{path} holds the batches of the next block and cannot be read: {error}; remove the folder and begin again"
+                f"cannot read {path}, the batches of the next block: {error}; delete the folder and start again"
             ) from error
-        return found
+        return batches
 
     def finish(self, index: int, name: str, report: Report, batches: list[Any]) -> None:
-        """Note that a block is saved."""
+        """Record that a block is saved, with its report and the batches of the next block."""
         if index + 1 < len(self._key["blocks"]):
             with replacing(self._file(index + 1)) as file:
                 torch.save(batches, file)
@@ -60,7 +61,7 @@ class BlockLog:
         self._file(index).unlink(missing_ok=True)
 
     def report(self, score: str, update: Any) -> Report:
-        """Return the rows of all blocks."""
+        """Return the report with the rows of all finished blocks."""
         total = sum(_size(row) for row in self._rows if row["pattern"])
         kept = sum(_size(row) * float(row["density"]) for row in self._rows if row["pattern"])
         summary = {
@@ -80,17 +81,19 @@ class BlockLog:
             body = json.loads(path.read_text())
             key, self.done, self._rows = body["key"], int(body["done"]), list(body["rows"])
         except (ValueError, KeyError, TypeError) as error:
-            raise FormatError(f"{path} is no progress of a block-wise run: {error}") from error
+            raise FormatError(
+                f"{path} is not the progress file of a block-by-block run: {error}; delete the folder and start again"
+            ) from error
         different = [name for name in self._key if key.get(name) != self._key[name]]
         if different:
             raise ArgumentError(
-                f"{path.parent} holds the progress of a run with other {' and '.join(different)}; name another folder, or remove it "
-                "to begin again"
+                f"{path.parent} belongs to a run with different values of {' and '.join(different)}; use another folder, or delete this one "
+                "to start again"
             )
 
 
 def _size(row: Mapping[str, Any]) -> int:
-    total = 1
-    for side in row["shape"]:
-        total *= side
-    return total
+    size = 1
+    for length in row["shape"]:
+        size *= length
+    return size

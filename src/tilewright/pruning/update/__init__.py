@@ -1,1 +1,1 @@
-"""Updates of the kept weights that make up for the pruned ones: second-order, by least squares, and of biases."""
+"""Updates of the kept weights and of biases that compensate for what is pruned: second-order and by least squares."""

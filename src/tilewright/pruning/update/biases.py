@@ -1,4 +1,4 @@
-"""The bias that is added to what a weight multiplies."""
+"""The bias that belongs to a weight."""
 
 from torch import Tensor, nn
 
@@ -9,20 +9,21 @@ __all__ = ["bias_of"]
 
 
 def bias_of(weight: Weight) -> Tensor | None:
-    """Return the bias of a weight's outputs, ``[N]``, a view where it is a part of a longer one; None if there is none.
+    """Return the bias ``[N]`` of a weight's outputs, as a view if it is part of a longer one; None if there is none.
 
-    Of packed attention projections kept apart it is their third of the packed bias; of recurrent weights their own of the two.
+    For the separate query, key and value weights of an attention it is a third of the packed bias; for a recurrent weight it is the
+    bias of the same kind (``ih`` or ``hh``).
     """
     module, name = weight.module, weight.parameter_name
     if isinstance(module, nn.MultiheadAttention):
-        found = _attention(module, name)
+        bias = _attention(module, name)
     elif isinstance(module, nn.RNNBase | nn.RNNCellBase):
-        found = module._parameters.get(name.replace("weight", "bias", 1))
+        bias = module._parameters.get(name.replace("weight", "bias", 1))
     else:
-        found = module._parameters.get("bias")
-    if found is None or is_spread(found) or found.shape != (weight.matrix_shape[0],):
+        bias = module._parameters.get("bias")
+    if bias is None or is_spread(bias) or bias.shape != (weight.matrix_shape[0],):
         return None
-    return found.detach()
+    return bias.detach()
 
 
 def _attention(attention: nn.MultiheadAttention, name: str) -> Tensor | None:

@@ -1,4 +1,4 @@
-"""`Obs`: one weight pruned and its kept elements moved, so that its layer's output changes least."""
+"""`Obs`: options of the update, and the update of one weight so that the output of its layer changes least."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -20,40 +20,40 @@ from .sweep import sweep
 __all__ = ["Obs", "Solved", "update_rows"]
 
 _LEAST_VARIANCE = 1e-4
-"""Of second moments: below it, a covariance is lost in the rounding of float32."""
+"""Least variance, as a fraction of the second moments, for which a covariance is not lost to float32 rounding."""
 
 
 @dataclass(frozen=True)
 class Obs:
-    """How kept weights are updated.
+    """Options of the update of kept weights, for ``sparsify_(..., update=Obs(...))``.
 
     Parameters
     ----------
     damping
-        Added to the diagonal of ``X^T X``, as a fraction of its mean.
+        Value added to the diagonal of ``X^T X``, as a fraction of its mean. Default: 0.01.
     sequential
-        Take each layer's inputs from the model as pruned so far, in the order in which data reach the layers; otherwise all from the
-        dense model.
+        If True (the default), each layer's inputs come from the model as pruned so far, with layers in the order in which data reach
+        them. If False, all inputs come from the dense model.
     target
-        ``"own"``: the output of the dense weights on the inputs the pruned model gives. ``"dense"``: the output of the dense
-        weights on the inputs the dense model gives, so that a layer also makes up for those before it; needs a second
-        copy of the model. Better where much is lost, worse where little is: see the page on one-shot pruning. Without
-        `sequential` the two are one.
-    ridge
-        For the target ``"dense"``: how firmly dense weights hold against fitting the changed inputs, as a fraction of the mean
-        diagonal.
+        Output that a layer should reproduce. ``"own"`` (the default) is the output of its dense weights on inputs from the pruned
+        model. ``"dense"`` is the output of its dense weights on inputs from the dense model, so that a layer also compensates for the
+        layers before it; this needs a second copy of the model. ``"dense"`` is better if much is lost and worse if little is; see the
+        page on one-shot pruning. Without `sequential` the two are the same.
     block
-        Inputs the n:m sweep corrects one by one.
+        Number of inputs that the n:m sweep corrects one by one before it updates the rest in one product. Default: 128.
     iterations
-        Of conjugate gradients, at most, for outputs with masks of their own.
+        Maximum number of conjugate-gradient iterations for outputs that do not share a mask. Default: 50.
+    ridge
+        Strength of the pull toward the dense weights when they are fitted to the changed inputs, as a fraction of the mean diagonal of
+        ``X^T X``; used with the target ``"dense"``. Default: 0.1.
     bias
-        Move the bias of a layer that has one as well, so that the mean of what is pruned is not lost. None: with the target
-        ``"dense"`` only; alone it makes outputs more alike.
+        Whether to also update biases, so that the mean of what is pruned is not lost. Default (None): only with the target ``"dense"``,
+        because with ``"own"`` it makes the outputs for different inputs more alike.
 
     Raises
     ------
     ArgumentError
-        If a value is outside what is said above.
+        If an option is out of range.
     """
 
     damping: float = DAMPING
@@ -67,7 +67,7 @@ class Obs:
     def __post_init__(self) -> None:
         if not (self.damping > 0 and self.ridge >= 0):
             raise ArgumentError(
-                f"damping must be above 0 and ridge at least 0; got {self.damping} and {self.ridge}, where 0.01 and 0.1 suit most data"
+                f"damping must be above 0 and ridge at least 0; got {self.damping} and {self.ridge}. The defaults, 0.01 and 0.1, suit most data"
             )
         if self.target not in ("own", "dense"):
             raise ArgumentError(unknown("target of an update", self.target, ("own", "dense")))
@@ -78,7 +78,7 @@ class Obs:
 
     @property
     def moves_bias(self) -> bool:
-        """Whether biases move: what `bias` says, or what suits the target."""
+        """Whether biases are updated: `bias`, or by default whether the target is ``"dense"``."""
         return self.target == "dense" if self.bias is None else self.bias
 
 
@@ -88,12 +88,14 @@ class Solved:
 
     Parameters
     ----------
-    weights, mask
-        ``[N, K]``; pruned elements are zero.
+    weights
+        Updated weights ``[N, K]``; pruned elements are zero.
+    mask
+        Mask ``[N, K]``, bool, True = kept.
     shift
-        What is added to the bias, ``[N]``; zero where it may not move.
+        Change of the bias, ``[N]``; zero if the bias is not updated.
     before, after
-        Squared error of the layer's output relative to its power: of the dense weights under the mask, and of the updated ones.
+        Squared error of the layer's output relative to its power, for the masked dense weights and for the updated weights.
     """
 
     weights: Tensor
@@ -116,53 +118,55 @@ def update_rows(
     Parameters
     ----------
     weights
-        Dense, ``[N, K]``.
+        Dense weights ``[N, K]``.
     sums
-        Of its inputs; together they cover all outputs.
+        Moments of the inputs; together they cover all outputs.
     pattern
-        What the mask must look like.
+        Pattern that the mask must obey.
     mask
-        ``[N, K]``, bool; None to choose it by second-order saliency: for n:m along the sweep, on weights that carry the corrections
-        so far, for other patterns once at the start.
+        Mask ``[N, K]``, bool. None chooses it by second-order saliency: for n:m during the sweep, on weights that already include the
+        corrections made so far; for other patterns once at the start.
+    options
+        Options of the update.
     biased
-        The outputs have a bias that may move. The best bias for given weights makes up for the mean of the error, which leaves
-        the weights to the inputs' covariance in place of their second moments.
+        Whether the outputs have a bias that may be updated. The best bias for given weights removes the mean of the error, so the
+        weights are then fitted to the covariance of the inputs instead of their second moments. Default: False.
     """
     wide = weights.detach().to(torch.promote_types(weights.dtype, torch.float32))
     raw, sums = sums, [_centered(moments, biased and options.moves_bias) for moments in sums]
     target = wide.clone()
     for moments in sums:
         if moments.cross is not None:
-            own = moments.outputs
-            target[own] = unrestricted(wide[own], moments.cross, moments.gram, options.ridge)
+            outputs = moments.outputs
+            target[outputs] = unrestricted(wide[outputs], moments.cross, moments.gram, options.ridge)
     if mask is None and _swept(pattern, sums):
-        start, chosen = _sweep(target, sums, pattern, options)
+        start, kept = _sweep(target, sums, pattern, options)
     else:
         if mask is None:
             scores = second_order_rows(target, raw, options.damping)
             mask = project_mask(pattern, scores.cpu().numpy())
-        chosen = torch.from_numpy(mask).to(wide.device)
-        start = target * chosen
-    found = torch.zeros_like(wide)
+        kept = torch.from_numpy(mask).to(wide.device)
+        start = target * kept
+    updated = torch.zeros_like(wide)
     for moments in sums:
-        own, hessian = moments.outputs, damped(moments.gram, options.damping)
-        found[own] = refit(start[own], chosen[own], target[own], hessian, options.iterations)
-    shift = _shift(found, wide, sums)
+        outputs, hessian = moments.outputs, damped(moments.gram, options.damping)
+        updated[outputs] = refit(start[outputs], kept[outputs], target[outputs], hessian, options.iterations)
+    shift = _shift(updated, wide, sums)
     power = _error(torch.zeros_like(wide), target, sums, _shift(torch.zeros_like(wide), wide, sums))
-    before = _error(wide * chosen, target, sums, _shift(wide * chosen, wide, sums))
-    after = _error(found, target, sums, torch.zeros_like(shift))
+    before = _error(wide * kept, target, sums, _shift(wide * kept, wide, sums))
+    after = _error(updated, target, sums, torch.zeros_like(shift))
     relative = (before / power, after / power) if power else (0.0, 0.0)
-    return Solved(found, chosen.cpu().numpy(), shift, *relative)
+    return Solved(updated, kept.cpu().numpy(), shift, *relative)
 
 
-def _centered(moments: Moments, wanted: bool) -> Moments:
-    """Return moments about the means, with the means in place of the sums; about zero, with no means, if that is not wanted.
+def _centered(moments: Moments, center: bool) -> Moments:
+    """Return moments about the mean, with means in place of the sums; without `center`, moments about zero and no means.
 
-    Inputs that hardly vary stay as they are: their covariance would be what rounding left of a difference.
+    Inputs that hardly vary are not centered: their covariance would be little more than rounding error.
     """
     mean, count = moments.total.double() / moments.count, moments.count
     gram = moments.gram.double() - count * torch.outer(mean, mean)
-    if not wanted or gram.diagonal().mean() < _LEAST_VARIANCE * moments.squares.mean():
+    if not center or gram.diagonal().mean() < _LEAST_VARIANCE * moments.squares.mean():
         return replace(moments, total=torch.zeros_like(moments.total), other=None)
     cross, other = moments.cross, mean
     if moments.cross is not None and moments.other is not None:
@@ -172,17 +176,19 @@ def _centered(moments: Moments, wanted: bool) -> Moments:
 
 
 def _shift(weights: Tensor, dense: Tensor, sums: Sequence[Moments]) -> Tensor:
-    """Return what must be added to the outputs of centered inputs so that their means are those of the dense weights: ``[N]``."""
+    """Return the change of the bias, ``[N]``, that gives the outputs the same means as the dense weights do."""
     shift = dense.new_zeros(len(dense))
     for moments in sums:
         if moments.other is not None:
-            own = moments.outputs
-            shift[own] = dense[own] @ moments.other.to(dense.dtype) - weights[own] @ moments.total.to(dense.dtype)
+            outputs = moments.outputs
+            shift[outputs] = dense[outputs] @ moments.other.to(dense.dtype) - weights[outputs] @ moments.total.to(
+                dense.dtype
+            )
     return shift
 
 
 def _swept(pattern: Pattern, sums: Sequence[Moments]) -> bool:
-    """Say whether the sweep can choose the mask: n:m, with tiles that do not cross from one range of outputs into the next."""
+    """Return whether the sweep can choose the mask: n:m, with no tile that extends over two ranges of outputs."""
     return (
         isinstance(pattern, NM)
         and not pattern.transposable
@@ -192,17 +198,19 @@ def _swept(pattern: Pattern, sums: Sequence[Moments]) -> bool:
 
 def _sweep(target: Tensor, sums: Sequence[Moments], pattern: Pattern, options: Obs) -> tuple[Tensor, Tensor]:
     assert isinstance(pattern, NM)
-    start, chosen = torch.zeros_like(target), torch.zeros(target.shape, dtype=torch.bool, device=target.device)
+    start, kept = torch.zeros_like(target), torch.zeros(target.shape, dtype=torch.bool, device=target.device)
     for moments in sums:
-        own = moments.outputs
-        start[own], chosen[own] = sweep(target[own], damped(moments.gram, options.damping), pattern, options.block)
-    return start, chosen
+        outputs = moments.outputs
+        start[outputs], kept[outputs] = sweep(
+            target[outputs], damped(moments.gram, options.damping), pattern, options.block
+        )
+    return start, kept
 
 
-def _error(weights: Tensor, target: Tensor, sums: Sequence[Moments], apart: Tensor) -> float:
-    """Return the squared error of all outputs, whose means are `apart` from where they should be."""
-    total: Any = sum(
-        errors(weights[m.outputs], target[m.outputs], m.gram).sum() + m.count * apart[m.outputs].square().sum()
+def _error(weights: Tensor, target: Tensor, sums: Sequence[Moments], offset: Tensor) -> float:
+    """Return the squared error of all outputs, whose means are off by `offset`, ``[N]``."""
+    error: Any = sum(
+        errors(weights[m.outputs], target[m.outputs], m.gram).sum() + m.count * offset[m.outputs].square().sum()
         for m in sums
     )
-    return float(total)
+    return float(error)

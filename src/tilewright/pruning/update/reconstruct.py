@@ -1,4 +1,4 @@
-"""The update of a whole model: every chosen weight pruned and re-solved on the inputs it will see, or nothing changed at all."""
+"""The update of a whole model: every targeted weight is pruned and refitted to the inputs it will see, or nothing is changed."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -29,15 +29,15 @@ Visit = Callable[[Weight, list[Moments]], None]
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """What became of a model's weights.
+    """Masks and errors of an updated model.
 
     Parameters
     ----------
     masks
-        By weight name, in stored shape; not yet set.
+        Masks by weight name, bool in stored shape; not yet set on the model.
     errors
-        By weight name: the squared error of the layer's output relative to its power, with the dense weights under the mask and with
-        the updated ones.
+        Squared error of each layer's output relative to its power, by weight name: for the masked dense weights, and for the updated
+        weights.
     """
 
     masks: dict[str, Tensor]
@@ -45,42 +45,52 @@ class Reconstruction:
 
 
 def prune_and_update_(
-    model: nn.Module, taken: Sequence[Assignment], score: str, budget: str, data: Calibration | None, options: Obs
+    model: nn.Module, assignments: Sequence[Assignment], score: str, budget: str, data: Calibration | None, options: Obs
 ) -> tuple[dict[str, Tensor], dict[str, tuple[float, float]]]:
     """Write updated weights into a model; return their masks in stored shape and their errors, by weight name.
 
-    Masks that another score or another weight has a say in are decided first; the others along the way.
+    Masks that depend on another score or on other weights are decided first, the others during the update.
     """
     if data is None:
         raise ArgumentError("an update needs data=Calibration(batches) to see the inputs of the layers")
-    data = replace(data, batches=list(data.batches))  # walked through for the score and for the update
-    early = [choice for choice in taken if not _decided_late(choice, score, budget)]
-    decided: dict[str, Tensor] = {}
-    if early:
-        scorer = SCORES[score](model, [choice.weight for choice in early], None if score == "magnitude" else data)
-        decided = solve(early, scorer, budget)
-    result = reconstruct_(model, taken, data, decided, options)
+    data = replace(data, batches=list(data.batches))  # iterated twice: for the score and for the update
+    predecided = [assignment for assignment in assignments if not _decided_late(assignment, score, budget)]
+    masks: dict[str, Tensor] = {}
+    if predecided:
+        scorer = SCORES[score](
+            model, [assignment.weight for assignment in predecided], None if score == "magnitude" else data
+        )
+        masks = solve(predecided, scorer, budget)
+    result = reconstruct_(model, assignments, data, masks, options)
     return result.masks, result.errors
 
 
-def _decided_late(choice: Assignment, score: str, budget: str) -> bool:
-    assert choice.pattern is not None
-    return score == "second-order" and (choice.pattern.fixed or budget == "uniform")
+def _decided_late(assignment: Assignment, score: str, budget: str) -> bool:
+    assert assignment.pattern is not None
+    return score == "second-order" and (assignment.pattern.fixed or budget == "uniform")
 
 
 def reconstruct_(
-    model: nn.Module, taken: Sequence[Assignment], data: Calibration, decided: Mapping[str, Tensor], options: Obs
+    model: nn.Module, assignments: Sequence[Assignment], data: Calibration, decided: Mapping[str, Tensor], options: Obs
 ) -> Reconstruction:
-    """Write the updated weights into a model, or, with an exception, leave it as it was.
+    """Write the updated weights into a model; if an exception is raised, restore it.
 
     Parameters
     ----------
+    model
+        Model to update in place.
+    assignments
+        Weights to update, with their patterns.
+    data
+        Calibration batches.
     decided
-        Masks in stored shape by weight name; weights without one get theirs by second-order saliency.
+        Masks by weight name, in stored shape. The masks of weights that are missing here are chosen by second-order saliency.
+    options
+        Options of the update.
     """
-    _refuse_spread(taken)
-    patterns = {choice.weight.name: choice.pattern for choice in taken}
-    weights = [choice.weight for choice in taken]
+    _refuse_spread(assignments)
+    patterns = {assignment.weight.name: assignment.pattern for assignment in assignments}
+    weights = [assignment.weight for assignment in assignments]
     biases = _own_biases(model, weights)
     result = Reconstruction({}, {})
 
@@ -88,24 +98,24 @@ def reconstruct_(
         pattern = patterns[weight.name]
         assert pattern is not None
         mask = decided.get(weight.name)
-        known = None if mask is None else as_matrix(mask.cpu().numpy(), weight.layout)
+        matrix = None if mask is None else as_matrix(mask.cpu().numpy(), weight.layout)
         bias = biases.get(weight.name)
         rows = as_rows(weight, weight.tensor.detach())
-        found = update_rows(rows, sums, pattern, known, options, bias is not None)
+        solved = update_rows(rows, sums, pattern, matrix, options, bias is not None)
         with torch.no_grad():
-            weight.tensor.copy_(as_stored(weight, found.weights))
+            weight.tensor.copy_(as_stored(weight, solved.weights))
             if bias is not None:
-                bias += found.shift
-        result.masks[weight.name] = as_stored(weight, torch.from_numpy(found.mask)).contiguous()
-        result.errors[weight.name] = (found.before, found.after)
+                bias += solved.shift
+        result.masks[weight.name] = as_stored(weight, torch.from_numpy(solved.mask)).contiguous()
+        result.errors[weight.name] = (solved.before, solved.after)
 
-    moved = [*(weight.tensor for weight in weights), *biases.values()]
-    before = [tensor.detach().clone() for tensor in moved]
+    updated = [*(weight.tensor for weight in weights), *biases.values()]
+    before = [tensor.detach().clone() for tensor in updated]
     try:
         _walk(model, weights, data, visit, options)
     except BaseException:
         with torch.no_grad():
-            for tensor, values in zip(moved, before, strict=True):
+            for tensor, values in zip(updated, before, strict=True):
                 tensor.copy_(values)
         raise
     return result
@@ -122,16 +132,16 @@ def _walk(model: nn.Module, weights: Sequence[Weight], data: Calibration, visit:
 
 
 def _own_biases(model: nn.Module, weights: Sequence[Weight]) -> dict[str, Tensor]:
-    """Return by weight name the biases that belong to one module only."""
+    """Return the biases of the weights, by weight name, except those shared by several modules."""
     uses = Counter(id(p) for m in model.modules() for p in m._parameters.values() if p is not None)
     shared = {p.data_ptr() for p in model.parameters() if uses[id(p)] > 1}
-    found = {weight.name: bias_of(weight) for weight in weights}
-    return {name: bias for name, bias in found.items() if bias is not None and bias.data_ptr() not in shared}
+    biases = {weight.name: bias_of(weight) for weight in weights}
+    return {name: bias for name, bias in biases.items() if bias is not None and bias.data_ptr() not in shared}
 
 
-def _refuse_spread(taken: Sequence[Assignment]) -> None:
-    for choice in taken:
-        if whole(choice.weight.tensor) is not choice.weight.tensor:
+def _refuse_spread(assignments: Sequence[Assignment]) -> None:
+    for assignment in assignments:
+        if whole(assignment.weight.tensor) is not assignment.weight.tensor:
             raise NotSupportedError(
-                f"{choice.weight.name} is spread over processes, and the update needs whole weights; prune first, then shard the model"
+                f"{assignment.weight.name} is sharded, but an update needs whole weights; prune first, then shard the model"
             )

@@ -1,4 +1,4 @@
-"""Choosing what to keep and correcting the rest at once, input by input: the sweep of SparseGPT for n:m patterns."""
+"""Choosing what to keep and correcting the rest in one pass, input by input: the SparseGPT sweep for n:m patterns."""
 
 import torch
 from torch import Tensor
@@ -10,31 +10,32 @@ __all__ = ["sweep"]
 
 
 def sweep(weights: Tensor, hessian: Tensor, pattern: NM, block: int = 128) -> tuple[Tensor, Tensor]:
-    """Prune ``[N, K]`` to an n:m pattern from the first input to the last, each time correcting the inputs still to come.
+    """Prune weights to an n:m pattern from the first input to the last, correcting the remaining inputs after each one.
 
     Parameters
     ----------
     weights
-        ``[N, K]``; not changed.
+        Weights ``[N, K]``; not changed.
     hessian
-        ``X^T X``, damped: ``[K, K]``, positive definite.
+        Damped ``X^T X``, ``[K, K]``, positive definite.
     pattern
-        Not transposable. With a tile, the saliencies of its outputs are summed. Its n counts kept elements, where the flags of
-        the paper's own program count pruned ones.
+        n:m pattern, not transposable. With a tile, the saliencies of its outputs are summed. Its n counts kept elements, whereas the
+        flags of the paper's program count pruned ones.
     block
-        Inputs corrected one by one before the others follow in one product; rounded to whole groups.
+        Number of inputs corrected one by one before the remaining ones are corrected in one product, rounded down to whole groups.
+        Default: 128.
 
     Returns
     -------
     tuple of Tensor
-        The weights left, pruned elements zero, and the mask, bool, ``[N, K]``.
+        The corrected weights ``[N, K]`` with pruned elements zero, and the mask ``[N, K]``, bool.
 
     Notes
     -----
-    Frantar and Alistarh, arXiv 2301.00774, algorithm 1. With U the upper Cholesky factor of the inverse Hessian, row j of U divided by
-    its diagonal is what removing input j asks of the inputs behind it once those before it are fixed; a group's mask is chosen
-    when the sweep reaches its first input, on weights that carry the corrections of all inputs before it, by
-    ``w_j**2 / U_jj**2``.
+    This is algorithm 1 of Frantar and Alistarh, arXiv 2301.00774. With U the upper Cholesky factor of the inverse Hessian, row j of U
+    divided by its diagonal element gives the correction of the later inputs when input j is removed and the earlier ones are fixed.
+    The mask of a group is chosen by ``w_j**2 / U_jj**2`` when the sweep reaches its first input, on weights that already include the
+    corrections for all earlier inputs.
     """
     work = weights.clone()
     inputs = work.shape[1]
@@ -55,8 +56,8 @@ def sweep(weights: Tensor, hessian: Tensor, pattern: NM, block: int = 128) -> tu
 
 
 def _group(saliency: Tensor, pattern: NM) -> Tensor:
-    """Return the mask of one group of inputs; a short last one keeps what there is."""
+    """Return the mask of one group of inputs; a last group of n inputs or fewer is kept whole."""
     if saliency.shape[1] <= pattern.n:
         return torch.ones_like(saliency, dtype=torch.bool)
-    chosen = mask(NM(pattern.n, pattern.m, pattern.tile), saliency.abs().cpu().numpy())
-    return torch.from_numpy(chosen).to(saliency.device)
+    kept = mask(NM(pattern.n, pattern.m, pattern.tile), saliency.abs().cpu().numpy())
+    return torch.from_numpy(kept).to(saliency.device)
