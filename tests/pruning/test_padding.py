@@ -95,7 +95,9 @@ def test_every_form_of_mask(form):
 def test_a_mask_of_who_looks_where_is_refused():
     ids, real = padded([[5, 6, 7]], 2)
     square = real[:, None, None, :].expand(1, 1, 5, 5).bool()
-    with pytest.raises(ArgumentError, match=r"attention_mask has shape \[1, 1, 5, 5\], which says who looks where"):
+    with pytest.raises(
+        ArgumentError, match=r"attention_mask has shape \[1, 1, 5, 5\], which is a mask of position pairs"
+    ):
         chosen(lambda: Arranged(ARRANGEMENTS["as they are"]), {"input_ids": ids, "attention_mask": square})
 
 
@@ -106,7 +108,7 @@ def test_positions_that_fit_no_mask_are_told_of():
     ids, real = padded([[5, 6, 7], [3, 8, 2]], 2)
     batch = {"input_ids": ids, "attention_mask": real}
     with pytest.warns(
-        UserWarning, match=r"the inputs of second\.weight, of shape \[5\] .* fit no mask of the batch \(\[2, 5\]\)"
+        UserWarning, match=r"the inputs of second\.weight, of shape \[5\] .* match no mask of the batch \(\[2, 5\]\)"
     ):
         chosen(lambda: Arranged(routed), batch)
     with warnings.catch_warnings():
@@ -128,7 +130,7 @@ class TimeFirst(Arranged):
 
 def test_square_batches_of_a_time_first_model_are_refused():
     ids, real = padded([[5, 6], [3, 8], [1, 1]], 1)
-    with pytest.raises(ArgumentError, match="3 sequences of 3 tokens, in a model in which some modules put time first"):
+    with pytest.raises(ArgumentError, match="3 sequences of 3 tokens and some modules of the model put time first"):
         chosen(TimeFirst, {"input_ids": ids, "attention_mask": torch.tensor([[1, 1, 0], [1, 1, 1], [1, 0, 0]])})
     ids, real = padded([[5, 6], [3, 8], [1, 1]], 4)
     masks = chosen(TimeFirst, {"input_ids": ids, "attention_mask": real})

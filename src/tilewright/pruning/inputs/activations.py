@@ -1,7 +1,7 @@
-"""Second moments of what weights multiply, gathered by hooks while the model runs on calibration data.
+"""Second moments of the inputs of weights, gathered by hooks while the model runs on calibration data.
 
-Products of a batch are taken, and summed over batches, in float32; in float64 where the inputs are float64. Sums of products of
-64k tokens lose about six of float32's seven digits only to parts that the damping of every user of them covers.
+Products of a batch are computed, and summed over batches, in float32, or in float64 if the inputs are float64. Over 64k tokens the
+rounding of these sums stays below the damping that every user of them applies.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -22,22 +22,22 @@ __all__ = ["Moments", "add_moments", "collect", "products", "require_seen", "sam
 
 @dataclass
 class Moments:
-    """What is known about the inputs ``X [M, K]`` of a range of a weight's outputs.
+    """Moments of the inputs ``X [M, K]`` of a range of a weight's outputs.
 
     Parameters
     ----------
     outputs
-        The range: all of them, but for grouped convolutions and packed attention projections.
+        Range of outputs: all of them, except in grouped convolutions and packed attention projections.
     count
-        Rows summed up, M.
+        Number of rows M.
     gram
-        ``X^T X``, ``[K, K]``; or only its diagonal, ``[K]``.
+        Gram matrix ``X^T X``, ``[K, K]``, or only its diagonal, ``[K]``.
     total
         Sum of the rows, ``[K]``.
     cross
-        ``Y^T X``, ``[K, K]``, with Y the same rows as the dense model sees them; None if not asked for.
+        ``Y^T X``, ``[K, K]``, with Y the same rows in the dense model; None (the default) if not collected.
     other
-        Sum of the rows of Y, ``[K]``; None where `cross` is.
+        Sum of the rows of Y, ``[K]``; None if `cross` is None.
     """
 
     outputs: slice
@@ -54,46 +54,55 @@ class Moments:
 
 
 def products(outputs: slice, rows: Tensor, diagonal: bool, reference: Tensor | None = None) -> Moments:
-    """Return the moments of rows ``[M, K]``, with those of the reference beside them if there is one."""
+    """Return the moments of rows ``[M, K]``, including `Moments.cross` and `Moments.other` if a reference is given."""
     wide = rows.to(torch.promote_types(rows.dtype, torch.float32))
     total = wide.sum(dim=0)
     if diagonal:
         return Moments(outputs, len(wide), wide.square().sum(dim=0), total)
     if reference is None:
         return Moments(outputs, len(wide), wide.T @ wide, total)
-    beside = reference.to(wide.dtype)
-    return Moments(outputs, len(wide), wide.T @ wide, total, beside.T @ wide, beside.sum(dim=0))
+    other = reference.to(wide.dtype)
+    return Moments(outputs, len(wide), wide.T @ wide, total, other.T @ wide, other.sum(dim=0))
 
 
-def add_moments(sums: list[Moments], found: Moments) -> None:
-    """Add moments to those of the same range of outputs, which is new if none has it. Neither is written to."""
-    for index, known in enumerate(sums):
-        if known.outputs == found.outputs:
+def add_moments(sums: list[Moments], added: Moments) -> None:
+    """Add moments to the entry of `sums` with the same range of outputs, or append them; no tensor is written to."""
+    for index, entry in enumerate(sums):
+        if entry.outputs == added.outputs:
             sums[index] = Moments(
-                known.outputs,
-                known.count + found.count,
-                known.gram + found.gram,
-                known.total + found.total,
-                None if known.cross is None or found.cross is None else known.cross + found.cross,
-                None if known.other is None or found.other is None else known.other + found.other,
+                entry.outputs,
+                entry.count + added.count,
+                entry.gram + added.gram,
+                entry.total + added.total,
+                None if entry.cross is None or added.cross is None else entry.cross + added.cross,
+                None if entry.other is None or added.other is None else entry.other + added.other,
             )
             return
-    sums.append(found)
+    sums.append(added)
 
 
 def collect(
     model: nn.Module, weights: Sequence[Weight], data: Calibration, *, diagonal: bool = False
 ) -> dict[str, list[Moments]]:
-    """Return the moments of the inputs of every weight, over all batches, by weight name.
+    """Return the moments of the inputs of every weight over all batches, by weight name.
 
-    The model runs in eval mode without gradients and is left as it was. Weights that are shown the same tensor share its product.
+    The model runs in eval mode without gradients and is not changed. Weights that receive the same tensor share its product.
+
+    Parameters
+    ----------
+    model, weights
+        Model to run, and its weights of interest.
+    data
+        Calibration batches.
+    diagonal
+        If True, collect only the diagonal of the Gram matrices. Default: False.
 
     Raises
     ------
     ArgumentError
-        If there is no batch, a weight's module never ran, or the inputs are not finite.
+        If there are no batches, a weight's module never runs, or its inputs are not finite.
     NotSupportedError
-        If a module's call does not show the inputs of its weight.
+        If the inputs of a weight cannot be read from the call of its module, or are all zero.
     """
     sums: dict[str, list[Moments]] = {weight.name: [] for weight in weights}
     gatherer, reader = _Gatherer(sums, diagonal), PaddingReader(model)
@@ -112,14 +121,14 @@ def collect(
         for handle in handles:
             handle.remove()
     if not count:
-        raise ArgumentError("no calibration batch came; data.batches is empty, or an iterator already used up")
+        raise ArgumentError("no calibration batches; data.batches is empty, or an iterator that is already exhausted")
     for weight in weights:
         require_seen(weight, sums[weight.name])
     return sums
 
 
 class _Gatherer:
-    """Adds up products as hosts are called; keeps the last, for weights that are shown the same tensor again."""
+    """Sum of products as hosts are called. Keeps the last product for other weights that receive the same tensor."""
 
     def __init__(self, sums: dict[str, list[Moments]], diagonal: bool) -> None:
         self.tokens: Padding | None = None
@@ -128,11 +137,11 @@ class _Gatherer:
         self._key: tuple[Any, int, Any] = (None, 0, None)
         self._last: list[Moments] = []
 
-    def hook(self, own: Sequence[Weight]) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]:
+    def hook(self, weights: Sequence[Weight]) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]:
         def before(host: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            for weight in own:
-                for found in self._products(host, weight, args, kwargs):
-                    add_moments(self._sums[weight.name], found)
+            for weight in weights:
+                for moments in self._products(host, weight, args, kwargs):
+                    add_moments(self._sums[weight.name], moments)
 
         return before
 
@@ -145,36 +154,36 @@ class _Gatherer:
             rows = seen(host, weight, args, kwargs, self.tokens)
             self._last = [products(outputs, inputs, self._diagonal) for outputs, inputs in rows]
             self._key = key
-        if len(self._last) == 1:  # seen by all outputs: how many there are is the weight's own matter
+        if len(self._last) == 1:  # the rows concern all outputs, whose number depends on the weight
             return [replace(self._last[0], outputs=slice(0, weight.matrix_shape[0]))]
         return self._last
 
 
 def version(source: Any) -> int:
-    """Return how often a tensor was written to: the same tensor holds other inputs after a write in place."""
+    """Return torch's version counter of a tensor, which shows writes in place; 0 where there is none."""
     return source._version if isinstance(source, Tensor) and not source.is_inference() else 0
 
 
 def same(key: tuple[Any, int, Any], other: tuple[Any, int, Any]) -> bool:
-    """Say whether two keys mean the same tensor, unchanged, under the same mask."""
+    """Return whether two keys refer to the same tensor, unchanged, with the same padding."""
     return key[0] is not None and key[0] is other[0] and key[1] == other[1] and key[2] is other[2]
 
 
 def require_seen(weight: Weight, sums: Sequence[Moments]) -> None:
-    """Raise if nothing, or nothing usable, is known about the inputs of a weight."""
+    """Raise if the inputs of a weight were never seen, are not finite, or are all zero."""
     if not sums or not sum(moments.count for moments in sums):
         raise ArgumentError(
-            f"{weight.name} was never used on the calibration data, so nothing is known about its inputs; put it under ignore, or "
-            "give batches and a forward that reach it"
+            f"{weight.name} is never used on the calibration data, so its inputs are unknown; add it to ignore, or pass batches and "
+            "a forward that reach it"
         )
     for moments in sums:
         if not bool(torch.isfinite(moments.gram).all()):
             raise ArgumentError(
-                f"the inputs of {weight.name} hold NaN or infinity on the calibration data, or overflow when squared; look "
-                "at the batches, or put it under ignore"
+                f"the inputs of {weight.name} contain NaN or infinity on the calibration data, or overflow when squared; check "
+                "the batches, or add it to ignore"
             )
         if not moments.squares.any():
             raise NotSupportedError(
-                f"all inputs of {weight.name} are zero on the calibration data, so no choice among its elements is better than another; "
-                "put it under ignore, or use score='magnitude'"
+                f"all inputs of {weight.name} are zero on the calibration data, so its elements cannot be ranked; add it to ignore, or "
+                "use score='magnitude'"
             )

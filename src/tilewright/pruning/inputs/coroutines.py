@@ -1,9 +1,10 @@
-"""Forward passes that stop in the middle and go on later: one for each batch, of which only one runs at a time.
+"""Forward passes that can be paused: one per batch, of which only one runs at a time.
 
-Pruning layers in the order in which data reach them needs the inputs of a layer on all batches before the first batch may pass it.
-Starting every batch anew for every layer costs as many passes as there are layers, and cutting a model into blocks needs
-blocks. A pass that waits inside the hook of a layer costs nothing and asks nothing of the model. Python's own coroutines cannot stop
-inside a called function, so each pass has a thread; they hand one baton around and never run side by side.
+To prune layers in the order in which data reach them, the inputs of a layer on all batches are needed before any batch may pass it.
+Running every batch again for every layer would take as many passes as there are layers, and cutting the model into blocks would
+require blocks. A pass that waits inside the hook of a layer costs nothing and makes no demands on the model. Python coroutines cannot
+be suspended inside an ordinary function call, so each pass has its own thread; the threads hand control to each other and never run
+concurrently.
 """
 
 import contextvars
@@ -17,21 +18,21 @@ __all__ = ["Pass"]
 
 
 class _Abandoned(BaseException):
-    """Unwinds a pass that is not to be finished; no `except Exception` of a model stops it."""
+    """Unwinds a pass that is not to be finished. A `BaseException`, so that no `except Exception` in a model stops it."""
 
 
 class Pass:
-    """One function that runs in steps.
+    """A function that runs in steps.
 
     Parameters
     ----------
     function
-        Called with this object; it calls `wait` where it wants to stop.
+        Function to run. It is called with this object and calls `wait` to pause.
     """
 
     def __init__(self, function: Callable[["Pass"], Any]) -> None:
         self.at: Any = None
-        """What it waits with."""
+        """Argument of the `wait` call that the function is paused in; None while it runs."""
         self.done = False
         self.result: Any = None
         self._function = function
@@ -43,7 +44,7 @@ class Pass:
         self._thread.start()
 
     def step(self) -> None:
-        """Run until the function waits or ends; raise what it raises."""
+        """Run until the function waits or ends, and re-raise any exception it raises."""
         self.at = None
         self._go.release()
         self._back.acquire()
@@ -51,7 +52,7 @@ class Pass:
             raise self._error
 
     def wait(self, at: Any) -> None:
-        """Stop here until the next step. Only the function itself calls this."""
+        """Pause until the next step. To be called by the function itself only."""
         self.at = at
         self._back.release()
         self._go.acquire()
@@ -59,7 +60,7 @@ class Pass:
             raise _Abandoned
 
     def abandon(self) -> None:
-        """End the function where it stands. Does nothing to one that has ended."""
+        """End the function where it is paused. Has no effect if it has already ended."""
         if not self.done:
             self._abandoned = True
             self._go.release()
@@ -69,7 +70,7 @@ class Pass:
         self._go.acquire()
         try:
             if not self._abandoned:
-                with torch.no_grad():  # which is a matter of the thread
+                with torch.no_grad():  # grad mode is per thread
                     self.result = self._function(self)
         except _Abandoned:
             pass

@@ -1,8 +1,8 @@
-"""Which positions of a batch are real and which are padding, and how to find them again in a layer's inputs.
+"""Which positions of a batch are real and which are padding, and how to find them in a layer's inputs.
 
-A mask is ``[B, T]``. Layers see the same positions as ``[B, T, K]``, time first as ``[T, B, K]``, or in one row after another as
-``[B * T, K]``; encoder-decoders have two masks. Where the shape of the inputs does not say which of these it is, nothing is guessed:
-the caller is told.
+A mask is ``[B, T]``. Layers see the same positions as ``[B, T, K]``, time first as ``[T, B, K]``, or flattened as ``[B * T, K]``;
+encoder-decoder models have two masks. If the shape of the inputs leaves it open which of these applies, an error or a warning says so
+instead of a guess being made.
 """
 
 import warnings
@@ -18,7 +18,7 @@ from ...errors import ArgumentError
 __all__ = ["Padding", "PaddingReader", "masks_in", "told_apart"]
 
 _IGNORED = -100
-"""Label of a position without one, in torch and in transformers."""
+"""Label that torch and transformers ignore in the loss."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,11 +28,11 @@ class Padding:
     Parameters
     ----------
     masks
-        Bool tensors, True where a position is real; their shapes differ.
+        Bool tensors, True for real positions, all of different shapes.
     time_first
-        True if the model has modules that put time before the batch.
+        Whether the model has modules that put time before the batch. Default: False.
     told
-        Shapes that a warning was given for; shared by the batches of a run.
+        Shapes already warned about; shared by the batches of a run.
     """
 
     masks: Sequence[Tensor]
@@ -43,26 +43,26 @@ class Padding:
         shapes = [tuple(mask.shape) for mask in self.masks]
         if len(set(shapes)) < len(shapes):
             raise ArgumentError(
-                f"the batch has two masks of shape {list(shapes[0])}, one for the encoder and one for the decoder, and layers cannot be told "
-                "apart by the shape of their inputs; give the two sides different lengths, or pass tokens=... in the Calibration"
+                f"the batch has two masks of shape {list(shapes[0])}, one for the encoder and one for the decoder, so the shape of a layer's inputs "
+                "does not show which applies; use different lengths for the two sides, or pass tokens=... to Calibration"
             )
 
     @property
     def any(self) -> bool:
-        """True if any position is padding."""
+        """Whether any position is padding."""
         return not all(bool(mask.all()) for mask in self.masks)
 
     def part(self, samples: slice) -> "Padding":
-        """Return the masks of some samples."""
+        """Return the padding of some samples of the batch."""
         return replace(self, masks=[mask[samples] for mask in self.masks])
 
     def fitting(self, shape: Sequence[int]) -> Tensor | None:
-        """Return the mask whose positions are the first axes of a shape, in its order of axes; None if none is.
+        """Return the mask that matches the leading axes of a shape, with its axes in the same order, or None.
 
         Raises
         ------
         ArgumentError
-            If batch and time cannot be told apart.
+            If the shape does not show which axis is the batch and which is time.
         """
         shape = tuple(shape)
         for mask in self.masks:
@@ -70,8 +70,8 @@ class Padding:
             if shape[: mask.ndim] == size:
                 if self.time_first and mask.ndim == 2 and size[0] == size[1] and not torch.equal(mask, mask.T):
                     raise ArgumentError(
-                        f"{size[0]} sequences of {size[1]} tokens, in a model in which some modules put time first: which axis is which cannot "
-                        "be told; use batches of another size"
+                        f"the batch has {size[0]} sequences of {size[1]} tokens and some modules of the model put time first, so batch and time "
+                        "cannot be distinguished; use another batch size"
                     )
                 return mask
             if mask.ndim == 2 and shape[:2] == size[::-1]:
@@ -81,9 +81,14 @@ class Padding:
         return None
 
     def rows(self, inputs: Tensor, name: str) -> Tensor:
-        """Return the real positions of ``[..., K]`` as rows ``[M, K]``; warn where they cannot be told from padding.
+        """Return the real positions of inputs ``[..., K]`` as rows ``[M, K]``; warn if padding cannot be identified.
 
-        `name` is the weight that multiplies them. A row a sample, ``[B, K]``, has no padding.
+        Parameters
+        ----------
+        inputs
+            Inputs of a weight. ``[B, K]``, with one row per sample, has no padding.
+        name
+            Name of the weight, for the warning.
         """
         mask = self.fitting(inputs.shape[:-1]) if self.any else None
         if mask is not None:
@@ -92,7 +97,7 @@ class Padding:
         return inputs.reshape(-1, inputs.shape[-1])
 
     def mean(self, values: Tensor) -> Tensor:
-        """Return the mean of values, one a position, over the real ones; over all of them if they are one a sample."""
+        """Return the mean of values over the real positions; values with one entry per sample are all included."""
         mask = self.fitting(values.shape) if self.any else None
         if mask is None or mask.shape != values.shape:
             self.warn_unless_known(values.shape, "what is compared")
@@ -101,29 +106,30 @@ class Padding:
         return (values * weight).sum() / weight.sum().clamp(min=1)
 
     def warn_unless_known(self, shape: Sequence[int], what: str) -> None:
-        """Warn that padding counts if there is some, and positions of this shape fit no mask and are not one a sample."""
-        a_sample = len(shape) < 2 and (not shape or shape[0] in {1, *(len(mask) for mask in self.masks)})
+        """Warn that padding is included, if there is any and this shape matches no mask and is not one entry per sample."""
+        per_sample = len(shape) < 2 and (not shape or shape[0] in {1, *(len(mask) for mask in self.masks)})
         key = tuple(shape[1:])
-        if not self.any or a_sample or key in self.told:
+        if not self.any or per_sample or key in self.told:
             return
         self.told.add(key)
         masks = ", ".join(str(list(mask.shape)) for mask in self.masks)
         warnings.warn(
-            f"{what}, of shape {list(shape)} apart from the last axis, fit no mask of the batch ({masks}): padding among them cannot be told "
-            "and counts. Give batches without padding, or, in a Calibration, say with tokens=... which positions count",
+            f"{what}, of shape {list(shape)} without the last axis, match no mask of the batch ({masks}), so padding among them is included. "
+            "Use batches without padding, or pass tokens=... to Calibration to mark the real positions",
             stacklevel=3,
         )
 
 
 def masks_in(batch: Any, model: nn.Module) -> list[Tensor]:
-    """Return the masks that a batch in the manner of Hugging Face holds; none if it holds none, or is no mapping.
+    """Return the masks in a batch in Hugging Face's format; an empty list if it has none or is not a mapping.
 
-    The decoder's side of an encoder-decoder: ``decoder_attention_mask``, or else where ``labels`` has labels, or else every position.
+    For the decoder of an encoder-decoder model this is ``decoder_attention_mask``, otherwise the positions with a label in ``labels``,
+    otherwise all positions.
 
     Raises
     ------
     ArgumentError
-        If a mask of three axes or more does not say which positions are padding.
+        If a mask with three or more dimensions does not show which positions are padding.
     """
     if not isinstance(batch, Mapping):
         return []
@@ -135,9 +141,9 @@ def masks_in(batch: Any, model: nn.Module) -> list[Tensor]:
 
 
 def told_apart(batch: Any, model: nn.Module) -> Any:
-    """Return a batch whose encoder and decoder sides differ in length, so that the shape of a layer's inputs says whose they are.
+    """Return a batch whose encoder and decoder sides differ in length, so that the shape of a layer's inputs shows the side.
 
-    The decoder gets one position more, which is padding; it is the last, so no other position sees it.
+    If necessary, the decoder gets one more position. It is padding and comes last, so no other position attends to it.
     """
     if not isinstance(batch, Mapping) or not _is_mask(batch, "attention_mask"):
         return batch
@@ -154,7 +160,13 @@ def told_apart(batch: Any, model: nn.Module) -> Any:
 
 
 class PaddingReader:
-    """Reads the padding of one batch after another, for one model."""
+    """Reads the padding of batches for one model.
+
+    Parameters
+    ----------
+    model
+        Model that the batches are for.
+    """
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
@@ -162,12 +174,12 @@ class PaddingReader:
         self._told: set[tuple[int, ...]] = set()
 
     def read(self, batch: Any) -> tuple[Any, Padding | None]:
-        """Return the batch with its two sides told apart, as the model is to be called, and its padding; None if it has no mask."""
+        """Return the batch as the model is to be called with it, see `told_apart`, and its padding, None if it has no mask."""
         apart = told_apart(batch, self.model)
         return apart, self.of_masks(masks_in(apart, self.model))
 
     def of_masks(self, masks: Sequence[Tensor]) -> Padding | None:
-        """Return the padding that masks say; None without any."""
+        """Return the padding given by masks, or None if there are no masks."""
         return Padding(masks, self._time_first, self._told) if masks else None
 
 
@@ -176,7 +188,7 @@ def _is_mask(batch: Mapping[str, Any], name: str) -> bool:
 
 
 def _decoder_mask(batch: Mapping[str, Any], model: nn.Module) -> Tensor | None:
-    """Return the mask of the decoder's side; None if the model has no such side."""
+    """Return the mask of the decoder side, or None if the model has no decoder side."""
     if _is_mask(batch, "decoder_attention_mask"):
         return _plain(batch["decoder_attention_mask"], "decoder_attention_mask")
     if not getattr(getattr(model, "config", None), "is_encoder_decoder", False):
@@ -192,13 +204,13 @@ def _decoder_mask(batch: Mapping[str, Any], model: nn.Module) -> Tensor | None:
 
 
 def _plain(mask: Tensor, name: str) -> Tensor:
-    """Return a mask as bool ``[B, T]``; numbers below zero are what is added to scores where nothing may look."""
+    """Return a mask as bool ``[B, T]``; if a mask has negative numbers, those mark the masked positions."""
     real = mask if mask.dtype == torch.bool else mask >= 0 if bool((mask < 0).any()) else mask != 0
     if mask.ndim == 2:
         return real
     if all(size == 1 for size in mask.shape[1:-1]):
         return real.flatten(1)
     raise ArgumentError(
-        f"{name} has shape {list(mask.shape)}, which says who looks where and not which positions are padding; pass "
-        "tokens=lambda batch: ... in the Calibration, a bool tensor [batch, positions]"
+        f"{name} has shape {list(mask.shape)}, which is a mask of position pairs and does not show which positions are padding; pass "
+        "tokens=lambda batch: ... to Calibration, returning a bool tensor [batch, positions]"
     )

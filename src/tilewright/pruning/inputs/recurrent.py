@@ -1,4 +1,4 @@
-"""What the weights of RNN, LSTM and GRU multiply: a layer's input, and the hidden states it feeds back to itself."""
+"""Inputs of the weights of RNN, LSTM and GRU: a layer's input, and the hidden states it feeds back to itself."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -14,12 +14,12 @@ _NAME = re.compile(r"weight_(ih|hh)_l(\d+)(_reverse)?")
 
 
 def cell_inputs(cell: nn.RNNCellBase, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor:
-    """Return what a cell's weight multiplies, ``[B, K]``: its input, or the hidden state before the step."""
-    given = {**dict(zip(("input", "hx"), args, strict=False)), **kwargs}
-    inputs: Tensor = given["input"]
+    """Return the inputs of a cell's weight, ``[B, K]``: the cell's input, or its hidden state before the step."""
+    arguments = {**dict(zip(("input", "hx"), args, strict=False)), **kwargs}
+    inputs: Tensor = arguments["input"]
     if name == "weight_ih":
         return inputs.detach().reshape(-1, cell.input_size)
-    state = given.get("hx")
+    state = arguments.get("hx")
     if state is None:
         return inputs.new_zeros(inputs.numel() // cell.input_size, cell.hidden_size)
     hidden: Tensor = state[0] if isinstance(cell, nn.LSTMCell) else state
@@ -27,35 +27,35 @@ def cell_inputs(cell: nn.RNNCellBase, name: str, args: Sequence[Any], kwargs: Ma
 
 
 def recurrent_inputs(rnn: nn.RNNBase, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor:
-    """Return what a weight of a recurrent module multiplies, over all steps of one call.
+    """Return the inputs of a weight of a recurrent module over all steps of one call.
 
-    The layers below are run again one by one, with the weights they have now. A packed sequence gives ``[steps, K]``, anything
-    else ``[B, T, K]``.
+    The layers below are run again one by one with their current weights. The result is ``[steps, K]`` for a packed sequence and
+    ``[B, T, K]`` otherwise.
     """
-    found = _NAME.fullmatch(name)
-    assert found is not None
-    kind, layer, reverse = found[1], int(found[2]), bool(found[3])
-    given = {**dict(zip(("input", "hx"), args, strict=False)), **kwargs}
-    source, sizes = _batch_first(rnn, given["input"])
-    hidden, cells = _states(rnn, given.get("hx"), given["input"], source, sizes)
+    match = _NAME.fullmatch(name)
+    assert match is not None
+    kind, layer, reverse = match[1], int(match[2]), bool(match[3])
+    arguments = {**dict(zip(("input", "hx"), args, strict=False)), **kwargs}
+    source, sizes = _batch_first(rnn, arguments["input"])
+    hidden, cells = _states(rnn, arguments.get("hx"), arguments["input"], source, sizes)
     for below in range(layer):
         source = _run(rnn, below, source, sizes, hidden, cells)
     if kind == "ih":
         return source
     outputs = _run(rnn, layer, source, sizes, hidden, cells)
     directions = 2 if rnn.bidirectional else 1
-    own = outputs.chunk(directions, dim=-1)[int(reverse)]
+    states = outputs.chunk(directions, dim=-1)[int(reverse)]
     first = hidden[layer * directions + int(reverse)]
     if sizes is None:
-        lengths = torch.full((len(own),), own.shape[1], device=own.device)
-        return _before(own, lengths, first, reverse)
-    padded, lengths = pad_packed_sequence(PackedSequence(own, sizes), batch_first=True)
+        lengths = torch.full((len(states),), states.shape[1], device=states.device)
+        return _before(states, lengths, first, reverse)
+    padded, lengths = pad_packed_sequence(PackedSequence(states, sizes), batch_first=True)
     before = _before(padded, lengths.to(padded.device), first, reverse)
     return before[torch.arange(before.shape[1], device=before.device) < lengths.to(before.device)[:, None]]
 
 
 def _before(outputs: Tensor, lengths: Tensor, first: Tensor, reverse: bool) -> Tensor:
-    """Return the state each step started from, ``[B, T, H]``: the output of the step before, the initial state at the first."""
+    """Return the state at the start of each step, ``[B, T, H]``: the previous output, or the initial state for the first step."""
     if not reverse:
         return torch.cat([first.unsqueeze(1), outputs[:, :-1]], dim=1)
     before = torch.cat([outputs[:, 1:], torch.zeros_like(outputs[:, :1])], dim=1)
@@ -74,16 +74,16 @@ def _batch_first(rnn: nn.RNNBase, source: Any) -> tuple[Tensor, Tensor | None]:
 
 
 def _states(
-    rnn: nn.RNNBase, given: Any, raw: Any, source: Tensor, sizes: Tensor | None
+    rnn: nn.RNNBase, state: Any, raw: Any, source: Tensor, sizes: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
-    """Return the initial hidden states, and cells if it has them, ``[layers * directions, B, H]``."""
+    """Return the initial hidden states, and cell states for an LSTM, ``[layers * directions, B, H]``."""
     width = rnn.proj_size or rnn.hidden_size
     count = rnn.num_layers * (2 if rnn.bidirectional else 1)
     batch = len(source) if sizes is None else int(sizes[0])
-    if given is None:
+    if state is None:
         cells = source.new_zeros(count, batch, rnn.hidden_size) if rnn.mode == "LSTM" else None
         return source.new_zeros(count, batch, width), cells
-    parts = [part.detach() for part in (given if rnn.mode == "LSTM" else (given,))]
+    parts = [part.detach() for part in (state if rnn.mode == "LSTM" else (state,))]
     parts = [part.unsqueeze(1) if part.ndim == 2 else part for part in parts]
     if isinstance(raw, PackedSequence) and raw.sorted_indices is not None:
         parts = [part.index_select(1, raw.sorted_indices) for part in parts]
@@ -93,13 +93,13 @@ def _states(
 def _run(
     rnn: nn.RNNBase, layer: int, source: Tensor, sizes: Tensor | None, hidden: Tensor, cells: Tensor | None
 ) -> Tensor:
-    """Return the outputs of one layer, directions side by side."""
+    """Return the outputs of one layer, with both directions concatenated."""
     directions = 2 if rnn.bidirectional else 1
-    own = slice(layer * directions, (layer + 1) * directions)
-    start: Any = hidden[own].contiguous()
+    group = slice(layer * directions, (layer + 1) * directions)
+    start: Any = hidden[group].contiguous()
     if cells is not None:
-        start = (start, cells[own].contiguous())
-    weights = [weight for group in rnn.all_weights[own] for weight in group]
+        start = (start, cells[group].contiguous())
+    weights = [weight for row in rnn.all_weights[group] for weight in row]
     step = getattr(torch, rnn.mode.lower())
     with torch.no_grad():
         if sizes is None:

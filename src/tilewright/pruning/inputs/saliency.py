@@ -1,4 +1,4 @@
-"""Scores of one weight from the second moments of its inputs, as matrices; the scores of models and the update use the same."""
+"""Scores of one weight from the second moments of its inputs, as matrices; shared by the model scores and the update."""
 
 from collections.abc import Sequence
 
@@ -10,11 +10,11 @@ from .activations import Moments
 __all__ = ["DAMPING", "damped", "inverse", "second_order_rows", "wanda_rows"]
 
 DAMPING = 0.01
-"""Added to the diagonal of a Gram matrix, as a fraction of its mean: SparseGPT's default, and the best of those tried here."""
+"""Value added to the diagonal of a Gram matrix, as a fraction of its mean: SparseGPT's default, and the best of the values tried."""
 
 
 def damped(gram: Tensor, damping: float = DAMPING) -> Tensor:
-    """Return the Gram matrix in float64 with `damping` times its mean diagonal on the diagonal: positive definite."""
+    """Return the Gram matrix in float64 with `damping` times its mean diagonal added to the diagonal: positive definite."""
     wide = gram.double()
     return wide + damping * wide.diagonal().mean() * torch.eye(len(wide), dtype=wide.dtype, device=wide.device)
 
@@ -25,7 +25,7 @@ def inverse(gram: Tensor) -> Tensor:
 
 
 def wanda_rows(weights: Tensor, sums: Sequence[Moments]) -> Tensor:
-    """Return ``|W| * ||X||_2`` for ``[N, K]``."""
+    """Return the scores ``|W| * ||X||_2``, ``[N, K]``."""
     scores = weights.abs().to(sums[0].gram.dtype)
     for moments in sums:
         scores[moments.outputs] *= moments.squares.sqrt()
@@ -33,7 +33,7 @@ def wanda_rows(weights: Tensor, sums: Sequence[Moments]) -> Tensor:
 
 
 def second_order_rows(weights: Tensor, sums: Sequence[Moments], damping: float = DAMPING) -> Tensor:
-    """Return ``|W| / sqrt([H^-1]_kk)`` for ``[N, K]``."""
+    """Return the scores ``|W| / sqrt([H^-1]_kk)``, ``[N, K]``."""
     scores = weights.abs().to(sums[0].gram.dtype)
     for moments in sums:
         root = inverse(damped(moments.gram, damping)).diagonal().sqrt()

@@ -1,4 +1,4 @@
-"""Weights in the order in which data reach them, each with the inputs that the already changed model gives it."""
+"""Weights in the order in which data reach them, each with its inputs in the model as changed so far."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -18,7 +18,7 @@ from .padding import Padding, PaddingReader
 __all__ = ["in_sequence"]
 
 _MOST = 512
-"""Passes held open at once: each is a thread, with the inputs of one layer."""
+"""Most passes that may be open at once: each has a thread and keeps the inputs of one layer in memory."""
 
 Visit = Callable[[Weight, list[Moments]], None]
 
@@ -26,35 +26,36 @@ Visit = Callable[[Weight, list[Moments]], None]
 def in_sequence(
     model: nn.Module, weights: Sequence[Weight], data: Calibration, visit: Visit, reference: nn.Module | None = None
 ) -> list[Any]:
-    """Call ``visit(weight, moments)`` for every weight in the order of use; what it writes, the passes go on with.
+    """Call ``visit(weight, moments)`` for every weight in order of use; the forward passes continue with the changed weight.
 
     Parameters
     ----------
     model, weights
-        Every weight is visited once. One whose module is called several times in a pass, as recurrent cells and shared layers are,
-        is visited at the first call with the moments of all calls, taken before anything was changed.
+        Model to run, and the weights to visit, each once. A weight whose module is called several times in a pass (recurrent cells,
+        shared layers) is visited at the first call, with the moments of all calls, which are collected before anything is changed.
     data
-        Every batch is held open from the first weight to the last: what it keeps in memory is what its forward pass has alive.
+        Calibration batches. The forward passes of all batches are open from the first weight to the last, and each keeps its live
+        tensors in memory.
     visit
-        May change the weight in place.
+        Function called for each weight; it may change the weight in place.
     reference
-        An unchanged copy of the model, run along on the same batches; moments then hold its inputs too, as `Moments.cross`.
+        Unchanged copy of the model, run on the same batches; the moments then include its inputs, as `Moments.cross`. Default: None.
 
     Returns
     -------
     list
-        What the model returned for each batch, all weights visited.
+        Output of the model for each batch, after all weights were visited.
 
     Raises
     ------
     ArgumentError, NotSupportedError
-        As `collect` does, and if there are more than 512 batches.
+        As for `collect`; `ArgumentError` also if there are more than 512 batches.
     """
     batches = list(data.batches)
     if not 0 < len(batches) <= _MOST:
         raise ArgumentError(
-            f"layers in sequence hold all batches open at once, so they take 1 to {_MOST} of them, and data has {len(batches)}; "
-            "give fewer and larger ones, or update=Obs(sequential=False)"
+            f"a sequential update keeps the passes of all batches open at once and takes between 1 and {_MOST} batches; got {len(batches)}. "
+            "Use fewer, larger batches, or update=Obs(sequential=False)"
         )
     known = _repeated(model, weights, replace(data, batches=batches))
     walk = _Walk(model, weights, data, visit, reference, known)
@@ -63,7 +64,7 @@ def in_sequence(
 
 
 def _repeated(model: nn.Module, weights: Sequence[Weight], data: Calibration) -> dict[str, list[Moments]]:
-    """Return the moments of the weights whose module is called more than once for the first batch."""
+    """Return the moments of the weights whose module is called more than once on the first batch."""
     counts: dict[str, int] = {}
     handles = []
     for name, (host, _) in hosts(model, weights).items():
@@ -78,12 +79,12 @@ def _repeated(model: nn.Module, weights: Sequence[Weight], data: Calibration) ->
     finally:
         for handle in handles:
             handle.remove()
-    several = [w for name, (_, own) in hosts(model, weights).items() if counts.get(name, 0) > 1 for w in own]
-    return collect(model, several, data) if several else {}
+    repeated = [w for name, (_, hosted) in hosts(model, weights).items() if counts.get(name, 0) > 1 for w in hosted]
+    return collect(model, repeated, data) if repeated else {}
 
 
 class _Walk:
-    """All passes over all batches, of the model and of the reference beside it."""
+    """The forward passes of all batches, through the model and the reference."""
 
     def __init__(
         self,
@@ -105,20 +106,20 @@ class _Walk:
         reader = PaddingReader(self._models[0])
         self._tokens = [padding_of(reader, self._data, batch, index) for index, batch in enumerate(batches)]
         handles = [
-            host.register_forward_pre_hook(self._hook(own), with_kwargs=True)
+            host.register_forward_pre_hook(self._hook(hosted), with_kwargs=True)
             for model in self._models
-            for host, own in hosts(model, _twins(model, self._weights)).values()
+            for host, hosted in hosts(model, _twins(model, self._weights)).values()
         ]
         rows = [[self._pass(model, batch) for model in self._models] for batch in batches]
-        everything = [one for row in rows for one in row]
+        passes = [forward for row in rows for forward in row]
         try:
-            self._step(everything)
-            while open_ := [one for row in rows for one in row[:1] if not one.done]:
-                self._solve(_most_wanted(open_), rows)
-                self._step([one for one in everything if not one.done])
+            self._step(passes)
+            while waiting := [forward for row in rows for forward in row[:1] if not forward.done]:
+                self._solve(_most_wanted(waiting), rows)
+                self._step([forward for forward in passes if not forward.done])
         finally:
-            for one in everything:
-                one.abandon()
+            for forward in passes:
+                forward.abandon()
             for handle in handles:
                 handle.remove()
         for weight in self._weights:
@@ -130,20 +131,20 @@ class _Walk:
         return Pass(lambda _: call(model, self._data, batch))
 
     def _step(self, passes: Sequence[Pass]) -> None:
-        for one in passes:
-            if one.at is None or one.at[0].name in self._visited:
-                self._running = one
+        for forward in passes:
+            if forward.at is None or forward.at[0].name in self._visited:
+                self._running = forward
                 try:
-                    one.step()
+                    forward.step()
                 finally:
                     self._running = None
 
-    def _hook(self, own: Sequence[Weight]) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]:
+    def _hook(self, weights: Sequence[Weight]) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]:
         def before(host: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             running = self._running
-            if running is None:  # a call from outside, such as one that `visit` makes
+            if running is None:  # a call from outside, for example by `visit`
                 return
-            for weight in own:
+            for weight in weights:
                 if weight.name not in self._visited:
                     running.wait((weight, host, args, kwargs))
 
@@ -158,35 +159,36 @@ class _Walk:
         self._visited.add(weight.name)
 
     def _moments(self, weight: Weight, rows: Sequence[Sequence[Pass]]) -> list[Moments]:
-        """Return the moments over all batches that wait at a weight; those of the weight before if the inputs are the same."""
-        here = [
+        """Return the moments over all batches waiting at a weight; reuse those of the previous weight if the inputs are the same."""
+        waiting = [
             (row, tokens)
             for row, tokens in zip(rows, self._tokens, strict=True)
-            if all(one.at is not None and one.at[0].name == weight.name for one in row)
+            if all(forward.at is not None and forward.at[0].name == weight.name for forward in row)
         ]
         keys = []
-        for row, tokens in here:
-            for one in row:
-                own, host, args, kwargs = one.at
-                source = shown(host, own, args, kwargs)
+        for row, tokens in waiting:
+            for forward in row:
+                target, host, args, kwargs = forward.at
+                source = shown(host, target, args, kwargs)
                 keys.append((source, version(source), tokens))
         if len(keys) == len(self._last[0]) and all(map(same, keys, self._last[0])):
-            kept = self._last[1]
-            return [replace(kept[0], outputs=slice(0, weight.matrix_shape[0]))]
+            moments = self._last[1]
+            return [replace(moments[0], outputs=slice(0, weight.matrix_shape[0]))]
         sums: list[Moments] = []
-        for row, tokens in here:
+        for row, tokens in waiting:
             pieces = [
-                list(seen(host, own, args, kwargs, tokens)) for own, host, args, kwargs in (one.at for one in row)
+                list(seen(host, target, args, kwargs, tokens))
+                for target, host, args, kwargs in (forward.at for forward in row)
             ]
             for index, (outputs, inputs) in enumerate(pieces[0]):
-                beside = pieces[1][index][1] if len(pieces) > 1 else None
-                add_moments(sums, products(outputs, inputs, False, beside))
+                reference = pieces[1][index][1] if len(pieces) > 1 else None
+                add_moments(sums, products(outputs, inputs, False, reference))
         self._last = (keys, sums)
         return sums
 
 
 def _twins(model: nn.Module, weights: Sequence[Weight]) -> list[Weight]:
-    """Return the same weights as they stand in a copy of the model."""
+    """Return the corresponding weights of a copy of the model."""
     modules = dict(model.named_modules())
     return [
         replace(
@@ -199,11 +201,11 @@ def _twins(model: nn.Module, weights: Sequence[Weight]) -> list[Weight]:
 
 
 def _most_wanted(passes: Sequence[Pass]) -> Weight:
-    """Return the weight that most passes wait for, the first of equals."""
+    """Return the weight that most passes wait for; among equals, the first."""
     counts: dict[str, int] = {}
-    wanted: dict[str, Weight] = {}
-    for one in passes:
-        weight = one.at[0]
+    weights: dict[str, Weight] = {}
+    for forward in passes:
+        weight = forward.at[0]
         counts[weight.name] = counts.get(weight.name, 0) + 1
-        wanted.setdefault(weight.name, weight)
-    return wanted[max(counts, key=lambda name: counts[name])]
+        weights.setdefault(weight.name, weight)
+    return weights[max(counts, key=lambda name: counts[name])]
