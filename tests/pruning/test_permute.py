@@ -137,7 +137,7 @@ def test_groups_that_reach_over_heads_are_searched_over_all_of_them() -> None:
     assert close(output(model, example), before)
     model, example = build("gpt2")  # four heads of eight, groups of sixteen: no order within a head changes any group
     rows = {row["layers"]: row for row in permute_(model, "4:16", example=example, **FAST).rows}
-    assert rows["transformer.h.0.attn.c_proj.weight"]["state"] == "in the best order found already"
+    assert rows["transformer.h.0.attn.c_proj.weight"]["state"] == "already in the best order found"
 
 
 def test_reasons_name_the_operation_and_its_module() -> None:
@@ -230,7 +230,7 @@ def test_a_change_of_the_output_puts_everything_back(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(verb, "couple", forgetful)
     with pytest.raises(
-        CheckFailed, match=r"the output changed by .* more than rounding in torch.float32; everything was put back"
+        CheckFailed, match=r"the output changed by .* more than rounding in torch.float32; the model was restored"
     ):
         permute_(model, "2:4", example=example, **FAST)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
@@ -243,10 +243,10 @@ def test_refusals_are_sentences() -> None:
     with pytest.raises(ArgumentError, match="unknown score 'size'; expected one of 'magnitude'"):
         permute_(model, "2:4", example=example, score="size")
     for text in ("any@50%", "block4x4@50%", "2:4t"):
-        with pytest.raises(PatternError, match=r"it takes n:m along K, banks, tw, tew and tvw"):
+        with pytest.raises(PatternError, match=r"it supports n:m along K, banks, tw, tew and tvw"):
             permute_(model, text, example=example)
     sparsify_(model, "2:4")
-    with pytest.raises(ArgumentError, match="Sequential is pruned already; permute its channels before sparsify_"):
+    with pytest.raises(ArgumentError, match="Sequential is already pruned; call permute_ before sparsify_"):
         permute_(model, "2:4", example=example)
 
     class Branching(nn.Module):
@@ -257,5 +257,5 @@ def test_refusals_are_sentences() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return self.layer(x) if x.sum() > 0 else x
 
-    with pytest.raises(NotSupportedError, match=r"torch\.export, and it cannot capture Branching on this example"):
+    with pytest.raises(NotSupportedError, match=r"torch\.export cannot capture Branching on this example"):
         permute_(Branching(), "2:4", example=torch.ones(2, 8))

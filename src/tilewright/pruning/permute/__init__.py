@@ -1,1 +1,1 @@
-"""Channel permutation: axes of a model that may be reordered together, the search for an order, and folding it into the weights."""
+"""Channel permutation: which axes of a model can be reordered together, the search for an order, and folding it into the weights."""

@@ -1,9 +1,9 @@
-"""What the axes of a network's tensors have in common: a small algebra of index sets.
+"""How the axes of a network's tensors relate: a small algebra of index sets.
 
-An *atom* is a set of positions that is permuted as one: the channels of a residual stream, the positions inside an attention head.
-A *term* is a product of atoms in row-major order: the 768 features before a head split are ``(heads, positions)``. An *axis* is a
-sequence of terms: the rows of a packed query-key-value weight are three terms. Unifying two axes merges their atoms, and splits
-them where the two are put together from different parts. An atom that must not be permuted carries the reason.
+An *atom* is a set of positions that is permuted as a unit, such as the channels of a residual stream or the positions inside an
+attention head. A *term* is a product of atoms in row-major order: the 768 features before a head split are ``(heads, positions)``. An
+*axis* is a sequence of terms: the rows of a packed query-key-value weight are three terms. Unifying two axes merges their atoms, and
+splits them where the axes are composed of different parts. An atom that must not be permuted carries the reason.
 """
 
 from math import prod
@@ -17,7 +17,7 @@ _MISALIGNED = "its channels are regrouped in runs that do not divide each other"
 
 
 class Atoms:
-    """All atoms of one network, merged and split as its operations are walked through."""
+    """All atoms of one network, merged and split during the walk through its operations."""
 
     def __init__(self) -> None:
         self._sizes: list[int] = []
@@ -25,7 +25,7 @@ class Atoms:
         self._parts: dict[int, Axis] = {}
 
     def new(self, size: int, reason: str = "") -> Axis:
-        """Return an axis of one fresh atom; a size of 1 needs none."""
+        """Return an axis of one new atom; an axis of size 1 has no atoms."""
         if size == 1:
             return ((),)
         self._sizes.append(size)
@@ -41,28 +41,28 @@ class Atoms:
         return self._sizes[atom]
 
     def reason(self, atom: int) -> str:
-        """Return why an atom (of a resolved axis) stays as it is; empty if it may be permuted."""
+        """Return why an atom (of a resolved axis) must not be permuted; empty if it may be."""
         return self._reasons[atom]
 
     def fix(self, axis: Axis, reason: str) -> None:
-        """Forbid permuting any atom of an axis; the first reason stays."""
+        """Forbid permuting any atom of an axis; an atom keeps its first reason."""
         for term in self.resolve(axis):
             for atom in term:
                 self._reasons[atom] = self._reasons[atom] or reason
 
     def fixed(self, axis: Axis) -> bool:
-        """Say whether no atom of an axis may be permuted."""
+        """Return whether no atom of an axis may be permuted."""
         return all(self._reasons[atom] for term in self.resolve(axis) for atom in term)
 
     def resolve(self, axis: Axis) -> Axis:
-        """Return the axis in atoms that have not been merged into or split into others."""
+        """Return the axis in current atoms, which have not been merged or split."""
         out: list[Term] = []
         for term in axis:
             out += self._resolve_term(term)
         return tuple(out)
 
     def unify(self, left: Axis, right: Axis) -> None:
-        """Demand that two axes of the same size are permuted alike."""
+        """Require two axes of the same size to be permuted alike."""
         a, b = list(self.resolve(left)), list(self.resolve(right))
         while a and b:
             x, y = a[0], b[0]
@@ -77,7 +77,7 @@ class Atoms:
             a, b = list(self.resolve(tuple(a))), list(self.resolve(tuple(b)))
 
     def take(self, axis: Axis, start: int, stop: int, reason: str) -> Axis:
-        """Return the positions ``start .. stop - 1`` of an axis, which is cut there if it can be and else fixed for the reason."""
+        """Return the positions ``start .. stop - 1`` of an axis, which is cut there if possible and otherwise fixed for the reason."""
         if self.fixed(axis):
             return self.new(stop - start, reason)
         for at in (start, stop):
@@ -92,7 +92,7 @@ class Atoms:
         return tuple(out)
 
     def regroup(self, axes: list[Axis], sizes: list[int]) -> list[Axis]:
-        """Return the axes of a tensor after a reshape to `sizes`, splitting atoms where a new axis begins inside an old one."""
+        """Return the axes of a tensor reshaped to `sizes`, splitting atoms where a new axis begins inside an old one."""
         left = [self.resolve(axis) for axis in axes if self.size(axis) != 1]
         out: list[Axis] = []
         for index, size in enumerate(sizes):
@@ -112,37 +112,37 @@ class Atoms:
         return out
 
     def _gather(self, left: list[Axis], size: int) -> Term | None:
-        """Take atoms of the given product from the front of a tensor's axes, cutting the last; None if they do not divide."""
-        taken: list[int] = []
+        """Take atoms with a product of `size` from the front of a tensor's axes, splitting the last; None if sizes do not divide."""
+        gathered: list[int] = []
         while size > 1:
             if not left or len(left[0]) != 1:
                 return None
             term = left.pop(0)[0]
             atom, rest = term[0], term[1:]
-            have = self._sizes[atom]
-            if size % have == 0:
-                taken.append(atom)
-                size //= have
-            elif have % size == 0:
+            atom_size = self._sizes[atom]
+            if size % atom_size == 0:
+                gathered.append(atom)
+                size //= atom_size
+            elif atom_size % size == 0:
                 outer, inner = self._split(atom, size)
-                taken.append(outer)
+                gathered.append(outer)
                 rest, size = (inner, *rest), 1
             else:
                 left.insert(0, (term,))
                 return None
             if rest:
                 left.insert(0, (rest,))
-        return tuple(taken)
+        return tuple(gathered)
 
     def _split(self, atom: int, outer: int) -> tuple[int, int]:
-        """Make an atom the product of two; both inherit its reason."""
+        """Replace an atom by the product of two; both inherit its reason."""
         size, reason = self._sizes[atom], self._reasons[atom]
         ((a,),), ((b,),) = self.new(outer, reason), self.new(size // outer, reason)
         self._parts[atom] = ((a, b),)
         return a, b
 
     def _cut(self, term: Term, at: int) -> bool:
-        """Make the one atom of a term the sum of two, the first `at` long."""
+        """Replace the single atom of a term by two in sequence, the first of size `at`; False if the term is a product."""
         if len(term) != 1:
             return False
         atom = term[0]
@@ -184,7 +184,7 @@ class Atoms:
         return prod(self._sizes[atom] for atom in term)
 
     def _resolve_term(self, term: Term) -> list[Term]:
-        """Return a term in the atoms that are left. A sum inside a product cannot be written as one: it is fixed."""
+        """Return a term in current atoms. A sequence inside a product cannot be expressed as a term, so it is fixed."""
         if len(term) == 1:
             return list(self.resolve(self._parts[term[0]])) if term[0] in self._parts else [term]
         out: list[int] = []

@@ -1,4 +1,4 @@
-"""Groups of channels that are to be pruned along: which weights each concerns, and the search for a better order of one."""
+"""Groups of channels along which weights are pruned: the weights of each group, and the search for a better order."""
 
 import time
 from collections.abc import Sequence
@@ -18,18 +18,18 @@ from .permutation import best_of_rows, kept_score, permute_columns, permute_rows
 __all__ = ["Bounds", "Channels", "Chosen", "Scores", "Use", "best", "find", "improve", "kept"]
 
 Bounds = tuple[float | None, int | None, int]
-"""Seconds, steps and seed of a search."""
+"""Time limit in seconds, maximum number of steps, and seed of a search."""
 
 Scores = dict[int, Tensor]
-"""By the identity of weights, as these are stored: names are not unique."""
+"""Scores by the id of the weight's tensor, in stored shape; names are not unique."""
 
 Chosen = Sequence[tuple[Weight, Pattern]]
-"""Weights that are to be pruned, and to what."""
+"""Weights that will be pruned, with their patterns."""
 
 
 @dataclass(frozen=True)
 class Use:
-    """A weight that will be pruned along the channels, its pattern, and where it has them."""
+    """A weight that will be pruned along the channels, its pattern, and where the channels are in it."""
 
     weight: Weight
     pattern: Pattern
@@ -43,15 +43,15 @@ class Channels:
     Parameters
     ----------
     uses
-        Where their order matters.
+        Weights to whose patterns the order matters.
     size
-        How many there are.
+        Number of channels.
     group
-        Everything that has them; None if they must stay where they are.
+        All tensors with these channels; None if the channels must not be permuted.
     reason
-        Why they must.
+        Why the channels must not be permuted; empty if they may be.
     touched
-        All weights to be pruned that have them on any axis.
+        All weights to be pruned that have the channels on any axis.
     """
 
     uses: tuple[Use, ...]
@@ -62,12 +62,12 @@ class Channels:
 
     @property
     def chosen(self) -> Chosen:
-        """The weights of the uses, each once."""
+        """The weights of the uses, without duplicates."""
         return tuple({use.weight.name: (use.weight, use.pattern) for use in self.uses}.values())
 
     @property
     def work(self) -> int:
-        """Elements of the weights, by which time is shared out."""
+        """Number of elements of the weights, in proportion to which time is allotted."""
         return sum(use.weight.tensor.numel() for use in self.uses)
 
 
@@ -88,7 +88,7 @@ def find(coupling: Coupling, chosen: Chosen) -> list[Channels]:
             if term:  # the innermost atom decides which channels are neighbours
                 uses.setdefault(term[-1], []).append(Use(weight, pattern, Span(name, side, offset, term)))
             offset += coupling.atoms.size((term,))
-    return [_channels(coupling, atom, tuple(own), chosen) for atom, own in uses.items()] + absent
+    return [_channels(coupling, atom, tuple(members), chosen) for atom, members in uses.items()] + absent
 
 
 def _channels(coupling: Coupling, atom: int, uses: tuple[Use, ...], chosen: Chosen) -> Channels:
@@ -98,8 +98,8 @@ def _channels(coupling: Coupling, atom: int, uses: tuple[Use, ...], chosen: Chos
         reason = "one tensor has the channels twice on one axis"
     if reason or group is None:
         return Channels(uses, size, reason=reason)
-    held = {id(coupling.tensors[place.name]) for place in group.places}
-    return Channels(uses, size, group, touched=[pair for pair in chosen if id(pair[0].tensor) in held])
+    permuted = {id(coupling.tensors[place.name]) for place in group.places}
+    return Channels(uses, size, group, touched=[pair for pair in chosen if id(pair[0].tensor) in permuted])
 
 
 def _side(weight: Weight, pattern: Pattern) -> int:
@@ -109,30 +109,30 @@ def _side(weight: Weight, pattern: Pattern) -> int:
 
 
 def improve(coupling: Coupling, channels: Channels, scores: Scores, bounds: Bounds) -> NDArray[np.int64] | None:
-    """Search an order for every head of a group and fold it in; None, and nothing changed, if the patterns keep no more.
+    """Search an order for every head of a group and fold it in; return None, with nothing changed, if the patterns keep no more.
 
-    What counts in the end is what the patterns keep of the whole weights: where m does not divide the width of a head, say, the search
-    prices groups that the pattern will cut elsewhere.
+    The criterion is what the patterns keep of the whole weights, because the search may evaluate different groups than the pattern: if m
+    does not divide the width of a head, for example, the pattern cuts its groups elsewhere.
     """
     assert channels.group is not None
     pattern = channels.uses[0].pattern
     joint = _joint(coupling, channels, scores)
     if joint is not None:
-        found = _together(*joint, pattern, bounds)
+        orders = _together(*joint, pattern, bounds)
     else:
-        found = _orders(_parts(coupling, channels, scores), pattern, bounds)
-    if (found == np.arange(channels.size)).all():
+        orders = _orders(_parts(coupling, channels, scores), pattern, bounds)
+    if (orders == np.arange(channels.size)).all():
         return None
     before = kept(channels.touched, scores)
-    fold_(coupling, channels.group, found, scores)
+    fold_(coupling, channels.group, orders, scores)
     if kept(channels.touched, scores) > before:
-        return found
-    unfold_(coupling, channels.group, found, scores)
+        return orders
+    unfold_(coupling, channels.group, orders, scores)
     return None
 
 
 def _orders(parts: Sequence[NDArray[Any]], pattern: Pattern, bounds: Bounds) -> NDArray[np.int64]:
-    """Search each head by itself, within an equal share of the time that is left."""
+    """Search each head separately, within an equal share of the remaining time."""
     seconds, steps, seed = bounds
     begin = time.perf_counter()
     orders = []
@@ -143,34 +143,37 @@ def _orders(parts: Sequence[NDArray[Any]], pattern: Pattern, bounds: Bounds) -> 
 
 
 def _joint(coupling: Coupling, channels: Channels, scores: Scores) -> tuple[NDArray[Any], NDArray[np.int64]] | None:
-    """Return the scores of a whole axis, and its positions ``[heads, channels]``, where groups of m reach over several heads.
+    """Return the scores of a whole axis and its positions ``[heads, channels]`` if groups of m extend over several heads.
 
-    None where every head is a problem of its own, or where the heads do not make up the axis of every weight in the same way.
+    None if every head is a separate problem, or if the heads are not arranged in the same way in every weight.
     """
     assert channels.group is not None
     pattern = channels.uses[0].pattern
     if not isinstance(pattern, NM) or channels.size % pattern.m == 0 or not channels.group.heads:
         return None
     positions = [grid(coupling, channels.group, use.place) for use in channels.uses]
-    seen = [_seen(use, scores[id(use.weight.tensor)]) for use in channels.uses]
+    matrices = [_seen(use, scores[id(use.weight.tensor)]) for use in channels.uses]
     first = positions[0]
-    alike = all(one.shape[1] == 1 and np.array_equal(one, first) for one in positions)
-    if not alike or any(one.shape[1] != first.size for one in seen) or any(u.pattern != pattern for u in channels.uses):
+    alike = all(heads.shape[1] == 1 and np.array_equal(heads, first) for heads in positions)
+    whole = all(matrix.shape[1] == first.size for matrix in matrices)
+    if not (alike and whole and all(use.pattern == pattern for use in channels.uses)):
         return None
-    return np.concatenate(seen), first[:, 0]
+    return np.concatenate(matrices), first[:, 0]
 
 
-def _together(seen: NDArray[Any], positions: NDArray[np.int64], pattern: Pattern, bounds: Bounds) -> NDArray[np.int64]:
-    """Search all heads at once, exchanging channels within each."""
+def _together(
+    matrix: NDArray[Any], positions: NDArray[np.int64], pattern: Pattern, bounds: Bounds
+) -> NDArray[np.int64]:
+    """Search all heads at once, exchanging channels only within each head."""
     seconds, steps, seed = bounds
-    heads, inside = np.empty((2, seen.shape[1]), dtype=np.int64)
-    heads[positions] = np.arange(len(positions))[:, None]
-    inside[positions] = np.arange(positions.shape[1])
+    head_of, channel_of = np.empty((2, matrix.shape[1]), dtype=np.int64)
+    head_of[positions] = np.arange(len(positions))[:, None]
+    channel_of[positions] = np.arange(positions.shape[1])
     assert isinstance(pattern, NM)
     inner = NM(pattern.n, pattern.m)
-    order = permute_columns(seen, inner, classes=heads, seconds=seconds, steps=steps, seed=seed)
-    found: NDArray[np.int64] = inside[order[positions]]
-    return found
+    order = permute_columns(matrix, inner, classes=head_of, seconds=seconds, steps=steps, seed=seed)
+    orders: NDArray[np.int64] = channel_of[order[positions]]
+    return orders
 
 
 def _search(
@@ -185,20 +188,20 @@ def _search(
 
 
 def _parts(coupling: Coupling, channels: Channels, scores: Scores) -> list[NDArray[Any]]:
-    """Return, for each head, the scores ``[rows, channels]`` of all weights that share the first one's pattern."""
+    """Return, for each head, the scores ``[rows, channels]`` of all weights with the same pattern as the first."""
     assert channels.group is not None
     pattern = channels.uses[0].pattern
     heads: list[list[NDArray[Any]]] = []
     for use in channels.uses:
         if use.pattern == pattern:
-            seen = _seen(use, scores[id(use.weight.tensor)])
+            matrix = _seen(use, scores[id(use.weight.tensor)])
             positions = grid(coupling, channels.group, use.place)
-            heads.append([seen[:, mine].reshape(-1, channels.size) for mine in positions])
+            heads.append([matrix[:, head].reshape(-1, channels.size) for head in positions])
     return [np.concatenate(parts) for parts in zip(*heads, strict=True)]
 
 
 def _seen(use: Use, score: Tensor) -> NDArray[Any]:
-    """Return the scores with the grouped axis last and all others in one; squares summed over the tiles that share positions."""
+    """Return the scores with the grouped axis last and the others flattened; with a tile, squares summed over the tile."""
     array = score.cpu().numpy()
     if isinstance(use.pattern, NM) and use.pattern.tile > 1:
         outputs = 1 if use.weight.layout == "transposed" else 0
@@ -208,12 +211,12 @@ def _seen(use: Use, score: Tensor) -> NDArray[Any]:
 
 
 def kept(chosen: Chosen, scores: Scores) -> float:
-    """Return what the patterns keep of all the weights."""
+    """Return the total score that the patterns keep of the weights."""
     return sum(kept_score(_matrix(weight, scores), pattern) for weight, pattern in chosen)
 
 
 def best(chosen: Chosen, scores: Scores) -> float | None:
-    """Return what n:m patterns would keep of the weights if every row chose its inputs anywhere; None if one is no n:m."""
+    """Return the total score if every row kept its best inputs, wherever they are; None if a pattern is not n:m."""
     total = 0.0
     for weight, pattern in chosen:
         if not isinstance(pattern, NM):

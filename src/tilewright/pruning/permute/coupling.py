@@ -1,4 +1,4 @@
-"""Which channels of a network are one and the same: a walk through its exported graph, operation by operation."""
+"""Which channels of a network belong together: a walk through its exported graph, operation by operation."""
 
 import operator
 import warnings
@@ -11,7 +11,7 @@ from torch import Tensor, fx, nn
 from ...errors import NotSupportedError
 from .axes import Atoms, Axis
 from .operators import RULES, UNIFORM, pointwise
-from .walk import Given, Rule, mutated, unknown
+from .walk import Arguments, Rule, mutated, unknown
 
 __all__ = ["Coupling", "call", "couple"]
 
@@ -24,46 +24,46 @@ class Coupling:
     Parameters
     ----------
     atoms
-        Sizes of atoms, and the reasons of those that must not be permuted.
+        Sizes of the atoms, and reasons for those that must not be permuted.
     tensors
         Parameters and persistent buffers by name, each object once.
     axes
-        Of each of those, in atoms that are final.
+        Axes of each of these tensors, by name.
     seen
-        The axes of every tensor of the graph, for `contexts`.
+        Axes of every tensor of the graph, for `context`.
     """
 
     def __init__(self, atoms: Atoms, tensors: dict[str, Tensor], axes: dict[str, Axes], seen: list[Axes]) -> None:
         self.atoms, self.tensors = atoms, tensors
-        for _ in range(2):  # resolving may still find a cut inside a product, and fix it
-            self.axes = {name: [atoms.resolve(axis) for axis in own] for name, own in axes.items()}
-            seen = [[atoms.resolve(axis) for axis in own] for own in seen]
+        for _ in range(2):  # resolving may still find a cut inside a product and fix it
+            self.axes = {name: [atoms.resolve(axis) for axis in tensor_axes] for name, tensor_axes in axes.items()}
+            seen = [[atoms.resolve(axis) for axis in tensor_axes] for tensor_axes in seen]
         self._seen = [*seen, *self.axes.values()]
         self._contexts: dict[int, frozenset[int]] = {}
 
     def context(self, atom: int) -> frozenset[int]:
-        """Return the atoms that stand beside this one in every tensor it appears in.
+        """Return the atoms that accompany this one in every tensor where it occurs.
 
-        The positions of an attention head may be permuted differently in every head, because no tensor has positions without heads.
+        The positions inside an attention head may be permuted differently in every head, because no tensor has positions without heads.
         """
         if not self._contexts:
             self._collect()
         return self._contexts.get(atom, frozenset())
 
     def _collect(self) -> None:
-        found: dict[int, frozenset[int]] = {}
+        contexts: dict[int, frozenset[int]] = {}
         for axes in self._seen:
             everywhere = frozenset(atom for axis in axes if len(axis) == 1 for atom in axis[0])
             for axis in axes:
                 for term in axis:
-                    beside = everywhere | frozenset(term)
+                    context = everywhere | frozenset(term)
                     for atom in term:
-                        found[atom] = found.get(atom, beside) & beside
-        self._contexts = {atom: beside - {atom} for atom, beside in found.items()}
+                        contexts[atom] = contexts.get(atom, context) & context
+        self._contexts = {atom: context - {atom} for atom, context in contexts.items()}
 
 
 def call(model: nn.Module, example: Any) -> Any:
-    """Call a model: keywords for a mapping, positions for a tuple or list, one argument otherwise."""
+    """Call a model with keyword arguments for a mapping, positional ones for a tuple or list, and one argument otherwise."""
     args, kwargs = _arguments(example)
     return model(*args, **kwargs)
 
@@ -79,7 +79,7 @@ def _arguments(example: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
 
 
 def couple(model: nn.Module, example: Any) -> Coupling:
-    """Walk through the graph that the model runs on an example, and return what its channels have in common.
+    """Walk through the graph that the model runs on an example, and return how its channels are coupled.
 
     Raises
     ------
@@ -89,19 +89,19 @@ def couple(model: nn.Module, example: Any) -> Coupling:
     args, kwargs = _arguments(example)
     try:
         with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # recurrent layers warn of weights that they keep in a list as well
+            warnings.simplefilter("ignore")  # recurrent layers warn because they also keep their weights in a list
             program = torch.export.export(model, args, kwargs, strict=False)
     except Exception as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise NotSupportedError(
-            f"channels are found in the graph of torch.export, and it cannot capture {type(model).__name__} on this example: "
-            f"{first}; pass a part of the model that it can, or prune without permuting"
+            f"permuting channels needs the model's graph, but torch.export cannot capture {type(model).__name__} on this example: "
+            f"{first}; pass a part of the model that it can capture, or prune without permuting"
         ) from error
     return _Walker(model, program).run()
 
 
 class _Walker:
-    """One pass over the nodes of a graph; satisfies `operators.Walk`."""
+    """One pass over the nodes of a graph; implements `walk.Walk`."""
 
     def __init__(self, model: nn.Module, program: torch.export.ExportedProgram) -> None:
         self.atoms, self.where = Atoms(), ""
@@ -129,13 +129,13 @@ class _Walker:
             self._record(self._values.get(node))
         return Coupling(self.atoms, self._tensors, self._axes, self._seen)
 
-    # What a rule sees.
+    # Interface for the rules.
 
     def axes(self, value: Any) -> Axes:
         if not isinstance(value, fx.Node):
             return []
-        found = self._values[value]
-        return [self.atoms.resolve(axis) for axis in found] if found and isinstance(found[0], tuple) else []
+        axes = self._values[value]
+        return [self.atoms.resolve(axis) for axis in axes] if axes and isinstance(axes[0], tuple) else []
 
     def shape(self) -> list[int]:
         return self.shapes()[0]
@@ -154,7 +154,7 @@ class _Walker:
     def note(self, axes: Axes) -> None:
         self._seen.append(list(axes))
 
-    # The nodes.
+    # Nodes of each kind.
 
     def _placeholder(self, node: fx.Node) -> Any:
         signature = self._program.graph_signature
@@ -166,34 +166,34 @@ class _Walker:
             lifted = node.name in signature.inputs_to_lifted_tensor_constants
             return [self.atoms.new(size, "a constant of the graph" if lifted else "graph input") for size in shapes[0]]
         if name in signature.non_persistent_buffers:
-            return [self.atoms.new(size, f"buffer {name} is computed anew by every load") for size in shapes[0]]
+            return [self.atoms.new(size, f"buffer {name} is recomputed by every load") for size in shapes[0]]
         tensor = _lookup(self._model, name)
-        first = self._names.setdefault(id(tensor), name)
-        if first == name:
-            fixed = "" if tensor.is_floating_point() else f"{name} holds numbers of positions"
-            self._tensors[name], self._axes[name] = tensor, [self.atoms.new(size, fixed) for size in tensor.shape]
-        return self._axes[first]
+        first_name = self._names.setdefault(id(tensor), name)
+        if first_name == name:
+            reason = "" if tensor.is_floating_point() else f"{name} contains indices"
+            self._tensors[name], self._axes[name] = tensor, [self.atoms.new(size, reason) for size in tensor.shape]
+        return self._axes[first_name]
 
     def _called(self, node: fx.Node) -> Any:
         if node.target is operator.getitem:
             source, index = node.args
-            found = self._values[source]  # type: ignore[index]
-            return found[index] if found else None
+            results = self._values[source]  # type: ignore[index]
+            return results[index] if results else None
         if not _shapes(node):
             self._used_otherwise(node)
             return None
-        given = _bind(node)
+        arguments = _bind(node)
         try:
-            out = self._rule(node)(self, given)
+            out = self._rule(node)(self, arguments)
         except (LookupError, ValueError, TypeError) as error:
-            # A form of the operation that its rule does not know: an operand left out, a list where one was expected.
+            # A form of the operation that its rule does not cover: a missing operand, or a list instead of a single value.
             self.where += f" ({type(error).__name__}: {error})"
-            out = unknown(self, given)
-        out = self._fitting(out, given)
+            out = unknown(self, arguments)
+        out = self._fitting(out, arguments)
         if mutated(node):
-            first = next(iter(given.values()))
-            for mine, theirs in zip(self.axes(first), out, strict=True):
-                self.atoms.unify(mine, theirs)
+            first = next(iter(arguments.values()))
+            for operand_axis, result_axis in zip(self.axes(first), out, strict=True):
+                self.atoms.unify(operand_axis, result_axis)
         return out
 
     def _rule(self, node: fx.Node) -> Rule:
@@ -201,24 +201,24 @@ class _Walker:
             return unknown
         return RULES.get(_kind(node), pointwise if torch.Tag.pointwise in node.target.tags else unknown)
 
-    def _fitting(self, out: Any, given: Given) -> Any:
-        """Check the sizes a rule returned against the shapes torch found; where they differ the rule is not trusted."""
+    def _fitting(self, out: Any, arguments: Arguments) -> Any:
+        """Compare the sizes a rule returned with the shapes from torch; where they differ, discard the result and fix everything."""
         shapes = self.shapes()
         several = isinstance(self._node.meta["val"], list | tuple)
         if not several and out and isinstance(out[0], list):
             out = out[0]
         if several and not (out and isinstance(out[0], list)):
             out = [out]
-        each = out if several else [out]
-        sizes = [[self.atoms.size(axis) for axis in axes] for axes in each]
+        results = out if several else [out]
+        sizes = [[self.atoms.size(axis) for axis in axes] for axes in results]
         if sizes != shapes:
-            self.where += " (a form that its rule does not know)"
-            out = unknown(self, given)
+            self.where += " (a form that its rule does not cover)"
+            out = unknown(self, arguments)
             return out if several else out[0]
         return out
 
     def _used_otherwise(self, node: fx.Node) -> None:
-        """A node that gives no tensor: an assertion about shapes and types, or a number read from values."""
+        """Handle a node that returns no tensor: an assertion about shapes and types, or a number read from values."""
         if "assert" in str(node.target) or "sym_" in str(node.target):
             return
         for source in node.all_input_nodes:
@@ -228,21 +228,21 @@ class _Walker:
         if not value:
             return
         if isinstance(value[0], list):
-            for one in value:
-                self._fix_all(one, reason)
+            for item in value:
+                self._fix_all(item, reason)
             return
         for axis in value:
             self.atoms.fix(axis, reason)
 
     def _record(self, value: Any) -> None:
         if value and isinstance(value[0], list):
-            self._seen += [one for one in value if one]
+            self._seen += [axes for axes in value if axes]
         elif value:
             self._seen.append(value)
 
 
-def _bind(node: fx.Node) -> Given:
-    """Return the arguments by the names of the operation's schema, defaults left out."""
+def _bind(node: fx.Node) -> Arguments:
+    """Return the arguments by their names in the operation's schema, without defaults."""
     if not isinstance(node.target, torch._ops.OpOverload):
         return {str(i): source for i, source in enumerate(node.all_input_nodes)}
     names = [argument.name for argument in node.target._schema.arguments]
@@ -250,7 +250,7 @@ def _bind(node: fx.Node) -> Given:
 
 
 def _kind(node: fx.Node) -> str:
-    """Return the name of an operation without its namespace and overload; one that writes into its operand under the plain name."""
+    """Return the name of an operation without namespace and overload; in-place variants have the name of the plain one."""
     if not isinstance(node.target, torch._ops.OpOverload):
         return ""
     name = node.target._schema.name.split("::")[1]
@@ -260,16 +260,16 @@ def _kind(node: fx.Node) -> str:
 def _shapes(node: fx.Node) -> list[list[int]]:
     value = node.meta.get("val")
     values = value if isinstance(value, list | tuple) else [value]
-    shapes = [list(one.shape) for one in values if isinstance(one, Tensor)]
+    shapes = [list(tensor.shape) for tensor in values if isinstance(tensor, Tensor)]
     if not all(isinstance(size, int) for shape in shapes for size in shape):
         raise NotSupportedError(
-            f"the sizes of {_where(node)} depend on values, so its channels cannot be followed; pass a part of the model without it"
+            f"the sizes of {_where(node)} depend on values, so its channels cannot be traced; pass a part of the model without it"
         )
     return shapes
 
 
 def _where(node: fx.Node) -> str:
-    """Return an operation and its module: ``aten.cat in encoder.layer.0``."""
+    """Return the name of an operation with its module, such as ``aten.cat in encoder.layer.0``."""
     stack = node.meta.get("nn_module_stack") or {}
     path = list(stack.values())[-1][0] if stack else ""
     name = str(node.target).rsplit(".", 1)[0] if isinstance(node.target, torch._ops.OpOverload) else node.name
@@ -278,6 +278,6 @@ def _where(node: fx.Node) -> str:
 
 def _lookup(model: nn.Module, name: str) -> Tensor:
     path, _, leaf = name.rpartition(".")
-    found = getattr(model.get_submodule(path), leaf)
-    assert isinstance(found, Tensor)
-    return found
+    tensor = getattr(model.get_submodule(path), leaf)
+    assert isinstance(tensor, Tensor)
+    return tensor

@@ -1,4 +1,4 @@
-"""Carrying a permutation into everything that has the permuted channels: weights, biases, norms, statistics, embeddings."""
+"""Folding a permutation into all tensors with the permuted channels: weights, biases, norms, statistics, embeddings."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ Indices = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Span:
-    """Where a tensor has the channels of a group: a run of positions on one of its axes."""
+    """Where the channels of a group are in a tensor: a run of positions on one of its axes."""
 
     name: str
     axis: int
@@ -28,18 +28,18 @@ class Span:
 
 @dataclass(frozen=True)
 class Group:
-    """Channels that are permuted together, and every place that has them.
+    """Channels that are permuted together, and every place where they occur.
 
     Parameters
     ----------
     atom
-        The channels.
+        Atom of the channels.
     size
-        How many there are.
+        Number of channels.
     heads
-        Atoms beside which the channels stand everywhere: each combination of their positions gets a permutation of its own.
+        Atoms that accompany the channels everywhere; each combination of their positions gets its own permutation.
     places
-        All of them.
+        All places where the channels occur.
     """
 
     atom: int
@@ -69,18 +69,18 @@ def _offsets(coupling: Coupling, axis: Axis) -> Iterator[tuple[int, Term]]:
 
 
 def grid(coupling: Coupling, group: Group, place: Span) -> Indices:
-    """Return the positions of a place as ``[heads, others, channels]``."""
+    """Return the positions of the channels in a place, ``[heads, others, channels]``."""
     sizes = [coupling.atoms.length(atom) for atom in place.term]
     positions = np.arange(int(np.prod(sizes))).reshape(sizes) + place.offset
-    first = [place.term.index(atom) for atom in group.heads]
-    last = place.term.index(group.atom)
-    rest = [i for i in range(len(sizes)) if i not in first and i != last]
-    heads = int(np.prod([sizes[i] for i in first]))
-    return positions.transpose(*first, *rest, last).reshape(heads, -1, group.size)
+    head_axes = [place.term.index(atom) for atom in group.heads]
+    channel_axis = place.term.index(group.atom)
+    other_axes = [i for i in range(len(sizes)) if i not in head_axes and i != channel_axis]
+    heads = int(np.prod([sizes[i] for i in head_axes]))
+    return positions.transpose(*head_axes, *other_axes, channel_axis).reshape(heads, -1, group.size)
 
 
 def fold_(coupling: Coupling, group: Group, orders: Indices, scores: dict[int, Tensor]) -> None:
-    """Permute a group everywhere, in place, and the scores of its weights; `orders` is ``[heads, channels]``."""
+    """Permute a group everywhere in place, including the scores of its weights; `orders` is ``[heads, channels]``."""
     axes: dict[tuple[str, int], Indices] = {}
     for place in group.places:
         tensor = coupling.tensors[place.name]

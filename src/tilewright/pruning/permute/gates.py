@@ -1,62 +1,62 @@
-"""Recurrent layers: what reads the input, and the hidden units that gates, recurrent weights and the next layer share."""
+"""Rules for recurrent layers: their inputs, and the hidden units shared by gates, recurrent weights and the next layer."""
 
 from typing import Any
 
 from torch import fx
 
 from .axes import Axis
-from .walk import Axes, Given, Walk, unknown
+from .walk import Arguments, Axes, Walk, unknown
 
 __all__ = ["gru", "lstm", "plain_rnn"]
 
 
-def lstm(walk: Walk, given: Given) -> Any:
-    """Four gates; the state is a pair."""
-    return _recurrent(walk, given, gates=4, states=given.get("hx") or [])
+def lstm(walk: Walk, arguments: Arguments) -> Any:
+    """Couple an LSTM: four gates, and a state that is a pair."""
+    return _recurrent(walk, arguments, gates=4, states=arguments.get("hx") or [])
 
 
-def gru(walk: Walk, given: Given) -> Any:
-    """Three gates."""
-    return _recurrent(walk, given, gates=3, states=[given.get("hx")])
+def gru(walk: Walk, arguments: Arguments) -> Any:
+    """Couple a GRU: three gates."""
+    return _recurrent(walk, arguments, gates=3, states=[arguments.get("hx")])
 
 
-def plain_rnn(walk: Walk, given: Given) -> Any:
-    """No gates."""
-    return _recurrent(walk, given, gates=1, states=[given.get("hx")])
+def plain_rnn(walk: Walk, arguments: Arguments) -> Any:
+    """Couple a plain RNN, which has no gates."""
+    return _recurrent(walk, arguments, gates=1, states=[arguments.get("hx")])
 
 
-def _recurrent(walk: Walk, given: Given, gates: int, states: list[Any]) -> Any:
-    """Layer by layer; the two directions of one are two runs of features for the next. All layers share the order of a state."""
-    x, params = walk.axes(given["input"]), given.get("params")
-    directions = 2 if given.get("bidirectional") else 1
-    a_layer = 4 if given.get("has_biases") else 2
-    if not isinstance(params, list | tuple) or len(params) != a_layer * directions * given["num_layers"]:
-        return unknown(walk, given)  # packed sequences, and projections of the hidden state
+def _recurrent(walk: Walk, arguments: Arguments, gates: int, states: list[Any]) -> Any:
+    """Couple layer by layer. The two directions of a layer are consecutive features of the next; a state has one order for all layers."""
+    x, params = walk.axes(arguments["input"]), arguments.get("params")
+    directions = 2 if arguments.get("bidirectional") else 1
+    a_layer = 4 if arguments.get("has_biases") else 2
+    if not isinstance(params, list | tuple) or len(params) != a_layer * directions * arguments["num_layers"]:
+        return unknown(walk, arguments)  # packed sequences, and projections of the hidden state
     features, hidden = x[-1], [walk.axes(weights)[1] for weights in params[1::a_layer]]
-    for layer in range(given["num_layers"]):
+    for layer in range(arguments["num_layers"]):
         out: Axis = ()
         for direction in range(directions):
-            number = layer * directions + direction
-            own = [walk.axes(parameter) for parameter in params[number * a_layer : (number + 1) * a_layer]]
-            walk.atoms.unify(features, own[0][1])
-            _couple_gates(walk, own, hidden[number], gates)
-            out += walk.atoms.resolve(hidden[number])
+            index = layer * directions + direction
+            parameters = [walk.axes(parameter) for parameter in params[index * a_layer : (index + 1) * a_layer]]
+            walk.atoms.unify(features, parameters[0][1])
+            _couple_gates(walk, parameters, hidden[index], gates)
+            out += walk.atoms.resolve(hidden[index])
         features = out
-    used = [walk.axes(state)[-1] for state in states if isinstance(state, fx.Node) and not walk.uniform(state)]
-    if walk.uses_more_than_first() or used:
-        for axis in (*hidden[1:], *used):
+    used_states = [walk.axes(state)[-1] for state in states if isinstance(state, fx.Node) and not walk.uniform(state)]
+    if walk.uses_more_than_first() or used_states:
+        for axis in (*hidden[1:], *used_states):
             walk.atoms.unify(hidden[0], axis)
     return _results(walk, [*x[:-1], features], hidden[0])
 
 
-def _couple_gates(walk: Walk, own: list[Axes], hidden: Axis, gates: int) -> None:
-    """Rows of both weights and both biases are ``(gates, hidden)``."""
+def _couple_gates(walk: Walk, parameters: list[Axes], hidden: Axis, gates: int) -> None:
+    """Unify the rows of both weights and both biases with ``(gates, hidden)``."""
     hidden = walk.atoms.resolve(hidden)
     if len(hidden) != 1:
         walk.atoms.fix(hidden, f"hidden units of several kinds at {walk.where}")
         hidden = walk.atoms.new(walk.atoms.size(hidden), f"hidden units of several kinds at {walk.where}")
     rows: Axis = ((*walk.atoms.new(gates, f"gates of {walk.where}")[0], *hidden[0]),)
-    for axes in own:
+    for axes in parameters:
         walk.atoms.unify(axes[0], rows)
 
 

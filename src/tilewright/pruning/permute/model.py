@@ -1,4 +1,4 @@
-"""`permute_`: reorder the channels of a model so that a pattern will keep more of it, without changing what it computes."""
+"""`permute_`: reorder the channels of a model so that a pattern keeps more of it, with its outputs unchanged."""
 
 import re
 import time
@@ -26,8 +26,8 @@ from .permutation import efficacy
 __all__ = ["permute_"]
 
 _ROUNDING = {torch.float64: 1e-11, torch.float32: 2e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
-"""Largest difference of outputs relative to their largest value. Sums in another order differ by about 1e-6 in float32,
-and more the deeper the model; a channel in the wrong place changes the output by far more."""
+"""Largest allowed difference of the outputs, relative to their largest value. Summing in another order changes them by about 1e-6 in
+float32, more in deeper models; a channel in the wrong place changes them by far more."""
 
 _Change = tuple[Group, NDArray[np.int64]]
 
@@ -47,43 +47,46 @@ def permute_(
 ) -> Report:
     """Reorder the channels of a model in place so that pruning to a pattern keeps more. Call it before `sparsify_`.
 
-    The graph that the model runs on the example tells which channels are one and the same: what a layer writes, others read, norms
-    scale and residual sums add. Each such group is permuted everywhere at once, so the output stays what it was, up to the
-    rounding of sums taken in another order. Inputs and outputs of the model are never permuted, nor what cannot be proved to be
-    safe; the report says why. The output is compared on the example before and after.
+    The graph that the model runs on the example shows which channels belong together: a layer writes them, others read them, norms
+    scale them and residual connections add them. Each such group is permuted everywhere at once, so the outputs are unchanged up to
+    the rounding of sums in another order. Inputs and outputs of the model are never permuted, nor are channels that cannot be proved
+    safe to permute; the report gives the reason. The outputs on the example are compared before and after.
 
     Parameters
     ----------
     model
-        Any module that `torch.export` can capture.
+        Model to permute, any module that `torch.export` can capture.
     pattern
-        For every target without one of its own. For n:m and banks, inputs are permuted; for tw, tew and tvw, outputs.
+        Pattern of every target that `targets` gives no pattern, as for `sparsify_`. n:m and banks permute inputs; tw, tew and tvw permute
+        outputs.
     example
-        One batch: a mapping is passed as keywords, a tuple or list as positions, anything else as the one argument. Of more than
-        one item, so that the batch axis shows. Hugging Face models have one of their own.
+        One batch: a mapping is passed as keyword arguments, a tuple or list as positional arguments, anything else as a single argument.
+        It should have more than one item, so that the batch axis can be recognized. Default: the dummy inputs of Hugging Face models.
     targets, ignore
-        Which weights count, as for `sparsify_`: those that will be pruned.
+        Expressions for the weights that will be pruned, as for `sparsify_`; only these count.
     seconds
-        Bound on the time of all searches together; None for none. A search ends before when nothing improves: when an order keeps
-        all that any could, or no better one was found during the last half of its steps and 2,000 steps a channel.
+        Time limit for all searches together, in seconds. Default: 60. None sets no limit. A search ends early when it stops improving:
+        when an order keeps as much as any order could, or no better order was found during the second half of its steps so far and
+        2,000 steps per channel.
     steps
-        Bound on the steps of each search. With ``seconds=None`` the result depends on nothing but the arguments.
+        Maximum number of steps of each search. Default: 20,000 per channel. With ``seconds=None`` the result depends only on the
+        arguments.
     seed
-        Of the searches.
+        Random seed of the searches. Default: 0.
     score, data
-        As for `sparsify_`.
+        Score whose kept total is increased, and its calibration data, as for `sparsify_`.
 
     Returns
     -------
     Report
-        One row a group: the layers that are to be pruned along it, how many channels it has and in how many heads, what the pattern
-        keeps before and after, the efficacy (Pool and Yu, NeurIPS 2021: the share of the distance to the best elements of each
-        row, in per cent), the seconds, and ``folded`` or the reason why not.
+        One row per group: the layers that will be pruned along it, the number of channels and of heads, what the pattern keeps before and
+        after, the efficacy (Pool and Yu, NeurIPS 2021: the share of the distance to the best elements of each row, in percent), the
+        seconds, and ``folded`` or the reason why not.
 
     Raises
     ------
     ArgumentError
-        If there is no example, the model is pruned already, or score or data are wrong.
+        If there is no example, the model is already pruned, or `score` or `data` is invalid.
     PatternError
         If the pattern has neither groups of inputs nor tiles of outputs.
     TargetError
@@ -91,7 +94,7 @@ def permute_(
     NotSupportedError
         If torch cannot capture the graph.
     CheckFailed
-        If the output changed by more than rounding; the model is as it was.
+        If the outputs changed by more than rounding; the model is restored.
 
     Examples
     --------
@@ -104,7 +107,7 @@ def permute_(
         raise ArgumentError(unknown("score", score, SCORES))
     if masks_of(model):
         raise ArgumentError(
-            f"{type(model).__name__} is pruned already; permute its channels before sparsify_, while it is dense"
+            f"{type(model).__name__} is already pruned; call permute_ before sparsify_, while the model is dense"
         )
     chosen = [(c.weight, c.pattern) for c in choose(model, pattern, targets, list(ignore)) if c.pattern is not None]
     _require_order(p for _, p in chosen)
@@ -119,20 +122,20 @@ def permute_(
 
 
 class _Work:
-    """The groups one after the other, and all of them undone if anything goes wrong."""
+    """Permutation of one group after the other; all are undone if anything goes wrong."""
 
     def __init__(self, coupling: Coupling, chosen: Chosen, scores: Scores, bounds: Bounds) -> None:
         self._coupling, self._chosen, self._scores, self._bounds = coupling, chosen, scores, bounds
         self._done: list[_Change] = []
 
-    def run(self, found: list[Channels], check: Callable[[], float], model: nn.Module) -> Report:
-        """Improve every group that may be permuted, check the output, and report."""
+    def run(self, groups: list[Channels], check: Callable[[], float], model: nn.Module) -> Report:
+        """Improve every group that may be permuted, check the outputs, and return the report."""
         begin, whole = time.perf_counter(), kept(self._chosen, self._scores)
-        movable = [channels for channels in found if channels.group is not None]
-        rows = {id(channels): self._row(channels) for channels in found}
+        movable = [channels for channels in groups if channels.group is not None]
+        rows = {id(channels): self._row(channels) for channels in groups}
         try:
-            for number, channels in enumerate(movable):
-                share = channels.work / sum(other.work for other in movable[number:])
+            for index, channels in enumerate(movable):
+                share = channels.work / sum(other.work for other in movable[index:])
                 rows[id(channels)] |= self._improved(channels, time.perf_counter() - begin, share)
             difference = check()
         except BaseException:
@@ -141,7 +144,7 @@ class _Work:
             raise
         summary = {
             "folded groups": len(self._done),
-            "other groups": len(found) - len(self._done),
+            "other groups": len(groups) - len(self._done),
             "kept before": whole,
             "kept after": kept(self._chosen, self._scores),
             "seconds": time.perf_counter() - begin,
@@ -151,18 +154,18 @@ class _Work:
         return Report("permute", tuple(rows.values()), summary, ok=bool(self._done))
 
     def _row(self, channels: Channels) -> dict[str, Any]:
-        own = kept(channels.chosen, self._scores)
+        total = kept(channels.chosen, self._scores)
         names = dict.fromkeys(use.weight.name for use in channels.uses)
         return {
             "layers": _short(list(names)),
             "weights": len(names),
             "channels": channels.size,
             "heads": self._heads(channels),
-            "before": own,
-            "after": own,
+            "before": total,
+            "after": total,
             "efficacy": 0.0,
             "seconds": 0.0,
-            "state": f"not folded: {channels.reason}" if channels.reason else "in the best order found already",
+            "state": f"not folded: {channels.reason}" if channels.reason else "already in the best order found",
         }
 
     def _heads(self, channels: Channels) -> int:
@@ -173,8 +176,8 @@ class _Work:
         seconds, steps, seed = self._bounds
         begin = time.perf_counter()
         before, most = kept(channels.chosen, self._scores), best(channels.chosen, self._scores)
-        mine = None if seconds is None else max(seconds - spent, 0.01) * share
-        orders = improve(self._coupling, channels, self._scores, (mine, steps, seed))
+        limit = None if seconds is None else max(seconds - spent, 0.01) * share
+        orders = improve(self._coupling, channels, self._scores, (limit, steps, seed))
         if orders is None:
             return {"before": before, "after": before, "seconds": time.perf_counter() - begin}
         assert channels.group is not None
@@ -195,24 +198,24 @@ def _require_order(patterns: Iterable[Pattern]) -> None:
             pattern, "transposable", False
         ):
             raise PatternError(
-                f"{pattern} keeps no more in any other order of channels that permute_ could find; it takes n:m along K, banks, "
-                "tw, tew and tvw"
+                f"permute_ cannot improve {pattern}, which does not depend on the order of channels in a way it can search; it supports "
+                "n:m along K, banks, tw, tew and tvw"
             )
 
 
 def _example(model: nn.Module, example: Any) -> Any:
     if example is None:
-        example = getattr(model, "dummy_inputs", None)  # what Hugging Face models offer
+        example = getattr(model, "dummy_inputs", None)  # provided by Hugging Face models
     if example is None:
         raise ArgumentError(
-            f"the channels of {type(model).__name__} are found by running it; pass example=, one batch as the model takes it"
+            f"permute_ runs {type(model).__name__} to find its channels; pass example=, one batch as the model takes it"
         )
     return example
 
 
 @contextmanager
 def _still(model: nn.Module) -> Iterator[None]:
-    """Eval mode, no gradients, and no key-value cache among the outputs of Hugging Face models."""
+    """Put the model in eval mode, without gradients, and keep the key-value cache of Hugging Face models out of their outputs."""
     every = [getattr(module, "config", None) for module in model.modules()]
     configs: dict[int, Any] = {id(config): config for config in every if getattr(config, "use_cache", False) is True}
     try:
@@ -226,7 +229,7 @@ def _still(model: nn.Module) -> Iterator[None]:
 
 
 def _tensors(output: Any) -> list[Tensor]:
-    """Return the floating-point tensors in what a model returned, copied."""
+    """Return copies of the floating-point tensors in a model's output."""
     match output:
         case Tensor():
             return [output.detach().clone()] if output.is_floating_point() else []
@@ -238,10 +241,10 @@ def _tensors(output: Any) -> list[Tensor]:
 
 
 def _difference(before: list[Tensor], after: list[Tensor]) -> float:
-    """Return the largest difference relative to the largest value of its tensor; raise if it is more than rounding."""
+    """Return the largest difference relative to the largest value of the tensor; raise if it exceeds rounding."""
     if not before:
         raise ArgumentError(
-            "the model returns no floating-point tensor on the example, so nothing shows that it still works"
+            "the model returns no floating-point tensor on the example, so its outputs cannot be checked; pass an example on which it does"
         )
     largest = 0.0
     for old, new in zip(before, after, strict=True):
@@ -251,8 +254,8 @@ def _difference(before: list[Tensor], after: list[Tensor]) -> float:
         relative = error / scale if scale else error
         if not same or relative > _ROUNDING[old.dtype]:
             raise CheckFailed(
-                f"the output changed by {relative:.2g} of its largest value, more than rounding in {old.dtype}; everything was put "
-                "back. Some operation depends on the order of channels in a way that was not seen; put its layers under ignore"
+                f"the output changed by {relative:.2g} of its largest value, more than rounding in {old.dtype}; the model was restored. "
+                "Some operation depends on the order of channels in a way that was not recognized; add its layers to ignore"
             )
         largest = max(largest, relative)
     return largest
@@ -264,7 +267,7 @@ def _unreached(model: nn.Module, coupling: Coupling) -> int:
 
 
 def _short(names: list[str]) -> str:
-    """Return names with their numbers starred where that makes several one."""
+    """Return the names in one line; if there are several, numbers become ``*`` and duplicates are merged."""
     if len(names) == 1:
         return names[0]
     return ", ".join(dict.fromkeys(re.sub(r"(?<=\.)\d+(?=\.)", "*", name) for name in names))

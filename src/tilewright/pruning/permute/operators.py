@@ -1,7 +1,7 @@
-"""How each operation of a captured graph couples the axes of its operands and its result: one short rule an operation.
+"""How each operation of a captured graph couples the axes of its operands and its result: one short rule per operation.
 
-A rule takes the walk and the operation's arguments by their names in the schema, and returns the axes of the result. It may demand
-that axes are permuted alike (`unify`) or not at all (`fix`). An operation without a rule fixes everything it touches.
+A rule takes the walk and the operation's arguments by their names in the schema, and returns the axes of the result. It may require
+axes to be permuted alike (`unify`) or not at all (`fix`). An operation without a rule fixes everything it touches.
 """
 
 from typing import Any
@@ -11,7 +11,7 @@ from torch import fx
 from . import reshaping
 from .gates import gru, lstm, plain_rnn
 from .reshaping import repeated, without
-from .walk import Axes, Given, Rule, Walk, unknown
+from .walk import Arguments, Axes, Rule, Walk, unknown
 
 __all__ = ["RULES", "UNIFORM", "pointwise"]
 
@@ -30,13 +30,13 @@ UNIFORM = frozenset(
         "scalar_tensor",
     ]
 )
-"""Operations that give tensors of one value."""
+"""Operations that return tensors with all elements equal."""
 
 
-def pointwise(walk: Walk, given: Given) -> Axes:
-    """Couple all operands with the result, aligned from the right; what is broadcast stays free."""
+def pointwise(walk: Walk, arguments: Arguments) -> Axes:
+    """Couple all operands with the result, aligned from the right; broadcast axes stay free."""
     out = [walk.atoms.new(size) for size in walk.shape()]
-    for value in given.values():
+    for value in arguments.values():
         for node in value if isinstance(value, list | tuple) else [value]:
             if isinstance(node, fx.Node):
                 _align(walk, walk.axes(node), out)
@@ -44,21 +44,21 @@ def pointwise(walk: Walk, given: Given) -> Axes:
 
 
 def _align(walk: Walk, axes: Axes, out: Axes) -> None:
-    for mine, theirs in zip(reversed(axes), reversed(out), strict=False):
-        if walk.atoms.size(mine) == walk.atoms.size(theirs):
-            walk.atoms.unify(theirs, mine)
+    for operand, result in zip(reversed(axes), reversed(out), strict=False):
+        if walk.atoms.size(operand) == walk.atoms.size(result):
+            walk.atoms.unify(result, operand)
 
 
-def same(walk: Walk, given: Given) -> Axes:
-    """The result is the first operand, element by element."""
-    return walk.axes(next(iter(given.values())))
+def same(walk: Walk, arguments: Arguments) -> Axes:
+    """Return the axes of the first operand, which the result equals element by element."""
+    return walk.axes(next(iter(arguments.values())))
 
 
-def linear(walk: Walk, given: Given) -> Axes:
-    """``x[.., K] w[N, K] + b[N]``."""
-    x, w = walk.axes(given["input"]), walk.axes(given["weight"])
+def linear(walk: Walk, arguments: Arguments) -> Axes:
+    """Couple ``x[.., K] @ w[N, K].T + b[N]``."""
+    x, w = walk.axes(arguments["input"]), walk.axes(arguments["weight"])
     walk.atoms.unify(x[-1], w[1])
-    return _biased(walk, [*x[:-1], w[0]], given.get("bias"))
+    return _biased(walk, [*x[:-1], w[0]], arguments.get("bias"))
 
 
 def _biased(walk: Walk, out: Axes, bias: Any, at: int = -1) -> Axes:
@@ -67,9 +67,9 @@ def _biased(walk: Walk, out: Axes, bias: Any, at: int = -1) -> Axes:
     return out
 
 
-def matmul(walk: Walk, given: Given) -> Axes:
-    """``a[.., I, K] b[.., K, J]`` with batch axes broadcast; vectors have no I or no J."""
-    a, b = (walk.axes(given[name]) for name in _operands(given))
+def matmul(walk: Walk, arguments: Arguments) -> Axes:
+    """Couple ``a[.., I, K] @ b[.., K, J]`` with batch axes broadcast; vectors have no I or no J."""
+    a, b = (walk.axes(arguments[name]) for name in _operands(arguments))
     rows, columns = a[-2:-1], b[-1:] if len(b) > 1 else []
     walk.atoms.unify(a[-1], b[-2] if len(b) > 1 else b[-1])
     batch = [walk.atoms.new(size) for size in walk.shape()[: len(walk.shape()) - len(rows) - len(columns)]]
@@ -78,26 +78,26 @@ def matmul(walk: Walk, given: Given) -> Axes:
     return batch + rows + columns
 
 
-def _operands(given: Given) -> tuple[str, str]:
-    left = next(name for name in ("mat1", "batch1", "self") if name in given)
-    return left, next(name for name in ("mat2", "batch2", "other", "vec") if name in given)
+def _operands(arguments: Arguments) -> tuple[str, str]:
+    left = next(name for name in ("mat1", "batch1", "self") if name in arguments)
+    return left, next(name for name in ("mat2", "batch2", "other", "vec") if name in arguments)
 
 
-def addmm(walk: Walk, given: Given) -> Axes:
-    """``beta * c + alpha * a b`` with c broadcast."""
-    out = matmul(walk, {name: value for name, value in given.items() if name != "self"})
-    _align(walk, walk.axes(given["self"]), out)
+def addmm(walk: Walk, arguments: Arguments) -> Axes:
+    """Couple ``beta * c + alpha * a @ b`` with c broadcast."""
+    out = matmul(walk, {name: value for name, value in arguments.items() if name != "self"})
+    _align(walk, walk.axes(arguments["self"]), out)
     return out
 
 
-def convolution(walk: Walk, given: Given) -> Axes:
-    """``x[B, C, ..] w[N, C, ..]``; depthwise convolutions keep their channels, other grouped ones are refused."""
+def convolution(walk: Walk, arguments: Arguments) -> Axes:
+    """Couple ``x[B, C, ..]`` with ``w[N, C, ..]``; depthwise convolutions keep their channels, other grouped ones fix them."""
     atoms = walk.atoms
-    x, w = walk.axes(given["input"]), walk.axes(given["weight"])
+    x, w = walk.axes(arguments["input"]), walk.axes(arguments["weight"])
     spatial = len(w) - 2
-    if given.get("transposed"):
-        return unknown(walk, given)[0]
-    channels, groups = x[-1 - spatial], given.get("groups", 1)
+    if arguments.get("transposed"):
+        return unknown(walk, arguments)[0]
+    channels, groups = x[-1 - spatial], arguments.get("groups", 1)
     if groups == 1:
         atoms.unify(channels, w[1])
     elif groups == atoms.size(channels) == atoms.size(w[0]):
@@ -114,93 +114,93 @@ def convolution(walk: Walk, given: Given) -> Axes:
         w[0],
         *(atoms.new(size, f"a spatial axis of {walk.where}") for size in walk.shape()[-spatial:]),
     ]
-    return _biased(walk, out, given.get("bias"), -1 - spatial)
+    return _biased(walk, out, arguments.get("bias"), -1 - spatial)
 
 
-def channel_norm(walk: Walk, given: Given) -> Axes:
-    """Batch and instance normalisation: one scale, shift, mean and variance a channel."""
-    x = walk.axes(given["input"])
+def channel_norm(walk: Walk, arguments: Arguments) -> Axes:
+    """Couple batch and instance normalization: one scale, shift, mean and variance per channel."""
+    x = walk.axes(arguments["input"])
     for name in ("weight", "bias", "running_mean", "running_var"):
-        if given.get(name) is not None:
-            walk.atoms.unify(x[1], walk.axes(given[name])[0])
+        if arguments.get(name) is not None:
+            walk.atoms.unify(x[1], walk.axes(arguments[name])[0])
     return x
 
 
-def layer_norm(walk: Walk, given: Given) -> Axes:
-    """Layer and RMS normalisation over the last axes."""
-    x = walk.axes(given["input"])
-    count = len(given["normalized_shape"])
+def layer_norm(walk: Walk, arguments: Arguments) -> Axes:
+    """Couple layer and RMS normalization over the last axes."""
+    x = walk.axes(arguments["input"])
+    count = len(arguments["normalized_shape"])
     for name in ("weight", "bias"):
-        if given.get(name) is not None:
-            _align(walk, walk.axes(given[name]), x)
-    walk.note(x[:-count])  # the means: equal for all that is normalised together
+        if arguments.get(name) is not None:
+            _align(walk, walk.axes(arguments[name]), x)
+    walk.note(x[:-count])  # the statistics are shared by everything that is normalized together
     return x
 
 
-def prelu(walk: Walk, given: Given) -> Axes:
-    """A slope for all, or one a channel (the second axis)."""
-    x, slopes = walk.axes(given["self"]), walk.axes(given["weight"])
+def prelu(walk: Walk, arguments: Arguments) -> Axes:
+    """Couple PReLU: one slope for all channels, or one per channel (the second axis)."""
+    x, slopes = walk.axes(arguments["self"]), walk.axes(arguments["weight"])
     if walk.atoms.size(slopes[-1]) > 1:
         walk.atoms.unify(x[1] if len(x) > 1 else x[0], slopes[-1])
     return x
 
 
-def group_norm(walk: Walk, given: Given) -> Axes:
-    """Channels belong to groups by their number."""
-    x = walk.axes(given["input"])
+def group_norm(walk: Walk, arguments: Arguments) -> Axes:
+    """Fix the channels of group normalization, whose index decides the group."""
+    x = walk.axes(arguments["input"])
     walk.atoms.fix(x[1], f"group normalisation at {walk.where}")
-    return channel_norm(walk, given)
+    return channel_norm(walk, arguments)
 
 
-def embedding(walk: Walk, given: Given) -> Axes:
-    """Rows are looked up by number; columns are channels."""
-    weight = walk.axes(given["weight"])
+def embedding(walk: Walk, arguments: Arguments) -> Axes:
+    """Fix the rows of an embedding, which are looked up by index; its columns are channels."""
+    weight = walk.axes(arguments["weight"])
     walk.atoms.fix(weight[0], "rows of an embedding are looked up by number")
-    for axis in walk.axes(given["indices"]):
+    for axis in walk.axes(arguments["indices"]):
         walk.atoms.fix(axis, "tokens stay in their order")
-    return [*walk.axes(given["indices"]), weight[1]]
+    return [*walk.axes(arguments["indices"]), weight[1]]
 
 
-def attention(walk: Walk, given: Given) -> Axes:
-    """``softmax(q k^T) v``; grouped-query attention repeats the heads of k and v."""
+def attention(walk: Walk, arguments: Arguments) -> Axes:
+    """Couple ``softmax(q @ k.T) @ v``; grouped-query attention repeats the heads of k and v."""
     atoms = walk.atoms
-    q, k, v = (walk.axes(given[name]) for name in ("query", "key", "value"))
+    q, k, v = (walk.axes(arguments[name]) for name in ("query", "key", "value"))
     atoms.unify(q[-1], k[-1])
     atoms.unify(k[-2], v[-2])
     for other in (k, v):
-        if given.get("enable_gqa") and atoms.size(other[-3]) != atoms.size(q[-3]):
+        if arguments.get("enable_gqa") and atoms.size(other[-3]) != atoms.size(q[-3]):
             other[-3] = repeated(walk, other[-3], atoms.size(q[-3]))
         _align(walk, other[:-2], q[:-2])
-    if isinstance(given.get("attn_mask"), fx.Node):
-        _align(walk, walk.axes(given["attn_mask"]), [*q[:-1], k[-2]])
+    if isinstance(arguments.get("attn_mask"), fx.Node):
+        _align(walk, walk.axes(arguments["attn_mask"]), [*q[:-1], k[-2]])
     walk.note([*q[:-1], k[-2]])
     walk.note(q[:-1])
-    if given.get("is_causal"):
+    if arguments.get("is_causal"):
         atoms.fix(q[-2], "tokens stay in their order")
         atoms.fix(k[-2], "tokens stay in their order")
     return [*q[:-1], v[-1]]
 
 
-def softmax(walk: Walk, given: Given) -> Axes:
-    """Equivariant, but it mixes everything along its axis."""
-    x = walk.axes(given["self"])
-    walk.note(without(x, [given["dim"]]))
+def softmax(walk: Walk, arguments: Arguments) -> Axes:
+    """Return the axes unchanged, and note a tensor without the softmax axis, along which everything is mixed."""
+    x = walk.axes(arguments["self"])
+    walk.note(without(x, [arguments["dim"]]))
     return x
 
 
-def reduce(walk: Walk, given: Given) -> Axes:
-    """Sums, means, extremes and norms do not see the order of what they reduce."""
-    x = walk.axes(given["self"])
-    dims = given.get("dim")
+def reduce(walk: Walk, arguments: Arguments) -> Axes:
+    """Drop the reduced axes: sums, means, extremes and norms do not depend on their order."""
+    x = walk.axes(arguments["self"])
+    dims = arguments.get("dim")
     dims = list(range(len(x))) if dims is None or dims == [] else dims if isinstance(dims, list | tuple) else [dims]
-    if given.get("keepdim"):
-        gone = {dim % len(x) for dim in dims}
-        return [((),) if i in gone else axis for i, axis in enumerate(x)]
+    if arguments.get("keepdim"):
+        reduced = {dim % len(x) for dim in dims}
+        return [((),) if i in reduced else axis for i, axis in enumerate(x)]
     return without(x, dims)
 
 
-def constant(walk: Walk, given: Given) -> Axes:
-    """A tensor of one value: any order will do."""
+def constant(walk: Walk, arguments: Arguments) -> Axes:
+    """Return free axes: all elements of the result are equal, so any order will do."""
     return [walk.atoms.new(size) for size in walk.shape()]
 
 

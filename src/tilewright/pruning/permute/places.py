@@ -1,4 +1,4 @@
-"""What exchanging two channels would gain: inputs in groups of m, and outputs in tiles. Both are `annealing.Places`."""
+"""Gains of exchanging two channels: inputs in groups of m, and outputs in tiles. Both implement `annealing.Places`."""
 
 from typing import Any
 
@@ -10,16 +10,16 @@ from ...patterns import TileElementWise, TileVectorWise, TileWise
 __all__ = ["Columns", "Tiles"]
 
 _WINDOW = 1 << 15
-"""Elements of scores that one step looks at: they stay in a core's own cache."""
+"""Number of score elements that one step reads; they stay in the cache of a core."""
 
 _NARROW = 8
-"""Up to this m, two order statistics by selection; above it a whole sort is faster (measured)."""
+"""Largest m for which two order statistics by selection are faster than a full sort (measured)."""
 
 Scores = NDArray[Any]
 
 
 class Columns:
-    """Inputs in groups of m, padded with empty ones that never move: a short group keeps ``min(n, its length)`` either way."""
+    """Inputs in groups of m, padded with zero inputs that never move; a short group keeps ``min(n, its length)`` either way."""
 
     def __init__(self, scores: Scores, n: int, m: int, classes: NDArray[np.int64] | None = None) -> None:
         rows, inputs = scores.shape
@@ -39,7 +39,7 @@ class Columns:
         self.most = self._most(scores)
 
     def _most(self, scores: Scores) -> float:
-        """Return what the best elements of each row together have more than those kept now."""
+        """Return by how much the best elements of each row exceed those kept now, in total."""
         inputs, n, m = self.movable, self._n, self._m
         kept = inputs // m * n + min(n, inputs % m)
         best = np.sort(np.asarray(scores, dtype=np.float64), axis=1)[:, inputs - kept :].sum()
@@ -47,7 +47,7 @@ class Columns:
         return float(best - np.sort(groups, axis=-1)[..., m - n :].sum(dtype=np.float64))
 
     def _refresh(self, group: int) -> None:
-        """Set, for each channel c of a group, the n-th best of the others, and the sum that c brings against it."""
+        """Set, for each channel of a group, the n-th best of the others (its threshold) and its own sum against that."""
         channels = self.order[group * self._m : (group + 1) * self._m]
         x = self._x[channels]
         first = self._m - self._n
@@ -82,9 +82,9 @@ class Columns:
 
 
 class Tiles:
-    """Outputs in tiles; a tile column counts by how far its squared scores exceed the cut.
+    """Outputs in tiles; a tile column counts by how much its squared scores exceed the cut.
 
-    Maximising what lies above a fixed cut is maximising what is kept under a budget, for the budget that this cut belongs to.
+    Maximizing what exceeds a fixed cut maximizes what is kept within a budget, for the budget that corresponds to the cut.
     """
 
     def __init__(self, scores: Scores, pattern: TileWise | TileElementWise | TileVectorWise) -> None:
@@ -105,12 +105,12 @@ class Tiles:
 
     def gains(self, channel: int, start: int, stop: int) -> NDArray[np.float64]:
         """Price exchanging `channel` with each of ``start .. stop - 1``."""
-        here, theirs = self._place[channel] // self._tile, self._place[start:stop] // self._tile
+        here, there = self._place[channel] // self._tile, self._place[start:stop] // self._tile
         x, others = self._x[channel], self._x[start:stop]
-        mine = np.maximum(self._sums[here] - x + others, self._cut).sum(axis=1, dtype=np.float64)
-        back = np.maximum(self._sums[theirs] - others + x, self._cut).sum(axis=1, dtype=np.float64)
-        gains: NDArray[np.float64] = mine + back - self._values[here] - self._values[theirs]
-        gains[theirs == here] = -np.inf
+        value_here = np.maximum(self._sums[here] - x + others, self._cut).sum(axis=1, dtype=np.float64)
+        value_there = np.maximum(self._sums[there] - others + x, self._cut).sum(axis=1, dtype=np.float64)
+        gains: NDArray[np.float64] = value_here + value_there - self._values[here] - self._values[there]
+        gains[there == here] = -np.inf
         return gains
 
     def swap(self, channel: int, other: int) -> None:
@@ -125,7 +125,7 @@ class Tiles:
 
 
 def _outer_density(pattern: TileWise | TileElementWise | TileVectorWise) -> float:
-    """Return the share of tile columns kept among the surviving outputs: the second of the pattern's two equal cuts."""
+    """Return the share of tile columns kept among the remaining outputs: the second of the pattern's two equal cuts."""
     match pattern:
         case TileVectorWise():
             density = pattern.density * pattern.m / pattern.n

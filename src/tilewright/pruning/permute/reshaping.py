@@ -1,9 +1,9 @@
-"""How operations that move, cut, join or resize axes carry them: reshapes, slices, concatenations, pooling, indexing."""
+"""Rules for operations that move, cut, join or resize axes: reshapes, slices, concatenations, pooling, indexing."""
 
 from collections.abc import Sequence
 
 from .axes import Axis
-from .walk import Axes, Given, Walk, unknown
+from .walk import Arguments, Axes, Walk, unknown
 
 __all__ = [
     "adjoint",
@@ -33,7 +33,7 @@ __all__ = [
 
 
 def repeated(walk: Walk, axis: Axis, size: int) -> Axis:
-    """Every position several times in a row: ``(axis, copies)``."""
+    """Return an axis with every position repeated in place: ``(axis, copies)``."""
     axis = walk.atoms.resolve(axis)
     copies = walk.atoms.new(size // walk.atoms.size(axis))
     if len(axis) != 1 or len(copies) != 1:
@@ -43,9 +43,9 @@ def repeated(walk: Walk, axis: Axis, size: int) -> Axis:
 
 
 def without(axes: Axes, dims: Sequence[int]) -> Axes:
-    """Return the axes but for those of the given numbers."""
-    gone = {dim % len(axes) for dim in dims} if axes else set()
-    return [axis for i, axis in enumerate(axes) if i not in gone]
+    """Return the axes without those in `dims`."""
+    dropped = {dim % len(axes) for dim in dims} if axes else set()
+    return [axis for i, axis in enumerate(axes) if i not in dropped]
 
 
 def _resized(walk: Walk, x: Axes, kept: int) -> Axes:
@@ -55,58 +55,58 @@ def _resized(walk: Walk, x: Axes, kept: int) -> Axes:
     return [*x[:kept], *(walk.atoms.new(size, reason) for size in walk.shape()[kept:])]
 
 
-def pad(walk: Walk, given: Given) -> Axes:
-    """Only the padded axes, counted from the last, are fixed."""
-    x, amounts = walk.axes(given["self"]), given["pad"]
+def pad(walk: Walk, arguments: Arguments) -> Axes:
+    """Fix the padded axes, which are counted from the last."""
+    x, amounts = walk.axes(arguments["self"]), arguments["pad"]
     return _resized(walk, x, len(x) - len(amounts) // 2)
 
 
-def pool(walk: Walk, given: Given) -> Axes:
-    """Two-dimensional pooling and resizing change the last two axes; channels pass."""
-    x = walk.axes(next(iter(given.values())))
+def pool(walk: Walk, arguments: Arguments) -> Axes:
+    """Fix the last two axes, which 2d pooling and resizing change; channels pass through."""
+    x = walk.axes(next(iter(arguments.values())))
     return _resized(walk, x, len(x) - 2)
 
 
-def pool1d(walk: Walk, given: Given) -> Axes:
-    """The same along one axis."""
-    x = walk.axes(given["self"])
+def pool1d(walk: Walk, arguments: Arguments) -> Axes:
+    """Fix the last axis, which 1d pooling changes."""
+    x = walk.axes(arguments["self"])
     return _resized(walk, x, len(x) - 1)
 
 
-def reshape(walk: Walk, given: Given) -> Axes:
-    """Row-major order is kept: axes are split and joined."""
-    return walk.atoms.regroup(walk.axes(given["self"]), walk.shape())
+def reshape(walk: Walk, arguments: Arguments) -> Axes:
+    """Split and join axes in row-major order."""
+    return walk.atoms.regroup(walk.axes(arguments["self"]), walk.shape())
 
 
-def transpose(walk: Walk, given: Given) -> Axes:
-    """Exchange two axes; ``t`` exchanges both there are."""
-    x = list(walk.axes(given["self"]))
+def transpose(walk: Walk, arguments: Arguments) -> Axes:
+    """Exchange two axes; ``t`` exchanges the two axes of a matrix."""
+    x = list(walk.axes(arguments["self"]))
     if len(x) > 1:
-        a, b = given.get("dim0", 0), given.get("dim1", 1)
+        a, b = arguments.get("dim0", 0), arguments.get("dim1", 1)
         x[a], x[b] = x[b], x[a]
     return x
 
 
-def reverse(walk: Walk, given: Given) -> Axes:
-    """All axes in the opposite order."""
-    return walk.axes(given["self"])[::-1]
+def reverse(walk: Walk, arguments: Arguments) -> Axes:
+    """Reverse the order of the axes."""
+    return walk.axes(arguments["self"])[::-1]
 
 
-def adjoint(walk: Walk, given: Given) -> Axes:
+def adjoint(walk: Walk, arguments: Arguments) -> Axes:
     """Exchange the last two axes."""
-    x = walk.axes(given["self"])
+    x = walk.axes(arguments["self"])
     return [*x[:-2], x[-1], x[-2]]
 
 
-def permute(walk: Walk, given: Given) -> Axes:
+def permute(walk: Walk, arguments: Arguments) -> Axes:
     """Reorder the axes."""
-    x = walk.axes(given["self"])
-    return [x[dim] for dim in given["dims"]]
+    x = walk.axes(arguments["self"])
+    return [x[dim] for dim in arguments["dims"]]
 
 
-def expand(walk: Walk, given: Given) -> Axes:
-    """Copies along an axis of one are all equal: any order will do."""
-    x, shape = walk.axes(given["self"]), walk.shape()
+def expand(walk: Walk, arguments: Arguments) -> Axes:
+    """Return free axes where an axis of size 1 is expanded: its copies are equal, so any order will do."""
+    x, shape = walk.axes(arguments["self"]), walk.shape()
     lead = len(shape) - len(x)
     return [
         walk.atoms.new(size) if i < lead or walk.atoms.size(x[i - lead]) != size else x[i - lead]
@@ -114,9 +114,9 @@ def expand(walk: Walk, given: Given) -> Axes:
     ]
 
 
-def repeat(walk: Walk, given: Given) -> Axes:
-    """Whole copies one after the other: ``(copies, axis)``."""
-    x, shape = walk.axes(given["self"]), walk.shape()
+def repeat(walk: Walk, arguments: Arguments) -> Axes:
+    """Repeat whole axes, copy after copy: ``(copies, axis)``."""
+    x, shape = walk.axes(arguments["self"]), walk.shape()
     x = [((),)] * (len(shape) - len(x)) + x
     out: Axes = []
     for axis, size in zip(x, shape, strict=True):
@@ -131,24 +131,24 @@ def repeat(walk: Walk, given: Given) -> Axes:
     return out
 
 
-def repeat_interleave(walk: Walk, given: Given) -> Axes:
-    """Every position several times in a row."""
-    x, dim = list(walk.axes(given["self"])), given.get("dim")
-    if dim is None or not isinstance(given["repeats"], int):
-        return unknown(walk, given)[0]
+def repeat_interleave(walk: Walk, arguments: Arguments) -> Axes:
+    """Repeat every position of an axis in place."""
+    x, dim = list(walk.axes(arguments["self"])), arguments.get("dim")
+    if dim is None or not isinstance(arguments["repeats"], int):
+        return unknown(walk, arguments)[0]
     x[dim] = repeated(walk, x[dim], walk.shape()[dim])
     return x
 
 
-def take(walk: Walk, given: Given) -> Axes:
-    """A slice: a piece of an axis that is cut there."""
-    x, dim = list(walk.axes(given["self"])), given.get("dim", 0)
+def take(walk: Walk, arguments: Arguments) -> Axes:
+    """Cut an axis at the ends of a slice and return the piece."""
+    x, dim = list(walk.axes(arguments["self"])), arguments.get("dim", 0)
     size, new = walk.atoms.size(x[dim]), walk.shape()[dim]
-    start = given.get("start") or 0
+    start = arguments.get("start") or 0
     start = min(max(start + size if start < 0 else start, 0), size)
     if new == size:
         return x
-    if given.get("step", 1) != 1:
+    if arguments.get("step", 1) != 1:
         walk.atoms.fix(x[dim], f"every other channel is taken at {walk.where}")
         x[dim] = walk.atoms.new(new, f"every other channel is taken at {walk.where}")
     else:
@@ -156,34 +156,34 @@ def take(walk: Walk, given: Given) -> Axes:
     return x
 
 
-def select(walk: Walk, given: Given) -> Axes:
-    """One position of an axis."""
-    x, dim = walk.axes(given["self"]), given.get("dim", 0)
+def select(walk: Walk, arguments: Arguments) -> Axes:
+    """Fix an axis from which a single position is taken, and drop it."""
+    x, dim = walk.axes(arguments["self"]), arguments.get("dim", 0)
     walk.atoms.fix(x[dim], f"single positions are taken at {walk.where}")
     return without(x, [dim])
 
 
-def unbind(walk: Walk, given: Given) -> list[Axes]:
-    """Every position of an axis as a tensor."""
-    one = select(walk, given)
-    return [list(one) for _ in walk.shapes()]
+def unbind(walk: Walk, arguments: Arguments) -> list[Axes]:
+    """Fix an axis whose positions become separate tensors."""
+    axes = select(walk, arguments)
+    return [list(axes) for _ in walk.shapes()]
 
 
-def split(walk: Walk, given: Given) -> list[Axes]:
-    """Consecutive pieces of an axis."""
-    x, dim, out, start = walk.axes(given["self"]), given.get("dim", 0), [], 0
+def split(walk: Walk, arguments: Arguments) -> list[Axes]:
+    """Cut an axis into consecutive pieces."""
+    x, dim, out, start = walk.axes(arguments["self"]), arguments.get("dim", 0), [], 0
     for shape in walk.shapes():
-        piece = list(x)
-        piece[dim] = walk.atoms.take(x[dim], start, start + shape[dim], f"cut at {walk.where}")
+        part = list(x)
+        part[dim] = walk.atoms.take(x[dim], start, start + shape[dim], f"cut at {walk.where}")
         start += shape[dim]
-        out.append(piece)
+        out.append(part)
     return out
 
 
-def cat(walk: Walk, given: Given) -> Axes:
-    """Axes one after the other; the others are shared."""
-    parts = [axes for axes in (walk.axes(node) for node in given["tensors"]) if len(axes) == len(walk.shape())]
-    dim = given.get("dim", 0) % len(walk.shape())
+def cat(walk: Walk, arguments: Arguments) -> Axes:
+    """Join the axes along `dim` in sequence; unify the other axes."""
+    parts = [axes for axes in (walk.axes(node) for node in arguments["tensors"]) if len(axes) == len(walk.shape())]
+    dim = arguments.get("dim", 0) % len(walk.shape())
     out = list(parts[0])
     for part in parts[1:]:
         for i, axis in enumerate(part):
@@ -193,27 +193,27 @@ def cat(walk: Walk, given: Given) -> Axes:
     return out
 
 
-def stack(walk: Walk, given: Given) -> Axes:
-    """A new axis in front of shared ones."""
-    parts = [walk.axes(node) for node in given["tensors"]]
+def stack(walk: Walk, arguments: Arguments) -> Axes:
+    """Unify the axes of the operands and insert a new one at `dim`."""
+    parts = [walk.axes(node) for node in arguments["tensors"]]
     for part in parts[1:]:
         for axis, first in zip(part, parts[0], strict=True):
             walk.atoms.unify(first, axis)
-    dim = given.get("dim", 0) % len(walk.shape())
+    dim = arguments.get("dim", 0) % len(walk.shape())
     out = list(parts[0])
     out.insert(dim, walk.atoms.new(len(parts), f"stacked at {walk.where}"))
     return out
 
 
-def squeeze(walk: Walk, given: Given) -> Axes:
-    """Axes of one position come and go: those of the result are matched with the operand's in order."""
-    long = iter([axis for axis in walk.axes(given["self"]) if walk.atoms.size(axis) != 1])
+def squeeze(walk: Walk, arguments: Arguments) -> Axes:
+    """Add or drop axes of size 1; the other axes keep their order."""
+    long = iter([axis for axis in walk.axes(arguments["self"]) if walk.atoms.size(axis) != 1])
     return [((),) if size == 1 else next(long) for size in walk.shape()]
 
 
-def index(walk: Walk, given: Given) -> Axes:
-    """Rows picked by number: the axes that are indexed are fixed, the others pass."""
-    x, picks = walk.axes(given["self"]), given["indices"]
+def index(walk: Walk, arguments: Arguments) -> Axes:
+    """Fix the indexed axes; the others pass through."""
+    x, picks = walk.axes(arguments["self"]), arguments["indices"]
     dims = [i for i, pick in enumerate(picks) if pick is not None]
     for dim in dims:
         walk.atoms.fix(x[dim], f"positions are picked at {walk.where}")
@@ -221,24 +221,27 @@ def index(walk: Walk, given: Given) -> Axes:
         for axis in walk.axes(pick):
             walk.atoms.fix(axis, f"positions are picked at {walk.where}")
     kept = without(x, dims)
-    new = len(walk.shape()) - len(kept)
-    at: int = dims[0] if dims == list(range(dims[0], dims[-1] + 1)) else 0
-    fresh = [walk.atoms.new(size, f"positions are picked at {walk.where}") for size in walk.shape()[at : at + new]]
-    return [*kept[:at], *fresh, *kept[at:]]
+    count = len(walk.shape()) - len(kept)
+    position: int = dims[0] if dims == list(range(dims[0], dims[-1] + 1)) else 0
+    fresh = [
+        walk.atoms.new(size, f"positions are picked at {walk.where}")
+        for size in walk.shape()[position : position + count]
+    ]
+    return [*kept[:position], *fresh, *kept[position:]]
 
 
-def along(walk: Walk, given: Given) -> Axes:
-    """Cumulative operations, flips and rolls go by order along some axes; those that name none go along all."""
-    x = walk.axes(given["self"])
-    dims = given.get("dim", given.get("dims"))
+def along(walk: Walk, arguments: Arguments) -> Axes:
+    """Fix the axes along which order matters to cumulative operations, flips and rolls; all axes if none is named."""
+    x = walk.axes(arguments["self"])
+    dims = arguments.get("dim", arguments.get("dims"))
     for dim in range(len(x)) if dims is None or dims == [] else dims if isinstance(dims, list | tuple) else [dims]:
         walk.atoms.fix(x[dim], f"order matters at {walk.where}")
     return x
 
 
-def triangle(walk: Walk, given: Given) -> Axes:
-    """What lies on which side of the diagonal is a matter of order."""
-    x = walk.axes(given["self"])
+def triangle(walk: Walk, arguments: Arguments) -> Axes:
+    """Fix the last two axes, whose order decides what lies on which side of the diagonal."""
+    x = walk.axes(arguments["self"])
     for axis in x[-2:]:
         walk.atoms.fix(axis, f"order matters at {walk.where}")
     return x

@@ -1,4 +1,4 @@
-"""What a rule about one operation of a captured graph is given, and what it says where nothing is known."""
+"""The interface between the walk through a captured graph and the rules for its operations."""
 
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -8,46 +8,46 @@ from torch import fx
 
 from .axes import Atoms, Axis
 
-__all__ = ["Axes", "Given", "Rule", "Walk", "mutated", "unknown"]
+__all__ = ["Arguments", "Axes", "Rule", "Walk", "mutated", "unknown"]
 
 Axes = list[Axis]
-Given = dict[str, Any]
-"""Arguments by their names in the operation's schema."""
+Arguments = dict[str, Any]
+"""Arguments of an operation, by their names in its schema."""
 
 
 class Walk(Protocol):
-    """What a rule sees of the walk through the graph."""
+    """The part of the walk through the graph that rules may use."""
 
     atoms: Atoms
     where: str
-    """The operation and the module it stands in, for reasons."""
+    """The current operation and its module, for use in reasons."""
 
     def axes(self, value: Any) -> Axes:
-        """Return the axes of an operand; those of a number are none."""
+        """Return the axes of an operand; a number has none."""
 
     def shape(self) -> list[int]:
-        """Return the shape of the (first) result."""
+        """Return the shape of the first result."""
 
     def shapes(self) -> list[list[int]]:
         """Return the shapes of all results."""
 
     def uniform(self, node: fx.Node) -> bool:
-        """Say whether an operand is a tensor of one value, in which every order is the same."""
+        """Return whether all elements of an operand are equal, so that any order will do."""
 
     def uses_more_than_first(self) -> bool:
-        """Say whether the graph uses any result but the first."""
+        """Return whether the graph uses any result other than the first."""
 
     def note(self, axes: Axes) -> None:
         """Record a tensor that exists only inside the operation."""
 
 
-Rule = Callable[[Walk, Given], Any]
+Rule = Callable[[Walk, Arguments], Any]
 
 
-def unknown(walk: Walk, given: Given) -> list[Axes]:
-    """Fix all operands; each result starts afresh, fixed."""
+def unknown(walk: Walk, arguments: Arguments) -> list[Axes]:
+    """Fix all operands, and return new, fixed axes for each result."""
     reason = f"unknown operation {walk.where}"
-    for value in given.values():
+    for value in arguments.values():
         for node in value if isinstance(value, list | tuple) else [value]:
             for axis in walk.axes(node):
                 walk.atoms.fix(axis, reason)
@@ -55,5 +55,5 @@ def unknown(walk: Walk, given: Given) -> list[Axes]:
 
 
 def mutated(node: fx.Node) -> bool:
-    """Say whether an operation writes into its first operand."""
+    """Return whether an operation writes to its first operand."""
     return isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable
