@@ -103,7 +103,7 @@ def anneal(places: Places, *, seconds: float | None, steps: int | None, seed: in
 
 
 def _draw(places: Places, rng: np.random.Generator) -> tuple[int, int, int]:
-    """Return a channel and a run of candidates. Channels move over all places, so consecutive channels are not neighbors in place."""
+    """Return a channel and a run of candidates. Channels move over all places, so consecutive channels are not neighbours in place."""
     start = int(rng.integers(places.movable - places.window + 1))
     return int(rng.integers(places.movable)), start, start + places.window
 
