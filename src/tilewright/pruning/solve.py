@@ -26,7 +26,7 @@ def solve(taken: Sequence[Assignment], scorer: Scorer, budget: str) -> dict[str,
     taken
         Assignments with a pattern.
     scorer
-        Scores of each weight.
+        Function that returns the scores of a weight.
     budget
         How the sparsity is split over the weights that share a pattern: ``"uniform"`` or ``"global"``.
     """

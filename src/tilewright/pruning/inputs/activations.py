@@ -107,8 +107,8 @@ def collect(
     sums: dict[str, list[Moments]] = {weight.name: [] for weight in weights}
     gatherer, reader = _Gatherer(sums, diagonal), PaddingReader(model)
     handles = [
-        host.register_forward_pre_hook(gatherer.hook(own), with_kwargs=True)
-        for host, own in hosts(model, weights).values()
+        host.register_forward_pre_hook(gatherer.hook(hosted), with_kwargs=True)
+        for host, hosted in hosts(model, weights).values()
     ]
     count = 0
     try:

@@ -13,7 +13,7 @@ __all__ = ["Atoms", "Axis", "Term"]
 Term = tuple[int, ...]
 Axis = tuple[Term, ...]
 
-_MISALIGNED = "its channels are regrouped in runs that do not divide each other"
+_MISALIGNED = "its channels are regrouped into sizes that do not divide each other"
 
 
 class Atoms:

@@ -51,8 +51,8 @@ class Group:
 def group_of(coupling: Coupling, atom: int) -> Group:
     """Return the group of an atom that may be permuted."""
     places = tuple(place for place in _places(coupling) if atom in place.term)
-    beside = set(coupling.context(atom)).intersection(*(place.term for place in places))
-    return Group(atom, coupling.atoms.length(atom), tuple(sorted(beside)), places)
+    heads = set(coupling.context(atom)).intersection(*(place.term for place in places))
+    return Group(atom, coupling.atoms.length(atom), tuple(sorted(heads)), places)
 
 
 def _places(coupling: Coupling) -> Iterator[Span]:

@@ -155,9 +155,9 @@ def group_norm(walk: Walk, arguments: Arguments) -> Axes:
 def embedding(walk: Walk, arguments: Arguments) -> Axes:
     """Fix the rows of an embedding, which are looked up by index; its columns are channels."""
     weight = walk.axes(arguments["weight"])
-    walk.atoms.fix(weight[0], "rows of an embedding are looked up by number")
+    walk.atoms.fix(weight[0], "rows of an embedding are looked up by index")
     for axis in walk.axes(arguments["indices"]):
-        walk.atoms.fix(axis, "tokens stay in their order")
+        walk.atoms.fix(axis, "tokens keep their order")
     return [*walk.axes(arguments["indices"]), weight[1]]
 
 
@@ -176,8 +176,8 @@ def attention(walk: Walk, arguments: Arguments) -> Axes:
     walk.note([*q[:-1], k[-2]])
     walk.note(q[:-1])
     if arguments.get("is_causal"):
-        atoms.fix(q[-2], "tokens stay in their order")
-        atoms.fix(k[-2], "tokens stay in their order")
+        atoms.fix(q[-2], "tokens keep their order")
+        atoms.fix(k[-2], "tokens keep their order")
     return [*q[:-1], v[-1]]
 
 

@@ -62,7 +62,7 @@ class Columns:
         self._threshold[channels] = x
 
     def gains(self, channel: int, start: int, stop: int) -> NDArray[np.float64]:
-        """Price exchanging `channel` with each of ``start .. stop - 1``."""
+        """Return the gain of exchanging `channel` with each of ``start .. stop - 1``."""
         np.maximum(self._x[start:stop], self._threshold[channel], out=self._work)
         gains = self._work.sum(axis=1) - self._own[channel]
         np.maximum(self._threshold[start:stop], self._x[channel], out=self._work)
@@ -104,7 +104,7 @@ class Tiles:
         self._values = np.maximum(self._sums, self._cut).sum(axis=1, dtype=np.float64)
 
     def gains(self, channel: int, start: int, stop: int) -> NDArray[np.float64]:
-        """Price exchanging `channel` with each of ``start .. stop - 1``."""
+        """Return the gain of exchanging `channel` with each of ``start .. stop - 1``."""
         here, there = self._place[channel] // self._tile, self._place[start:stop] // self._tile
         x, others = self._x[channel], self._x[start:stop]
         value_here = np.maximum(self._sums[here] - x + others, self._cut).sum(axis=1, dtype=np.float64)

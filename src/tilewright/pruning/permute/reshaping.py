@@ -149,8 +149,8 @@ def take(walk: Walk, arguments: Arguments) -> Axes:
     if new == size:
         return x
     if arguments.get("step", 1) != 1:
-        walk.atoms.fix(x[dim], f"every other channel is taken at {walk.where}")
-        x[dim] = walk.atoms.new(new, f"every other channel is taken at {walk.where}")
+        walk.atoms.fix(x[dim], f"strided slice at {walk.where}")
+        x[dim] = walk.atoms.new(new, f"strided slice at {walk.where}")
     else:
         x[dim] = walk.atoms.take(x[dim], start, start + new, f"cut at {walk.where}")
     return x
@@ -159,7 +159,7 @@ def take(walk: Walk, arguments: Arguments) -> Axes:
 def select(walk: Walk, arguments: Arguments) -> Axes:
     """Fix an axis from which a single position is taken, and drop it."""
     x, dim = walk.axes(arguments["self"]), arguments.get("dim", 0)
-    walk.atoms.fix(x[dim], f"single positions are taken at {walk.where}")
+    walk.atoms.fix(x[dim], f"single position selected at {walk.where}")
     return without(x, [dim])
 
 
@@ -216,15 +216,15 @@ def index(walk: Walk, arguments: Arguments) -> Axes:
     x, picks = walk.axes(arguments["self"]), arguments["indices"]
     dims = [i for i, pick in enumerate(picks) if pick is not None]
     for dim in dims:
-        walk.atoms.fix(x[dim], f"positions are picked at {walk.where}")
+        walk.atoms.fix(x[dim], f"positions are indexed at {walk.where}")
     for pick in picks:
         for axis in walk.axes(pick):
-            walk.atoms.fix(axis, f"positions are picked at {walk.where}")
+            walk.atoms.fix(axis, f"positions are indexed at {walk.where}")
     kept = without(x, dims)
     count = len(walk.shape()) - len(kept)
     position: int = dims[0] if dims == list(range(dims[0], dims[-1] + 1)) else 0
     fresh = [
-        walk.atoms.new(size, f"positions are picked at {walk.where}")
+        walk.atoms.new(size, f"positions are indexed at {walk.where}")
         for size in walk.shape()[position : position + count]
     ]
     return [*kept[:position], *fresh, *kept[position:]]

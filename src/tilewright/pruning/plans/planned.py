@@ -168,10 +168,10 @@ def _members(scan: Report, pattern: Pattern) -> Decided:
     offers = candidates(scan, bytes=kept)  # the limit is on elements, passed as bytes
     requested = {name: next(candidate for candidate in offers[name] if candidate.pattern == pattern) for name in sizes}
     allowed = sum(kept[name, str(pattern)] for name in sizes)
-    found = plan(offers, size=allowed)
-    decided = {name: candidate.pattern for name, candidate in found.chosen.items()}
-    room = allowed - float(found.bytes or 0)
-    for name, candidate in found.chosen.items():
+    best = plan(offers, size=allowed)
+    decided = {name: candidate.pattern for name, candidate in best.chosen.items()}
+    room = allowed - float(best.bytes or 0)
+    for name, candidate in best.chosen.items():
         more = kept[name, str(pattern)] - float(candidate.bytes or 0)
         if 0 < more <= room and requested[name].loss <= candidate.loss:
             decided[name], room = pattern, room - more
