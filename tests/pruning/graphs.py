@@ -1,4 +1,4 @@
-"""Small seeded models with real graphs, every parameter and statistic random so that nothing hides behind ones and zeros."""
+"""Small seeded models with real graphs; all parameters and statistics are random, so that no error hides behind ones and zeros."""
 
 from collections.abc import Callable
 from typing import Any
@@ -31,7 +31,7 @@ class ResNet(nn.Module):
 
 
 class Grouped(nn.Module):
-    """Grouped convolutions and group norms know their channels by number."""
+    """Grouped convolutions and group norms, which depend on the index of a channel."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class Grouped(nn.Module):
 
 
 class Recurrent(nn.Module):
-    """A two-directional LSTM, an LSTM whose states are read, and a GRU."""
+    """A bidirectional LSTM, an LSTM whose states are used, and a GRU."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class Recurrent(nn.Module):
 
 
 class Attention(nn.Module):
-    """torch's own attention, in a residual stream that a fused GLU and a concatenation read."""
+    """torch's attention in a residual stream that is read by a fused GLU and a concatenation."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -123,7 +123,7 @@ GRAPHS: dict[str, tuple[Callable[[], nn.Module], Callable[[], Any]]] = {
 
 
 def build(name: str, dtype: torch.dtype = torch.float32) -> tuple[nn.Module, Any]:
-    """Return a model in eval mode with everything random, and an example."""
+    """Return a model in eval mode with random parameters and statistics, and an example."""
     torch.manual_seed(0)
     make, example = GRAPHS[name]
     model = make()

@@ -5,7 +5,7 @@ from torch import nn
 
 
 class Conv1D(nn.Module):
-    """What Hugging Face calls Conv1D, by its outward signs: class name, nf, weight stored ``[K, N]``."""
+    """A stand-in for Hugging Face's Conv1D: same class name, ``nf``, and weight stored as ``[K, N]``."""
 
     def __init__(self, nf: int, nx: int) -> None:
         super().__init__()
@@ -18,7 +18,7 @@ class Conv1D(nn.Module):
 
 
 class Zoo(nn.Module):
-    """One of each."""
+    """One module of each kind."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,6 +54,6 @@ class Tied(nn.Module):
 
 
 def mlp(dtype: torch.dtype = torch.float32) -> nn.Sequential:
-    """Return a small network, the same each time."""
+    """Return a small network with the same weights on every call."""
     torch.manual_seed(1)
     return nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4)).to(dtype)

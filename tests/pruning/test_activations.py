@@ -1,4 +1,4 @@
-"""What weights multiply, read off calls: the moments of every layer type against what the layer itself computes."""
+"""Inputs of weights read from calls: the moments of every layer type against what the layer itself computes."""
 
 import copy
 
@@ -81,7 +81,7 @@ def test_linear_layers_stored_both_ways() -> None:
 
 
 def by_hand(rnn: nn.RNNBase, x: Tensor, length: int, hidden: list[Tensor]) -> dict[str, Tensor]:
-    """Return X^T X of every weight for one sequence ``[T, K]``, step by step with cells that share the weights."""
+    """Return X^T X of every weight for one sequence ``[T, K]``, computed step by step with cells that share the weights."""
     sums: dict[str, Tensor] = {}
     directions = 2 if rnn.bidirectional else 1
     kind = {"LSTM": nn.LSTMCell, "GRU": nn.GRUCell}.get(rnn.mode, nn.RNNCell)
@@ -132,7 +132,7 @@ def test_recurrent_layers_step_by_step(kind: type[nn.RNNBase], form: str) -> Non
 def test_recurrent_states_that_are_not_given_are_zero_and_projections_are_followed() -> None:
     torch.manual_seed(0)
     rnn = nn.LSTM(3, 6, num_layers=2, proj_size=2)
-    x = torch.randn(4, 3, dtype=DOUBLE)  # one sequence, no batch
+    x = torch.randn(4, 3, dtype=DOUBLE)  # a single sequence without a batch axis
     found = gathered(rnn, x)
     first = rnn.double()(x)[0]
     assert found["weight_hh_l1"][1][0].gram.shape == (2, 2)

@@ -1,4 +1,4 @@
-"""The search ends when nothing improves: on cases whose best order is known, with it, and long before its limits."""
+"""The search ends when it stops improving: in cases whose best order is known, it ends with that order, long before its limits."""
 
 import itertools
 
@@ -11,7 +11,7 @@ from tilewright.pruning.permute.places import Columns, Tiles
 
 
 class Counted:
-    """Places that count how often they are asked for prices: once a step."""
+    """Places that count how often their gains are computed, which is once per step."""
 
     def __init__(self, places):
         self._places, self.steps = places, 0
@@ -29,7 +29,7 @@ def kept(scores, n, m):
 
 
 def hidden(n, m, groups, rows, seed):
-    """Return scores that a perfect order exists for, shuffled: in each group n channels matter to a row, others in other rows."""
+    """Return shuffled scores for which a perfect order exists: in each group n channels matter to a row, and others to other rows."""
     rng = np.random.default_rng(seed)
     scores = np.zeros((rows, groups, m))
     for row in range(rows):
@@ -62,7 +62,7 @@ def test_what_is_best_already_stays_as_it_is():
     scores = np.tile([[1.0, 1, 0, 0]], (3, 4))
     places = Counted(Columns(scores, 2, 4))
     assert (anneal(places, seconds=60.0, steps=None, seed=0) == np.arange(16)).all()
-    assert places.steps <= 16 + 1  # what the first look at the prices takes
+    assert places.steps <= 16 + 1  # the initial estimate of the scale takes 16
 
 
 def test_tiles_end_as_well():
@@ -71,5 +71,5 @@ def test_tiles_end_as_well():
     places = Counted(Tiles(scores, TileWise(2, 0.5)))
     order = anneal(places, seconds=60.0, steps=None, seed=0)
     pairs = scores[order].reshape(3, 2, 6)
-    assert np.array_equal(pairs[:, 0], pairs[:, 1])  # like outputs share a tile
+    assert np.array_equal(pairs[:, 0], pairs[:, 1])  # similar outputs share a tile
     assert places.steps < 20_000 * places.movable

@@ -1,4 +1,4 @@
-"""Atoms, terms and axes: merging, splitting and cutting keep to sizes and to what the axes stand for."""
+"""Atoms, terms and axes: merging, splitting and cutting preserve sizes and the meaning of the axes."""
 
 import numpy as np
 from hypothesis import given, settings
@@ -73,7 +73,7 @@ def test_axes_of_one_need_no_atom() -> None:
 @settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_reshapes_keep_sizes_and_positions(data: st.DataObject) -> None:
-    """Where nothing was fixed, positions of the old axes in row-major order are those of the new."""
+    """If nothing was fixed, the new axes have the same positions in row-major order as the old ones."""
     factors = data.draw(st.lists(st.sampled_from([1, 2, 3, 4]), min_size=1, max_size=6))
 
     def grouped() -> list[int]:

@@ -1,4 +1,4 @@
-"""Block by block pruning: the same result as in memory, one block alive at a time, and resumed after a kill."""
+"""Block-by-block pruning: the same result as in memory, one block in memory at a time, and resumption after a kill."""
 
 import gc
 import json
@@ -20,7 +20,7 @@ NAMES = ["layer.0", "layer.1", "layer.2", "layer.3"]
 
 
 class Block(nn.Module):
-    """A block that takes a mask and returns a tuple, as those of transformers do."""
+    """A block that takes a mask and returns a tuple, as blocks in transformers do."""
 
     def __init__(self, seed: int) -> None:
         super().__init__()
@@ -122,9 +122,9 @@ def run(*words: str) -> int:
 
 def test_a_killed_run_goes_on_where_it_was(tmp_path: Path) -> None:
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    assert run(str(cut), "layer.2") == -9  # saved, but not yet noted as done
+    assert run(str(cut), "layer.2") == -9  # saved, but not yet recorded as finished
     assert run(str(cut), "never", str(cut), "never", str(whole), "never") == 0
-    # The block cut short is done again, those before it are not; a third call, with everything done, loads nothing.
+    # The interrupted block is processed again, those before it are not; a third call, with everything finished, loads nothing.
     assert (cut / "log").read_text().split() == ["layer.0", "layer.1", "layer.2", "layer.2", "layer.3"]
     for name in NAMES:
         ours, theirs = (torch.load(folder / name, weights_only=True) for folder in (cut, whole))

@@ -1,4 +1,4 @@
-"""The page on budgets runs, block after block, in an empty folder."""
+"""The code on the budget page runs, block by block, in an empty folder."""
 
 import re
 from pathlib import Path

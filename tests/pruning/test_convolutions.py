@@ -1,4 +1,4 @@
-"""n:m in convolutions: groups of channels under one position of the kernel, or no pruning and the reason."""
+"""n:m in convolutions: groups of channels at one position of the kernel, or no pruning and a reason."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ KINDS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 
 
 def most_kept(weight, n, m):
-    """Return how many channels the fullest group of m keeps, as a sparse tensor core reads them: output, position, channels."""
+    """Return the number of channels kept in the fullest group of m, in the order that sparse tensor cores read: output, position, channel."""
     rows = weight.movedim(1, -1).reshape(-1, weight.shape[1])
     rows = nn.functional.pad(rows, (0, -rows.shape[1] % m))
     return int(rows.reshape(-1, m).count_nonzero(1).max())
@@ -39,7 +39,7 @@ def test_groups_never_span_positions_of_the_kernel(axes, channels, kernel, group
         assert not (conv.weight == 0).any()
     else:
         assert most_kept(conv.weight.detach(), n, m) <= n
-        assert row["pattern"] == (f"{n}:{m}" if channels > n else "")  # a group that keeps all it has is no pruning
+        assert row["pattern"] == (f"{n}:{m}" if channels > n else "")  # a group that keeps everything is not pruned
 
 
 def test_a_depthwise_filter_loses_no_taps():

@@ -1,4 +1,4 @@
-"""Masks follow their parameters into the layers and averages that other tools make of a model."""
+"""Masks follow their parameters into the layers and averages that other tools create from a model."""
 
 import copy
 
@@ -34,7 +34,7 @@ def torchao(model):
 
 
 class Faked(nn.Linear):
-    """A layer that rounds its weight, as every tool for quantization-aware training has one."""
+    """A layer that rounds its weight, as in every tool for quantization-aware training."""
 
     def forward(self, x):
         return nn.functional.linear(x, (self.weight * 16).round() / 16 + self.weight - self.weight.detach(), self.bias)
@@ -47,7 +47,7 @@ def by_hand(model):
         model[index] = layer
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")  # of the quantizing library
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")  # from the quantization library
 @pytest.mark.parametrize("copied", [False, True])
 @pytest.mark.parametrize("prepare", [torchao, by_hand])
 def test_quantization_aware_training_keeps_the_masks(prepare, copied):

@@ -1,4 +1,4 @@
-"""The knapsack against every combination, and its hull against its definition."""
+"""The knapsack against trying every combination, and the hull against its definition."""
 
 from itertools import product
 
@@ -68,7 +68,7 @@ def test_two_hundred_layers_with_equal_ones_among_them():
     found = least_loss(losses, costs, limit)
     loss = sum(each[at] for each, at in zip(losses, found, strict=True))
     assert sum(each[at] for each, at in zip(costs, found, strict=True)) <= limit * (1 + 1e-9)
-    # Equal layers make dynamic programming over whole eighths possible: an independent exact answer.
+    # With equal layers, dynamic programming over whole eighths gives an independent exact answer.
     room = int(8 * limit + 1e-9)
     table = np.zeros(room + 1)
     for cost, each in zip(costs, losses, strict=True):

@@ -31,7 +31,7 @@ def assert_zeros(model: nn.Module, names: set[str] | None = None) -> None:
     assert set(found) == (names or {"0.weight", "2.weight"})
     for name, (parameter, mask) in found.items():
         assert not parameter[~mask].any(), name
-        assert parameter[mask].all(), name  # and nothing but the pruned is zero
+        assert parameter[mask].all(), name  # nothing else is zero
 
 
 def pruned() -> nn.Sequential:
@@ -138,7 +138,7 @@ def test_copy_is_held_when_the_original_is_gone_and_nothing_leaks() -> None:
     gc.disable()
     try:
         del model
-        assert gone() is None  # at once: masks tie no knot that only the garbage collector could undo
+        assert gone() is None  # at once: masks create no reference cycle that needs the garbage collector
     finally:
         gc.enable()
     train(twin, OPTIMIZERS["adamw"](twin.parameters()))

@@ -74,7 +74,7 @@ def test_refit_is_least_squares(outputs: int, inputs: int, shared: bool, seed: i
 
 @given(outputs=st.integers(1, 6), inputs=st.integers(3, 14), iterations=st.integers(0, 3), seed=st.integers(0, 99))
 def test_refit_is_never_worse_than_its_start(outputs: int, inputs: int, iterations: int, seed: int) -> None:
-    weights, x = case(outputs, inputs, seed, rows=2)  # inputs that depend on each other, and barely any damping
+    weights, x = case(outputs, inputs, seed, rows=2)  # linearly dependent inputs and very little damping
     rng = np.random.default_rng(seed)
     chosen = torch.from_numpy(rng.random((outputs, inputs)) < 0.5)
     target = torch.from_numpy(weights).float()
@@ -183,7 +183,7 @@ def test_the_dense_target_makes_up_for_changed_inputs() -> None:
 @given(outputs=st.integers(1, 5), inputs=st.integers(3, 10), seed=st.integers(0, 99))
 def test_with_the_bias_the_update_is_least_squares_with_a_constant_input(outputs: int, inputs: int, seed: int) -> None:
     weights, x = case(outputs, inputs, seed)
-    x = x + 3.0 * np.random.default_rng(seed).normal(size=inputs)  # inputs with means
+    x = x + 3.0 * np.random.default_rng(seed).normal(size=inputs)  # inputs with nonzero means
     chosen = mask(Unstructured(0.5), np.abs(weights))
     options = Obs(damping=1e-10, iterations=200, bias=True)
     solved = update_rows(torch.from_numpy(weights), moments(x, outputs), Unstructured(0.5), chosen, options, True)

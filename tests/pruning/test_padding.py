@@ -1,4 +1,4 @@
-"""Padding counts nowhere: however a model arranges its tokens, masks chosen with padding are those chosen without."""
+"""Padding is excluded everywhere: however a model arranges its tokens, masks chosen with padding equal those chosen without."""
 
 import copy
 import warnings
@@ -23,7 +23,7 @@ def chosen(build, batch, update="none", score="wanda", **options):
 
 
 def padded(ids, padding, value=9):
-    """Return ids ``[B, T]`` with padding of values that would be noticed, and their mask."""
+    """Return ids ``[B, T]``, with padding values that would change the result, and their mask."""
     ids = torch.tensor(ids)
     more = torch.full((len(ids), padding), value)
     real = torch.cat([torch.ones_like(ids), torch.zeros_like(more)], dim=1)
@@ -31,7 +31,7 @@ def padded(ids, padding, value=9):
 
 
 class Arranged(nn.Module):
-    """Embeds, arranges the tokens in some way, and multiplies."""
+    """A model that embeds tokens, rearranges them, and applies linear layers."""
 
     def __init__(self, arrange) -> None:
         super().__init__()
@@ -103,7 +103,7 @@ def test_a_mask_of_who_looks_where_is_refused():
 
 def test_positions_that_fit_no_mask_are_told_of():
     def routed(x):
-        return x.flatten(0, 1)[:5]  # as the tokens of one expert
+        return x.flatten(0, 1)[:5]  # like the tokens routed to one expert
 
     ids, real = padded([[5, 6, 7], [3, 8, 2]], 2)
     batch = {"input_ids": ids, "attention_mask": real}
@@ -114,11 +114,11 @@ def test_positions_that_fit_no_mask_are_told_of():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         chosen(lambda: Arranged(routed), {"input_ids": ids, "attention_mask": torch.ones_like(real)})  # no padding
-        chosen(lambda: Arranged(routed), batch, tokens=lambda batch: None)  # told that all count
+        chosen(lambda: Arranged(routed), batch, tokens=lambda batch: None)  # all positions declared real
 
 
 class TimeFirst(Arranged):
-    """Has a module that says that it takes time first."""
+    """A model with a module that declares time-first inputs."""
 
     def __init__(self) -> None:
         super().__init__(ARRANGEMENTS["time first"])
@@ -157,7 +157,7 @@ def bart():
 @pytest.mark.parametrize("build", [t5, bart])
 @pytest.mark.parametrize(("encoder", "decoder"), [(0, 8), (5, 0), (5, 5), (3, 8), (0, 5)])
 def test_both_sides_of_an_encoder_decoder(build, encoder, decoder, update):
-    """Also where the two sides have one length, so that shapes alone would not tell them apart."""
+    """Includes sides of equal length, which shapes alone do not distinguish."""
     ids, mask = padded([[3, 4, 5, 6, 7, 8, 9, 10]], encoder)
     out, real = padded([[5, 6, 7, 8, 9, 11, 12, 13]], decoder)
     batch = {"input_ids": ids, "attention_mask": mask, "decoder_input_ids": out, "decoder_attention_mask": real}
@@ -212,7 +212,7 @@ def collate(items):
 @pytest.mark.parametrize("build", [t5, bart])
 @pytest.mark.parametrize(("encoder", "decoder"), [(0, 0), (4, 0), (0, 4), (4, 4)])
 def test_recovery_of_an_encoder_decoder_does_not_see_padding(build, encoder, decoder):
-    """The first loss is the one without padding: hidden states of both sides and the output."""
+    """The first loss, on hidden states of both sides and the output, equals the loss without padding."""
     losses = []
     for pads in ((0, 0), (encoder, decoder)):
         ids, mask = padded([[3, 4, 5, 6, 7, 8]], pads[0])

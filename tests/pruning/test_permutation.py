@@ -1,4 +1,4 @@
-"""The search for a channel order: against brute force, against its own reference, and on the published example."""
+"""The search for a channel order: against brute force, against a reference, and on the published example."""
 
 from itertools import combinations, permutations
 
@@ -23,7 +23,7 @@ def is_permutation(order: np.ndarray, size: int) -> bool:
 
 
 def partitions(channels: tuple[int, ...], m: int):
-    """Yield every way to cut channels into groups of m, once each."""
+    """Yield every partition of the channels into groups of m, once each."""
     if not channels:
         yield ()
         return
@@ -54,7 +54,7 @@ def test_small_tiles_reach_the_best_of_all_orders() -> None:
         order = permute_rows(scores, pattern, seconds=None, steps=2000, seed=seed)
         found = kept_score(scores[order], pattern)
         assert found >= kept_score(scores, pattern)
-        assert found >= 0.97 * best  # the search prices columns against a fixed cut
+        assert found >= 0.97 * best  # the search uses a fixed cut
 
 
 @settings(max_examples=60, deadline=None)

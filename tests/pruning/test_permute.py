@@ -1,4 +1,4 @@
-"""permute_ on real graphs: what is coupled, what is refused and why, and that the output stays."""
+"""permute_ on real graphs: what is coupled, what is refused and why, and that the outputs are unchanged."""
 
 import numpy as np
 import pytest

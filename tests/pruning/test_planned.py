@@ -1,4 +1,4 @@
-"""Budgets that scan: the split against brute force and a linear program, and what `sparsify_` makes of it."""
+"""Budgets that scan: the split against brute force and a linear program, and its use in `sparsify_`."""
 
 from dataclasses import replace
 from itertools import product
@@ -30,7 +30,7 @@ def calibration() -> Calibration:
     with torch.no_grad():
         y = deep()(x) + 0.1 * torch.randn(
             64, 8, generator=torch.Generator().manual_seed(1)
-        )  # not a minimum of the loss
+        )  # so that the model is not at a minimum of the loss
     return Calibration([(x, y)], lambda model, batch: (model(batch[0]) - batch[1]).square().mean())
 
 
@@ -72,7 +72,7 @@ def test_members_are_the_best_of_all_combinations():
     sparsify_(model, "2:4", budget="sensitivity", data=data)
     patterns = patterns_of(model)
     assert [str(patterns.get(name, "dense")) for name in by_layer] == [text for _, _, text in best]
-    assert len({text for _, _, text in best}) > 1  # otherwise the layers would tell nothing
+    assert len({text for _, _, text in best}) > 1  # otherwise the test would not distinguish layers
     assert kept_share(model) <= 0.5
 
 
@@ -86,14 +86,14 @@ def test_the_density_is_that_of_the_pattern(text, score):
     report = sparsify_(model, text, budget="sensitivity", score=score, data=data)
     sparsify_(uniform, text)
     assert report.summary["budget"] == "sensitivity"
-    # Tiles and blocks come in whole numbers; elsewhere the split is exact but for the fourth decimal.
+    # Tiles and blocks come in whole numbers; for other patterns the split is exact to four decimals.
     assert kept_share(model) <= kept_share(uniform) + (0.02 if "w" in text or "block" in text else 1e-3)
     assert kept_share(model) >= kept_share(uniform) - 0.06
     assert len({patterns_of(model).get(weight.name) for weight in prunable(model)}) > 1  # None for dense: uneven
 
 
 def envelope(kept: np.ndarray, losses: np.ndarray, at: float) -> float:
-    """The least loss of a mixture of points that keeps at most so much."""
+    """Return the least loss of a mixture of points that keeps at most a given density."""
     found = linprog(losses, A_ub=[kept], b_ub=[at + 1e-9], A_eq=[np.ones(len(kept))], b_eq=[1.0])
     assert found.status == 0, found.message
     return float(found.fun)
@@ -183,7 +183,7 @@ def test_each_target_keeps_its_own_family():
     targets = {"0": "2:4", "2": "2:4", "4": "tw4@50%"}
     sparsify_(model, "2:4", budget="sensitivity", data=calibration(), targets=targets)
     found = {name: str(pattern) for name, pattern in patterns_of(model).items()}
-    assert found["4.weight"] == "tw4@50%"  # alone in its family: nothing to trade with
+    assert found["4.weight"] == "tw4@50%"  # the only layer of its family: nothing to trade
     assert {text.partition(":")[2] for name, text in found.items() if name != "4.weight"} <= {"4"}
 
 

@@ -1,4 +1,4 @@
-"""Plans from candidates: limits, costs as tables and functions, and the sentences for what cannot be."""
+"""Plans from candidates: limits, costs as tables and functions, and error messages."""
 
 import pytest
 import torch

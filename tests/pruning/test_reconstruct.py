@@ -1,4 +1,4 @@
-"""The update through `sparsify_`: order of layers, budgets, what is refused, and that a failure leaves nothing behind."""
+"""The update through `sparsify_`: order of layers, budgets, what is refused, and that a failure restores the model."""
 
 import copy
 import threading
@@ -57,7 +57,7 @@ def test_weights_are_visited_in_the_order_of_use_with_what_the_changed_model_giv
     model, seen = net(), []
 
     def visit(weight: Any, sums: list[Moments]) -> None:
-        # What was visited so far is changed, so a fresh gathering on the model as it is now must agree.
+        # The weights visited so far have changed, so collecting again on the current model must give the same moments.
         if weight.module is not model.twice:
             now = collect(model, [weight], Calibration(batches()))[weight.name]
             for ours, theirs in zip(sums, now, strict=True):

@@ -1,4 +1,4 @@
-"""Taylor scores against their definition, and what the pass over the data leaves behind."""
+"""Taylor scores against their definition, and that the pass over the data leaves the model unchanged."""
 
 import numpy as np
 import pytest
@@ -47,7 +47,7 @@ def rows(values: list[list[float]]) -> nn.Linear:
 
 
 def test_scores_are_on_the_scale_of_the_product_itself() -> None:
-    """Gradients are the inputs here: two batches of ones and one of threes make ``|w| * sqrt(1 + 1 + 9)``."""
+    """Gradients equal the inputs here: two batches of ones and one of threes give ``|w| * sqrt(1 + 1 + 9)``."""
     model = rows([[3.0, -4.0], [3.0, 1.0]])
     ones = torch.ones(1, 2)
     data = Calibration([ones, ones, 3 * ones], lambda model, batch: model(batch).sum())

@@ -1,4 +1,4 @@
-"""The scan against pruning by hand, what it leaves behind, and how it goes on from its file."""
+"""The scan against pruning by hand, that it restores the model, and how it resumes from its file."""
 
 import copy
 import json
@@ -89,7 +89,7 @@ def test_after_an_exception_too(tmp_path):
     assert state(model) == before
     assert model.training
     lines = (tmp_path / "scan.jsonl").read_text().splitlines()
-    assert [json.loads(line).get("pattern") for line in lines] == [None, "2:4"]  # 3 dense, 3 at 2:4, then cut short
+    assert [json.loads(line).get("pattern") for line in lines] == [None, "2:4"]  # 3 dense, 3 at 2:4, then interrupted
 
 
 def test_a_scan_goes_on_from_its_file(tmp_path):
@@ -98,7 +98,7 @@ def test_a_scan_goes_on_from_its_file(tmp_path):
     assert whole.summary["from the cache"] == 0
     text = path.read_text()
     first_two = "".join(f"{line}\n" for line in text.splitlines()[:3])
-    path.write_text(first_two + '{"name": "2.weight", "pattern": "2:4", "loss": 1')  # torn in the middle of a write
+    path.write_text(first_two + '{"name": "2.weight", "pattern": "2:4", "loss": 1')  # an incomplete write
     counted = []
     counting = replace(data, loss=lambda model, batch: counted.append(1) or squared_error(model, batch))
     again = sensitivity_scan(mlp(), ["2:4", "1:4"], counting, cache=path)

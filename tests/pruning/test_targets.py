@@ -1,4 +1,4 @@
-"""Expressions: what they mean, and the sentence when they mean nothing."""
+"""Expressions: what they match, and the error message when they match nothing."""
 
 import pytest
 from torch import nn

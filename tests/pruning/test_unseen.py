@@ -30,7 +30,7 @@ def qwen():
 
 
 class Experts(nn.Module):
-    """Experts of a model of one's own."""
+    """Experts of a custom model."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Which weights are found, how they are seen, and why others are not."""
+"""Which weights are prunable, how they are viewed as matrices, and why others are not prunable."""
 
 import pytest
 import torch
@@ -79,7 +79,7 @@ def test_tensor_subclass_is_left_alone() -> None:
     linear = nn.Linear(4, 4)
     odd = torch.randn(4, 4).as_subclass(Odd)
     odd.requires_grad_(True)
-    linear._parameters["weight"] = odd  # what quantisation libraries leave behind
+    linear._parameters["weight"] = odd  # as quantization libraries do
     assert reason_of(linear) == "it is a Odd, and only plain and sharded (DTensor) parameters can be pruned"
 
 
