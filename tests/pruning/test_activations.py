@@ -75,9 +75,9 @@ def test_linear_layers_stored_both_ways() -> None:
     model = nn.Sequential(nn.Linear(5, 7, bias=False), Conv1D(3, 7))
     model[1].bias = nn.Parameter(torch.zeros(3))
     x = torch.randn(4, 6, 5, dtype=DOUBLE)
-    found = gathered(model, x)
-    torch.testing.assert_close(power(*found["0.weight"]), model[0](x).detach().square().sum(dim=(0, 1)))
-    torch.testing.assert_close(power(*found["1.weight"]), model(x).detach().square().sum(dim=(0, 1)))
+    collected = gathered(model, x)
+    torch.testing.assert_close(power(*collected["0.weight"]), model[0](x).detach().square().sum(dim=(0, 1)))
+    torch.testing.assert_close(power(*collected["1.weight"]), model(x).detach().square().sum(dim=(0, 1)))
 
 
 def by_hand(rnn: nn.RNNBase, x: Tensor, length: int, hidden: list[Tensor]) -> dict[str, Tensor]:
@@ -118,13 +118,13 @@ def test_recurrent_layers_step_by_step(kind: type[nn.RNNBase], form: str) -> Non
     given_x: object = x if form == "batch first" else x.transpose(0, 1)
     if form == "packed":
         given_x = pack_padded_sequence(x, torch.tensor(lengths), batch_first=True, enforce_sorted=False)
-    found = gathered(rnn, given_x, tuple(hidden) if kind is nn.LSTM else hidden[0])
+    collected = gathered(rnn, given_x, tuple(hidden) if kind is nn.LSTM else hidden[0])
     expected: dict[str, Tensor] = {}
     for row, length in enumerate(lengths):
         for name, gram in by_hand(rnn, x[row], length, [part[:, row] for part in hidden]).items():
             expected[name] = expected.get(name, 0) + gram
-    assert set(found) == set(expected)
-    for name, (_, sums) in found.items():
+    assert set(collected) == set(expected)
+    for name, (_, sums) in collected.items():
         torch.testing.assert_close(sums[0].gram, expected[name], msg=name)
         assert sums[0].count == sum(lengths)
 
@@ -133,11 +133,11 @@ def test_recurrent_states_that_are_not_given_are_zero_and_projections_are_follow
     torch.manual_seed(0)
     rnn = nn.LSTM(3, 6, num_layers=2, proj_size=2)
     x = torch.randn(4, 3, dtype=DOUBLE)  # a single sequence without a batch axis
-    found = gathered(rnn, x)
+    collected = gathered(rnn, x)
     first = rnn.double()(x)[0]
-    assert found["weight_hh_l1"][1][0].gram.shape == (2, 2)
+    assert collected["weight_hh_l1"][1][0].gram.shape == (2, 2)
     expected = first[:-1].T @ first[:-1]
-    torch.testing.assert_close(found["weight_hh_l1"][1][0].gram, expected.detach())
+    torch.testing.assert_close(collected["weight_hh_l1"][1][0].gram, expected.detach())
 
 
 def test_cells_are_followed_over_all_their_calls() -> None:
@@ -155,11 +155,11 @@ def test_cells_are_followed_over_all_their_calls() -> None:
 
     torch.manual_seed(0)
     loop, x = Loop(), torch.randn(5, 2, 3, dtype=DOUBLE)
-    found = gathered(loop, x)
+    collected = gathered(loop, x)
     rows = x.reshape(-1, 3)
-    torch.testing.assert_close(found["cell.weight_ih"][1][0].gram, rows.T @ rows)
-    assert found["cell.weight_hh"][1][0].count == 10
-    assert found["cell.weight_hh"][1][0].gram.any()
+    torch.testing.assert_close(collected["cell.weight_ih"][1][0].gram, rows.T @ rows)
+    assert collected["cell.weight_hh"][1][0].count == 10
+    assert collected["cell.weight_hh"][1][0].gram.any()
 
 
 @pytest.mark.parametrize("batch_first", [True, False])
@@ -168,31 +168,31 @@ def test_attention_of_one_and_of_three_inputs(batch_first: bool) -> None:
     x, y, z = (torch.randn(2, t, 8, dtype=DOUBLE) for t in (3, 5, 5))
     packed = nn.MultiheadAttention(8, 2, batch_first=batch_first)
     turned = [part if batch_first else part.transpose(0, 1) for part in (x, y, z)]
-    found = gathered(packed, *turned)
-    parts = found["in_proj_weight"][1]
+    collected = gathered(packed, *turned)
+    parts = collected["in_proj_weight"][1]
     assert [p.outputs for p in parts] == [slice(0, 8), slice(8, 16), slice(16, 24)]
     for part, rows in zip(parts, (x, y, z), strict=True):
         torch.testing.assert_close(part.gram, rows.reshape(-1, 8).T @ rows.reshape(-1, 8))
     same = gathered(copy.deepcopy(packed), turned[0], turned[0], value=turned[0])["in_proj_weight"][1]
     assert [p.outputs for p in same] == [slice(0, 24)]
     # The projection is undone: heads @ W^T + b is what the attention returns.
-    weight, sums = found["out_proj.weight"]
+    weight, sums = collected["out_proj.weight"]
     nn.init.zeros_(packed.out_proj.bias)
     out = packed(*turned)[0].detach().reshape(-1, 8)
     torch.testing.assert_close(power(weight, sums), out.square().sum(dim=0))
     assert sums[0].count == 6
     apart = nn.MultiheadAttention(8, 2, kdim=5, vdim=3, batch_first=True)
     k, v = torch.randn(2, 4, 5, dtype=DOUBLE), torch.randn(2, 4, 3, dtype=DOUBLE)
-    found = gathered(apart, x, k, v)
-    torch.testing.assert_close(found["v_proj_weight"][1][0].gram, v.reshape(-1, 3).T @ v.reshape(-1, 3))
-    torch.testing.assert_close(found["k_proj_weight"][1][0].gram, k.reshape(-1, 5).T @ k.reshape(-1, 5))
+    collected = gathered(apart, x, k, v)
+    torch.testing.assert_close(collected["v_proj_weight"][1][0].gram, v.reshape(-1, 3).T @ v.reshape(-1, 3))
+    torch.testing.assert_close(collected["k_proj_weight"][1][0].gram, k.reshape(-1, 5).T @ k.reshape(-1, 5))
 
 
 def test_an_encoder_layer_is_taken_apart_though_torch_would_fuse_it() -> None:
     layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).eval()
-    found = gathered(layer, torch.randn(2, 3, 8, dtype=DOUBLE))
-    assert all(sums for _, sums in found.values())
-    assert {"self_attn.out_proj.weight", "linear2.weight"} <= set(found)
+    collected = gathered(layer, torch.randn(2, 3, 8, dtype=DOUBLE))
+    assert all(sums for _, sums in collected.values())
+    assert {"self_attn.out_proj.weight", "linear2.weight"} <= set(collected)
 
 
 def padded() -> tuple[nn.Module, dict[str, Tensor], Tensor]:

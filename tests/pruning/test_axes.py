@@ -23,12 +23,12 @@ def test_a_head_split_and_back_is_the_same_axis() -> None:
 def test_three_runs_of_a_packed_weight_unify_with_their_pieces() -> None:
     atoms = Atoms()
     packed, piece = atoms.new(12), atoms.new(4)
-    taken = [atoms.take(packed, start, start + 4, "cut") for start in (0, 4, 8)]
-    atoms.unify(taken[1], piece)
+    slices = [atoms.take(packed, start, start + 4, "cut") for start in (0, 4, 8)]
+    atoms.unify(slices[1], piece)
     first, second, third = atoms.resolve(packed)
     assert (second,) == atoms.resolve(piece)
     assert len({first, second, third}) == 3
-    assert atoms.resolve(taken[0]) == (first,)
+    assert atoms.resolve(slices[0]) == (first,)
 
 
 def test_reasons_travel_through_merging_and_splitting() -> None:

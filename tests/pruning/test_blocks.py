@@ -43,8 +43,8 @@ def data() -> Calibration:
 
 
 def prune(folder: Path, saved: dict[str, nn.Module], **options: Any) -> Any:
-    given = {"load": dense, "save": saved.__setitem__, "data": data(), "folder": folder, **options}
-    return sparsify_blocks(NAMES, "2:4", **given)
+    arguments = {"load": dense, "save": saved.__setitem__, "data": data(), "folder": folder, **options}
+    return sparsify_blocks(NAMES, "2:4", **arguments)
 
 
 class Chain(nn.Module):

@@ -24,23 +24,23 @@ def problems(draw):
 
 
 def by_trying_all(losses, costs, limit):
-    found = []
+    solutions = []
     for chosen in product(*(range(len(cost)) for cost in costs)):
-        cost = sum(each[at] for each, at in zip(costs, chosen, strict=True))
+        cost = sum(values[index] for values, index in zip(costs, chosen, strict=True))
         if cost <= limit * (1 + 1e-12):
-            found.append((sum(each[at] for each, at in zip(losses, chosen, strict=True)), cost))
-    return min(found) if found else None
+            solutions.append((sum(values[index] for values, index in zip(losses, chosen, strict=True)), cost))
+    return min(solutions) if solutions else None
 
 
 @given(problem=problems())
 def test_it_equals_trying_all(problem):
     losses, costs, limit = problem
-    best, found = by_trying_all(*problem), least_loss(*problem)
+    best, selected = by_trying_all(*problem), least_loss(*problem)
     if best is None:
-        assert found is None
+        assert selected is None
         return
-    loss = sum(each[at] for each, at in zip(losses, found, strict=True))
-    cost = sum(each[at] for each, at in zip(costs, found, strict=True))
+    loss = sum(values[index] for values, index in zip(losses, selected, strict=True))
+    cost = sum(values[index] for values, index in zip(costs, selected, strict=True))
     assert loss == pytest.approx(best[0], rel=1e-9, abs=1e-12)
     assert cost <= limit * (1 + 1e-9)
 
@@ -51,11 +51,11 @@ def test_of_equal_losses_the_cheapest_is_taken(data, layers):
     costs = [np.array(data.draw(whole)) for _ in range(layers)]
     losses = [np.array([float(data.draw(st.integers(0, 2))) for _ in cost]) for cost in costs]
     limit = float(sum(cost.max() for cost in costs)) * 0.7
-    best, found = by_trying_all(losses, costs, limit), least_loss(losses, costs, limit)
+    best, selected = by_trying_all(losses, costs, limit), least_loss(losses, costs, limit)
     if best is not None:
         assert (
-            sum(e[a] for e, a in zip(losses, found, strict=True)),
-            sum(e[a] for e, a in zip(costs, found, strict=True)),
+            sum(values[index] for values, index in zip(losses, selected, strict=True)),
+            sum(values[index] for values, index in zip(costs, selected, strict=True)),
         ) == best
 
 
@@ -65,18 +65,18 @@ def test_two_hundred_layers_with_equal_ones_among_them():
     costs = [size * density for size in rng.choice([1.0, 4.0], 200)]
     losses = [weight * (1 - density) ** 2 for weight in rng.choice([1.0, 2.0, 3.0], 200)]
     limit = 0.4 * sum(cost.max() for cost in costs)
-    found = least_loss(losses, costs, limit)
-    loss = sum(each[at] for each, at in zip(losses, found, strict=True))
-    assert sum(each[at] for each, at in zip(costs, found, strict=True)) <= limit * (1 + 1e-9)
+    selected = least_loss(losses, costs, limit)
+    loss = sum(values[index] for values, index in zip(losses, selected, strict=True))
+    assert sum(values[index] for values, index in zip(costs, selected, strict=True)) <= limit * (1 + 1e-9)
     # With equal layers, dynamic programming over whole eighths gives an independent exact answer.
     room = int(8 * limit + 1e-9)
     table = np.zeros(room + 1)
-    for cost, each in zip(costs, losses, strict=True):
+    for cost, values in zip(costs, losses, strict=True):
         units = np.round(8 * cost).astype(int)
         table = np.min(
             [
                 np.concatenate([np.full(min(u, room + 1), np.inf), table[: max(0, room + 1 - u)]]) + more
-                for u, more in zip(units, each, strict=True)
+                for u, more in zip(units, values, strict=True)
             ],
             axis=0,
         )

@@ -27,9 +27,9 @@ OPTIMIZERS = {
 
 
 def assert_zeros(model: nn.Module, names: set[str] | None = None) -> None:
-    found = {name: (parameter, mask) for name, parameter, mask in masked(model)}
-    assert set(found) == (names or {"0.weight", "2.weight"})
-    for name, (parameter, mask) in found.items():
+    masked_weights = {name: (parameter, mask) for name, parameter, mask in masked(model)}
+    assert set(masked_weights) == (names or {"0.weight", "2.weight"})
+    for name, (parameter, mask) in masked_weights.items():
         assert not parameter[~mask].any(), name
         assert parameter[mask].all(), name  # nothing else is zero
 

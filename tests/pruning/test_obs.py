@@ -49,10 +49,10 @@ def test_the_blocked_sweep_is_the_one_with_an_inverse_for_each_input(
     n, m, tile = shape
     weights, x = case(outputs, inputs, seed)
     hessian = x.T @ x
-    wanted, kept = reference.sweep(weights, hessian, n, m, tile)
-    found, chosen = sweep(torch.from_numpy(weights), torch.from_numpy(hessian), NM(n, m, tile), block)
-    assert np.array_equal(chosen.numpy(), kept)
-    np.testing.assert_allclose(found.numpy(), wanted, atol=1e-9)
+    expected, kept = reference.sweep(weights, hessian, n, m, tile)
+    swept, mask = sweep(torch.from_numpy(weights), torch.from_numpy(hessian), NM(n, m, tile), block)
+    assert np.array_equal(mask.numpy(), kept)
+    np.testing.assert_allclose(swept.numpy(), expected, atol=1e-9)
     assert verify_mask(NM(n, m, tile), kept)
 
 
@@ -67,9 +67,9 @@ def test_refit_is_least_squares(outputs: int, inputs: int, shared: bool, seed: i
     target = np.tile(weights, (4, 1)) if shared else weights
     hessian = torch.from_numpy(x.T @ x)
     start = torch.from_numpy(target * chosen)
-    found = refit(start, torch.from_numpy(chosen), torch.from_numpy(target), hessian, 200)
-    np.testing.assert_allclose(found.numpy(), reference.least_squares(target, x, chosen), atol=1e-4)
-    assert not found.numpy()[~chosen].any()
+    refitted = refit(start, torch.from_numpy(chosen), torch.from_numpy(target), hessian, 200)
+    np.testing.assert_allclose(refitted.numpy(), reference.least_squares(target, x, chosen), atol=1e-4)
+    assert not refitted.numpy()[~chosen].any()
 
 
 @given(outputs=st.integers(1, 6), inputs=st.integers(3, 14), iterations=st.integers(0, 3), seed=st.integers(0, 99))
@@ -80,8 +80,8 @@ def test_refit_is_never_worse_than_its_start(outputs: int, inputs: int, iteratio
     target = torch.from_numpy(weights).float()
     hessian = damped(torch.from_numpy(x.T @ x), 1e-7).float()
     start = torch.from_numpy(rng.normal(size=weights.shape)).float() * chosen
-    found = refit(start, chosen, target, hessian, iterations)
-    assert bool((errors(found, target, hessian) <= errors(start, target, hessian)).all())
+    refitted = refit(start, chosen, target, hessian, iterations)
+    assert bool((errors(refitted, target, hessian) <= errors(start, target, hessian)).all())
 
 
 def test_a_solution_that_is_no_number_is_not_taken() -> None:
@@ -106,9 +106,9 @@ def test_over_many_cases_the_update_closes_most_of_the_gap_to_the_best() -> None
     for seed in range(40):
         weights, x = case(1, 8, seed)
         _, least = reference.best_nm(weights[0], x, 2, 4)
-        found = update_rows(torch.from_numpy(weights), moments(x, 1), NM(2, 4), None, Obs(damping=1e-9))
+        solved = update_rows(torch.from_numpy(weights), moments(x, 1), NM(2, 4), None, Obs(damping=1e-9))
         plain = mask(NM(2, 4), np.abs(weights))
-        total = [float(np.sum((x @ (w - weights).T) ** 2)) for w in (found.weights.numpy(), weights * plain)]
+        total = [float(np.sum((x @ (w - weights).T) ** 2)) for w in (solved.weights.numpy(), weights * plain)]
         ratios.append((total[0] / least, total[1] / least))
     update, magnitude = np.median(ratios, axis=0)
     assert update < 1.75
@@ -164,9 +164,9 @@ def test_ranges_of_outputs_have_inputs_of_their_own() -> None:
     ]
     solved = update_rows(torch.from_numpy(weights), parts, NM(2, 4), None, Obs())
     for index, z in ((0, x), (3, y)):
-        own = slice(index, index + 3)
-        alone = update_rows(torch.from_numpy(weights[own]), moments(z, 3), NM(2, 4), None, Obs())
-        np.testing.assert_allclose(solved.weights[own].numpy(), alone.weights.numpy())
+        outputs = slice(index, index + 3)
+        alone = update_rows(torch.from_numpy(weights[outputs]), moments(z, 3), NM(2, 4), None, Obs())
+        np.testing.assert_allclose(solved.weights[outputs].numpy(), alone.weights.numpy())
     crossing = update_rows(torch.from_numpy(weights), parts, NM(2, 4, tile=2), None, Obs())
     assert verify_mask(NM(2, 4, tile=2), crossing.mask)
 
@@ -175,9 +175,9 @@ def test_the_dense_target_makes_up_for_changed_inputs() -> None:
     weights, x = case(3, 6, 0, rows=200)
     seen = x + 0.1 * np.random.default_rng(1).normal(size=x.shape)
     cross, gram = torch.from_numpy(x.T @ seen), torch.from_numpy(seen.T @ seen)
-    found = unrestricted(torch.from_numpy(weights), cross, gram, 0.0).numpy()
+    target = unrestricted(torch.from_numpy(weights), cross, gram, 0.0).numpy()
     expected = np.linalg.lstsq(seen, x @ weights.T, rcond=None)[0].T
-    np.testing.assert_allclose(found, expected, atol=1e-8)
+    np.testing.assert_allclose(target, expected, atol=1e-8)
 
 
 @given(outputs=st.integers(1, 5), inputs=st.integers(3, 10), seed=st.integers(0, 99))
@@ -187,18 +187,18 @@ def test_with_the_bias_the_update_is_least_squares_with_a_constant_input(outputs
     chosen = mask(Unstructured(0.5), np.abs(weights))
     options = Obs(damping=1e-10, iterations=200, bias=True)
     solved = update_rows(torch.from_numpy(weights), moments(x, outputs), Unstructured(0.5), chosen, options, True)
-    one = np.ones((len(x), 1))
+    constant = np.ones((len(x), 1))
     dense = np.concatenate([weights, np.zeros((outputs, 1))], axis=1)
     free = np.concatenate([chosen, np.ones((outputs, 1), dtype=np.bool_)], axis=1)
-    wanted = reference.least_squares(dense, np.concatenate([x, one], axis=1), free)
-    np.testing.assert_allclose(solved.weights.numpy(), wanted[:, :-1], atol=1e-4)
-    np.testing.assert_allclose(solved.shift.numpy(), wanted[:, -1], atol=1e-3)
+    expected = reference.least_squares(dense, np.concatenate([x, constant], axis=1), free)
+    np.testing.assert_allclose(solved.weights.numpy(), expected[:, :-1], atol=1e-4)
+    np.testing.assert_allclose(solved.shift.numpy(), expected[:, -1], atol=1e-3)
     out = x @ solved.weights.numpy().T + solved.shift.numpy()
     power = np.sum((x @ weights.T) ** 2)
     np.testing.assert_allclose(solved.after, np.sum((out - x @ weights.T) ** 2) / power, rtol=1e-6, atol=1e-12)
     np.testing.assert_allclose(solved.before, np.sum((x @ (weights * chosen - weights).T) ** 2) / power, rtol=1e-6)
-    still = update_rows(torch.from_numpy(weights), moments(x, outputs), Unstructured(0.5), chosen, Obs(), True)
-    assert not still.shift.any()
+    unbiased = update_rows(torch.from_numpy(weights), moments(x, outputs), Unstructured(0.5), chosen, Obs(), True)
+    assert not unbiased.shift.any()
 
 
 def test_inputs_that_do_not_vary_are_not_centered() -> None:

@@ -52,9 +52,9 @@ def test_small_tiles_reach_the_best_of_all_orders() -> None:
         pattern = TileWise(2, 0.5)
         best = max(kept_score(scores[list(p)], pattern) for p in permutations(range(6)))
         order = permute_rows(scores, pattern, seconds=None, steps=2000, seed=seed)
-        found = kept_score(scores[order], pattern)
-        assert found >= kept_score(scores, pattern)
-        assert found >= 0.97 * best  # the search uses a fixed cut
+        score = kept_score(scores[order], pattern)
+        assert score >= kept_score(scores, pattern)
+        assert score >= 0.97 * best  # the search uses a fixed cut
 
 
 @settings(max_examples=60, deadline=None)
@@ -138,9 +138,9 @@ def test_the_published_example_is_beaten() -> None:
 
 def test_seed_and_steps_decide() -> None:
     scores = scores_of(20, 32)
-    one, same, other = (permute_columns(scores, "2:4", seconds=None, steps=500, seed=seed) for seed in (3, 3, 4))
-    assert np.array_equal(one, same)
-    assert not np.array_equal(one, other)
+    first, again, other = (permute_columns(scores, "2:4", seconds=None, steps=500, seed=seed) for seed in (3, 3, 4))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
 
 
 @pytest.mark.parametrize("text", ["2:4", "4:64", "bank64@8x"])

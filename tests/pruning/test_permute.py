@@ -52,16 +52,16 @@ def test_any_order_of_any_group_leaves_the_output(name: str) -> None:
     free = {atom for atom in free if not coupling.atoms.reason(atom)}
     assert free
     rng = np.random.default_rng(0)
-    done = []
+    folded = []
     for atom in sorted(free):
         group = group_of(coupling, atom)
         heads = int(np.prod([coupling.atoms.length(head) for head in group.heads]))
         orders = np.stack([rng.permutation(group.size) for _ in range(heads)])
         fold_(coupling, group, orders, {})
-        done.append((group, orders))
+        folded.append((group, orders))
         assert close(output(model, example), before), group
     assert any(not torch.equal(tensor, weights[key]) for key, tensor in model.state_dict().items())
-    for group, orders in reversed(done):
+    for group, orders in reversed(folded):
         unfold_(coupling, group, orders, {})
     assert all(torch.equal(tensor, weights[key]) for key, tensor in model.state_dict().items())
 
@@ -102,15 +102,15 @@ def test_the_stream_of_a_classifier_moves_in_one_piece_and_that_of_an_encoder_st
     values = next(row for row in rows if row["layers"] == "bert.encoder.layer.0.attention.output.dense.weight")
     assert (values["channels"], values["heads"]) == (8, 4)
     model, example = build("bert")
-    found = states(permute_(model, "2:4", example=example, **FAST))
-    assert [name for name, state in found.items() if state == "not folded: graph output"] == [
+    state_of = states(permute_(model, "2:4", example=example, **FAST))
+    assert [name for name, state in state_of.items() if state == "not folded: graph output"] == [
         ", ".join(
             f"encoder.layer.*.{name}.weight"
             for name in ("attention.self.query", "attention.self.key", "attention.self.value", "intermediate.dense")
         )
         + ", pooler.dense.weight"
     ]
-    assert found["encoder.layer.1.output.dense.weight"] == "folded"
+    assert state_of["encoder.layer.1.output.dense.weight"] == "folded"
 
 
 def test_grouped_queries_share_the_values_of_their_head_and_rotary_positions_stay() -> None:
@@ -122,10 +122,10 @@ def test_grouped_queries_share_the_values_of_their_head_and_rotary_positions_sta
     ) == (2, 8)
     assert all(row["state"] == "folded" for row in rows.values())
     model, example = build("llama")
-    found = states(permute_(model, "tw4@50%", example=example, **FAST))
+    state_of = states(permute_(model, "tw4@50%", example=example, **FAST))
     for part in ("q_proj", "k_proj"):
-        assert "rotary" in found[f"model.layers.0.self_attn.{part}.weight"]
-    assert found["lm_head.weight"] == "not folded: graph output"
+        assert "rotary" in state_of[f"model.layers.0.self_attn.{part}.weight"]
+    assert state_of["lm_head.weight"] == "not folded: graph output"
 
 
 def test_groups_that_reach_over_heads_are_searched_over_all_of_them() -> None:
@@ -142,11 +142,11 @@ def test_groups_that_reach_over_heads_are_searched_over_all_of_them() -> None:
 
 def test_reasons_name_the_operation_and_its_module() -> None:
     model, example = build("grouped")
-    found = states(permute_(model, "2:4", example=example, **FAST))
-    assert found["stem.weight"] == "not folded: graph input"
-    assert found["grouped.weight"] == "not folded: grouped convolution at aten.conv2d in grouped"
-    assert "group norm" in found["wide.weight"] or "grouped conv" in found["wide.weight"]
-    assert found["last.weight"] == "folded"
+    state_of = states(permute_(model, "2:4", example=example, **FAST))
+    assert state_of["stem.weight"] == "not folded: graph input"
+    assert state_of["grouped.weight"] == "not folded: grouped convolution at aten.conv2d in grouped"
+    assert "group norm" in state_of["wide.weight"] or "grouped conv" in state_of["wide.weight"]
+    assert state_of["last.weight"] == "folded"
 
     class Odd(nn.Module):
         def __init__(self) -> None:
@@ -156,9 +156,9 @@ def test_reasons_name_the_operation_and_its_module() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return self.c(self.b(self.a(x).cumsum(-1)).sort(-1).values)
 
-    found = states(permute_(Odd(), "2:4", example=torch.randn(2, 4), **FAST))
-    assert found["b.weight"] == "not folded: order matters at aten.cumsum"
-    assert found["c.weight"] == "not folded: unknown operation aten.sort"
+    state_of = states(permute_(Odd(), "2:4", example=torch.randn(2, 4), **FAST))
+    assert state_of["b.weight"] == "not folded: order matters at aten.cumsum"
+    assert state_of["c.weight"] == "not folded: unknown operation aten.sort"
 
 
 def test_similarities_leave_the_embedding_free() -> None:
@@ -204,12 +204,12 @@ def test_targets_choose_what_counts() -> None:
 
 
 def test_seeds_and_steps_decide() -> None:
-    found = []
+    results = []
     for _ in range(2):
         model, example = build("encoder")
         permute_(model, "2:4", example=example, **FAST)
-        found.append(model.state_dict())
-    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+        results.append(model.state_dict())
+    assert all(torch.equal(results[0][name], results[1][name]) for name in results[0])
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])

@@ -56,7 +56,7 @@ def kept_share(model: nn.Module) -> float:
     ],
 )
 def test_a_family_holds_what_it_is_named_for(pattern, members):
-    assert [str(one) for one in family(pattern)] == members.split()
+    assert [str(member) for member in family(pattern)] == members.split()
 
 
 def test_members_are_the_best_of_all_combinations():
@@ -66,8 +66,12 @@ def test_members_are_the_best_of_all_combinations():
         kept = row["density"] * np.prod(row["shape"])
         by_layer.setdefault(row["name"], []).append((max(0.0, row["loss increase"]), kept, row["pattern"]))
     total = sum(np.prod(row["shape"]) for row in scan.rows if row["pattern"] == "dense")
-    fitting = [one for one in product(*by_layer.values()) if sum(kept for _, kept, _ in one) <= total / 2]
-    best = min(fitting, key=lambda one: sum(loss for loss, _, _ in one))
+    fitting = [
+        combination
+        for combination in product(*by_layer.values())
+        if sum(kept for _, kept, _ in combination) <= total / 2
+    ]
+    best = min(fitting, key=lambda combination: sum(loss for loss, _, _ in combination))
     model = deep()
     sparsify_(model, "2:4", budget="sensitivity", data=data)
     patterns = patterns_of(model)
@@ -94,9 +98,9 @@ def test_the_density_is_that_of_the_pattern(text, score):
 
 def envelope(kept: np.ndarray, losses: np.ndarray, at: float) -> float:
     """Return the least loss of a mixture of points that keeps at most a given density."""
-    found = linprog(losses, A_ub=[kept], b_ub=[at + 1e-9], A_eq=[np.ones(len(kept))], b_eq=[1.0])
-    assert found.status == 0, found.message
-    return float(found.fun)
+    solution = linprog(losses, A_ub=[kept], b_ub=[at + 1e-9], A_eq=[np.ones(len(kept))], b_eq=[1.0])
+    assert solution.status == 0, solution.message
+    return float(solution.fun)
 
 
 @settings(max_examples=40)
@@ -113,21 +117,21 @@ def test_sparsities_split_as_a_linear_program_would(data, layers, sparsity):
             for t, d, r in points
         ]
         curves.append((size, np.array([d for _, d, _ in points]), np.array([max(0.0, r) for _, _, r in points])))
-    found = _sparsities(Report("sensitivity", tuple(rows)), pattern)
-    densities = [1.0 if one is None else one.density for one in found.values()]
+    patterns = _sparsities(Report("sensitivity", tuple(rows)), pattern)
+    densities = [1.0 if chosen is None else chosen.density for chosen in patterns.values()]
     total = sum(size for size, _, _ in curves)
     assert sum(size * d for (size, _, _), d in zip(curves, densities, strict=True)) <= (1 - sparsity) * total + 1e-6
-    ours = sum(envelope(kept, losses, d) for (_, kept, losses), d in zip(curves, densities, strict=True))
+    loss = sum(envelope(kept, losses, d) for (_, kept, losses), d in zip(curves, densities, strict=True))
     objective = np.concatenate([losses for _, _, losses in curves])
     room = np.concatenate([size * kept for size, kept, _ in curves])
-    each = np.array(
+    one_per_layer = np.array(
         [[float(layer == row) for layer, (_, kept, _) in enumerate(curves) for _ in kept] for row in range(layers)]
     )
-    best = linprog(objective, A_ub=[room], b_ub=[(1 - sparsity) * total], A_eq=each, b_eq=np.ones(layers))
+    best = linprog(objective, A_ub=[room], b_ub=[(1 - sparsity) * total], A_eq=one_per_layer, b_eq=np.ones(layers))
     assert best.status == 0, best.message
     steepest = max(float(np.abs(np.diff(losses) / np.diff(kept)).max()) for _, kept, losses in curves)
     assert (
-        best.fun - 1e-7 <= ours <= best.fun + 1e-4 * layers * steepest + 1e-6
+        best.fun - 1e-7 <= loss <= best.fun + 1e-4 * layers * steepest + 1e-6
     )  # densities are cut after four decimals
 
 
@@ -137,17 +141,17 @@ def test_flat_curves_prune_evenly_and_no_more_than_asked():
         for name in "ab"
         for text, density in [("dense", 1.0), ("any@50%", 0.5), ("any@75%", 0.25), ("any@95%", 0.05)]
     ]
-    found = _sparsities(Report("sensitivity", tuple(rows)), Unstructured(0.75))
-    assert found == {"a": Unstructured(0.75), "b": Unstructured(0.75)}
+    patterns = _sparsities(Report("sensitivity", tuple(rows)), Unstructured(0.75))
+    assert patterns == {"a": Unstructured(0.75), "b": Unstructured(0.75)}
 
 
 def test_flat_losses_prune_no_more_than_asked_to_whole_patterns():
     rises = {"a": (-0.1, 0.0, 0.0), "b": (0.0, -0.2, -0.3), "c": (0.0, 0.0, 0.5)}
     rows = [
         {"name": name, "shape": [4, 4], "pattern": text, "density": density, "loss increase": rise, "bytes": 1}
-        for name, each in rises.items()
+        for name, increases in rises.items()
         for text, density, rise in zip(
-            ("dense", "3:4", "2:4", "1:4"), (1.0, 0.75, 0.5, 0.25), (0.0, *each), strict=True
+            ("dense", "3:4", "2:4", "1:4"), (1.0, 0.75, 0.5, 0.25), (0.0, *increases), strict=True
         )
     ]
     assert _members(Report("sensitivity", tuple(rows)), NM(2, 4)) == dict.fromkeys("abc", NM(2, 4))
@@ -182,9 +186,9 @@ def test_each_target_keeps_its_own_family():
     model = deep()
     targets = {"0": "2:4", "2": "2:4", "4": "tw4@50%"}
     sparsify_(model, "2:4", budget="sensitivity", data=calibration(), targets=targets)
-    found = {name: str(pattern) for name, pattern in patterns_of(model).items()}
-    assert found["4.weight"] == "tw4@50%"  # the only layer of its family: nothing to trade
-    assert {text.partition(":")[2] for name, text in found.items() if name != "4.weight"} <= {"4"}
+    patterns = {name: str(pattern) for name, pattern in patterns_of(model).items()}
+    assert patterns["4.weight"] == "tw4@50%"  # the only layer of its family: nothing to trade
+    assert {text.partition(":")[2] for name, text in patterns.items() if name != "4.weight"} <= {"4"}
 
 
 @pytest.mark.parametrize(

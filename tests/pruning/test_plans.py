@@ -39,10 +39,10 @@ TWO = {
     ],
 )
 def test_a_plan_a_reader_can_check_by_eye(limit, chosen):
-    found = plan(TWO, **limit)
-    assert found.targets == chosen
-    assert found.loss == pytest.approx(sum(found.chosen[name].loss for name in TWO))
-    assert (found.seconds if "latency" in limit else found.bytes) <= next(iter(limit.values()))
+    best = plan(TWO, **limit)
+    assert best.targets == chosen
+    assert best.loss == pytest.approx(sum(best.chosen[name].loss for name in TWO))
+    assert (best.seconds if "latency" in limit else best.bytes) <= next(iter(limit.values()))
 
 
 def test_the_report_of_a_plan_has_a_row_a_layer():
@@ -86,9 +86,9 @@ def test_costs_are_a_table_or_a_function():
     by_table = candidates(scan, seconds=table)
     by_function = candidates(scan, seconds=lambda name, pattern: 3.0 if pattern is None else float(pattern.n))
     assert by_table == by_function
-    assert [one.seconds for one in by_table["0.weight"]] == [3.0, 2.0, 1.0]
-    assert all(one.loss >= 0 for each in by_table.values() for one in each)
-    assert [one.bytes for one in by_table["0.weight"]] == [row["bytes"] for row in scan.rows[:3]]
+    assert [candidate.seconds for candidate in by_table["0.weight"]] == [3.0, 2.0, 1.0]
+    assert all(candidate.loss >= 0 for options in by_table.values() for candidate in options)
+    assert [candidate.bytes for candidate in by_table["0.weight"]] == [row["bytes"] for row in scan.rows[:3]]
     assert candidates(scan, dense=False)["0.weight"] == candidates(scan)["0.weight"][1:]
     with pytest.raises(
         ArgumentError, match=r"no seconds given for 0\.weight at dense; add an entry for \('0\.weight', 'dense'\)"
@@ -100,21 +100,21 @@ def test_costs_are_a_table_or_a_function():
 
 def test_a_plan_is_what_sparsify_takes():
     model, _, scan = scanned()
-    whole = sum(one[0].bytes for one in candidates(scan).values())
-    found = plan(candidates(scan), size=0.7 * whole)
-    assert found.targets
-    sparsify_(model, "2:4", targets=found.targets)
-    assert patterns_of(model) == found.targets
-    assert set(masks_of(model)) == set(found.targets)
+    whole = sum(options[0].bytes for options in candidates(scan).values())
+    best = plan(candidates(scan), size=0.7 * whole)
+    assert best.targets
+    sparsify_(model, "2:4", targets=best.targets)
+    assert patterns_of(model) == best.targets
+    assert set(masks_of(model)) == set(best.targets)
 
 
 def test_layers_that_cannot_take_a_pattern_have_no_candidate_for_it():
     _, _, scan = scanned(["2:4", str(TileWise(4, 0.5)), "4:16"])
-    found = candidates(scan)
-    assert [str(one.pattern) for one in found["0.weight"]] == ["None", "2:4", "tw4@50%", "4:16"]
+    offers = candidates(scan)
+    assert [str(candidate.pattern) for candidate in offers["0.weight"]] == ["None", "2:4", "tw4@50%", "4:16"]
     model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 8))
     data = Calibration([torch.ones(2, 4)], lambda m, batch: m(batch).square().mean())
     scan = sensitivity_scan(model, ["2:4", "4:16"], data)
-    assert [str(one.pattern) for one in candidates(scan)["0.weight"]] == ["None", "2:4"]
+    assert [str(candidate.pattern) for candidate in candidates(scan)["0.weight"]] == ["None", "2:4"]
     refused = [row for row in scan.rows if row["reason"]]
     assert [(row["pattern"], row["loss"], row["loss increase"]) for row in refused] == 2 * [("4:16", None, None)]

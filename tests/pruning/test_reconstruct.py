@@ -60,10 +60,10 @@ def test_weights_are_visited_in_the_order_of_use_with_what_the_changed_model_giv
         # The weights visited so far have changed, so collecting again on the current model must give the same moments.
         if weight.module is not model.twice:
             now = collect(model, [weight], Calibration(batches()))[weight.name]
-            for ours, theirs in zip(sums, now, strict=True):
-                assert ours.outputs == theirs.outputs
-                assert ours.count == theirs.count
-                torch.testing.assert_close(ours.gram, theirs.gram, rtol=1e-8, atol=1e-8)
+            for moments, expected in zip(sums, now, strict=True):
+                assert moments.outputs == expected.outputs
+                assert moments.count == expected.count
+                torch.testing.assert_close(moments.gram, expected.gram, rtol=1e-8, atol=1e-8)
         seen.append(weight.name)
         with torch.no_grad():
             weight.tensor.mul_(0.5)
@@ -77,15 +77,15 @@ def test_weights_are_visited_in_the_order_of_use_with_what_the_changed_model_giv
 
 
 def test_a_layer_used_twice_is_seen_at_both_uses() -> None:
-    model, found = net(), {}
+    model, sums_of = net(), {}
     expected = collect(model, prunable(model), Calibration(batches()))["twice.weight"]
 
     def visit(weight: Any, sums: list[Moments]) -> None:
-        found[weight.name] = sums
+        sums_of[weight.name] = sums
 
     in_sequence(model, prunable(model), Calibration(batches()), visit)
-    assert found["twice.weight"][0].count == expected[0].count == 2 * (5 * 7 + 4 * 9 + 6 * 3)
-    torch.testing.assert_close(found["twice.weight"][0].gram, expected[0].gram)
+    assert sums_of["twice.weight"][0].count == expected[0].count == 2 * (5 * 7 + 4 * 9 + 6 * 3)
+    torch.testing.assert_close(sums_of["twice.weight"][0].gram, expected[0].gram)
 
 
 def test_the_reference_gives_what_the_dense_model_sees() -> None:
@@ -93,8 +93,8 @@ def test_the_reference_gives_what_the_dense_model_sees() -> None:
     model.conv.weight.data *= 0.9
     sums: dict[str, list[Moments]] = {}
 
-    def visit(weight: Any, found: list[Moments]) -> None:
-        sums[weight.name] = found
+    def visit(weight: Any, moments: list[Moments]) -> None:
+        sums[weight.name] = moments
 
     in_sequence(model, prunable(model), Calibration(batches()), visit, dense)
     rows = [torch.cat([m.conv(x).transpose(1, 2).relu().reshape(-1, 8) for x in batches()]) for m in (dense, model)]
@@ -111,8 +111,8 @@ def test_the_update_is_the_one_of_each_layer_in_order() -> None:
     hidden = x
     for name in ("0", "2"):
         weight = dense.get_submodule(name).weight.detach()
-        own = [Moments(slice(0, len(weight)), 50, hidden.T @ hidden, hidden.sum(dim=0))]
-        alone = update_rows(weight, own, NM(2, 4), None, Obs())
+        sums = [Moments(slice(0, len(weight)), 50, hidden.T @ hidden, hidden.sum(dim=0))]
+        alone = update_rows(weight, sums, NM(2, 4), None, Obs())
         torch.testing.assert_close(model.get_submodule(name).weight.detach(), alone.weights)
         assert torch.equal(masks_of(model)[f"{name}.weight"], torch.from_numpy(alone.mask))
         row = next(row for row in report.rows if row["name"] == f"{name}.weight")
@@ -138,10 +138,10 @@ def test_biases_move_with_their_weights_and_keep_the_means(target: str) -> None:
         "attention.in_proj_bias",
     }
     outs = []
-    for one in (model, dense):
-        hidden = [one.conv(x).transpose(1, 2).relu() for x in batches()]
+    for network in (model, dense):
+        hidden = [network.conv(x).transpose(1, 2).relu() for x in batches()]
         seen = hidden if target == "dense" else [model.conv(x).transpose(1, 2).relu() for x in batches()]
-        outs.append(torch.cat([one.left(h).reshape(-1, 8) for h in seen]).mean(dim=0).detach())
+        outs.append(torch.cat([network.left(h).reshape(-1, 8) for h in seen]).mean(dim=0).detach())
     torch.testing.assert_close(outs[0], outs[1])
 
 
@@ -235,12 +235,12 @@ def _breaker(model: Net) -> Any:
 def test_a_pass_stops_and_goes_on_and_can_be_abandoned() -> None:
     order: list[str] = []
 
-    def work(one: Pass) -> str:
+    def work(forward: Pass) -> str:
         order.append("begun")
-        one.wait("first")
+        forward.wait("first")
         order.append("went on")
         try:
-            one.wait("second")
+            forward.wait("second")
         finally:
             order.append("left")
         return "result"
@@ -253,8 +253,8 @@ def test_a_pass_stops_and_goes_on_and_can_be_abandoned() -> None:
     assert (whole.done, whole.result) == (True, "result")
     part.step()
     part.step()
-    for one in (whole, part, idle):
-        one.abandon()
+    for forward in (whole, part, idle):
+        forward.abandon()
     assert order == ["begun", "went on", "left"] * 2
     assert part.result is None
 

@@ -49,10 +49,10 @@ def test_each_row_is_the_loss_with_that_layer_alone_pruned(score, patterns):
     for row in scan.rows:
         twin = mlp()
         if row["pattern"] != DENSE:
-            found = sparsify_(
+            pruned_report = sparsify_(
                 twin, row["pattern"], targets=[row["name"]], score=score, data=None if score == "magnitude" else data
             )
-            assert row["density"] == next(r["density"] for r in found.rows if r["name"] == row["name"])
+            assert row["density"] == next(r["density"] for r in pruned_report.rows if r["name"] == row["name"])
         assert row["loss"] == pytest.approx(mean_loss(twin, data), rel=1e-6)
         assert row["loss increase"] == pytest.approx(row["loss"] - mean_loss(mlp(), data), abs=1e-9)
 

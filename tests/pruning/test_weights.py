@@ -34,10 +34,10 @@ EXPECTED = {
 
 def test_every_kind_of_weight_is_found_and_seen_as_a_matrix() -> None:
     zoo = Zoo()
-    found = prunable(zoo)
-    assert {weight.name: (weight.layout, weight.matrix_shape) for weight in found} == EXPECTED
+    weights = prunable(zoo)
+    assert {weight.name: (weight.layout, weight.matrix_shape) for weight in weights} == EXPECTED
     parameters, modules = dict(zoo.named_parameters()), dict(zoo.named_modules())
-    for weight in found:
+    for weight in weights:
         assert weight.tensor is parameters[weight.name]
         assert modules[weight.module_name] is weight.module
         assert weight.module._parameters[weight.parameter_name] is weight.tensor
@@ -63,13 +63,13 @@ def test_what_cannot_be_pruned_says_why() -> None:
     integers = nn.Linear(4, 4)
     integers.weight = nn.Parameter(torch.ones(4, 4, dtype=torch.int8), requires_grad=False)
     assert "it is torch.int8, and only float32" in reason_of(integers)
-    spread = nn.Linear(4, 4)
-    spread.weight = nn.Parameter(torch.randn(4, 1).expand(4, 4))
-    assert "several of its elements share memory" in reason_of(spread)
+    expanded = nn.Linear(4, 4)
+    expanded.weight = nn.Parameter(torch.randn(4, 1).expand(4, 4))
+    assert "several of its elements share memory" in reason_of(expanded)
     assert prunable(nn.Linear(1, 4))
-    taken = nn.Linear(4, 4)
-    taken.register_buffer("weight_mask", torch.ones(4))
-    assert "already has an attribute named weight_mask" in reason_of(taken)
+    occupied = nn.Linear(4, 4)
+    occupied.register_buffer("weight_mask", torch.ones(4))
+    assert "already has an attribute named weight_mask" in reason_of(occupied)
 
 
 def test_tensor_subclass_is_left_alone() -> None:
