@@ -71,9 +71,7 @@ def seen(
             for rows, inputs in _attention(host, weight, args, kwargs):
                 yield rows, _real(inputs, tokens, weight.name)
         case nn.RNNBase():
-            packed = isinstance(
-                args[0] if args else kwargs["input"], PackedSequence
-            )  # packed sequences have no padding
+            packed = isinstance(args[0] if args else kwargs["input"], PackedSequence)  # without padding
             inputs = recurrent_inputs(host, weight.parameter_name, args, kwargs)
             yield outputs, _real(inputs, None if packed else tokens, weight.name)
         case nn.RNNCellBase():

@@ -91,9 +91,7 @@ def anneal(places: Places, *, seconds: float | None, steps: int | None, seed: in
             value += float(gains[pick])
             if value > best_value:
                 best, best_value = places.order.copy(), value
-                if (
-                    value > marked + _NOTABLE * scale
-                ):  # rounding accumulates over many swaps and does not count as improvement
+                if value > marked + _NOTABLE * scale:  # rounding that accumulates over many swaps does not count
                     marked, improved = value, step
         step += 1
         progress = step / steps

@@ -29,15 +29,15 @@ def _recurrent(walk: Walk, arguments: Arguments, gates: int, states: list[Any]) 
     """Couple layer by layer. The two directions of a layer are consecutive features of the next; a state has one order for all layers."""
     x, params = walk.axes(arguments["input"]), arguments.get("params")
     directions = 2 if arguments.get("bidirectional") else 1
-    a_layer = 4 if arguments.get("has_biases") else 2
-    if not isinstance(params, list | tuple) or len(params) != a_layer * directions * arguments["num_layers"]:
+    per_layer = 4 if arguments.get("has_biases") else 2
+    if not isinstance(params, list | tuple) or len(params) != per_layer * directions * arguments["num_layers"]:
         return unknown(walk, arguments)  # packed sequences, and projections of the hidden state
-    features, hidden = x[-1], [walk.axes(weights)[1] for weights in params[1::a_layer]]
+    features, hidden = x[-1], [walk.axes(weights)[1] for weights in params[1::per_layer]]
     for layer in range(arguments["num_layers"]):
         out: Axis = ()
         for direction in range(directions):
             index = layer * directions + direction
-            parameters = [walk.axes(parameter) for parameter in params[index * a_layer : (index + 1) * a_layer]]
+            parameters = [walk.axes(parameter) for parameter in params[index * per_layer : (index + 1) * per_layer]]
             walk.atoms.unify(features, parameters[0][1])
             _couple_gates(walk, parameters, hidden[index], gates)
             out += walk.atoms.resolve(hidden[index])

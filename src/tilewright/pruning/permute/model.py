@@ -197,10 +197,7 @@ def _require_order(patterns: Iterable[Pattern]) -> None:
         if not isinstance(pattern, NM | TileWise | TileElementWise | TileVectorWise) or getattr(
             pattern, "transposable", False
         ):
-            raise PatternError(
-                f"permute_ cannot improve {pattern}, which does not depend on the order of channels in a way it can search; it supports "
-                "n:m along K, banks, tw, tew and tvw"
-            )
+            raise PatternError(f"permute_ does not support {pattern}; it supports n:m along K, banks, tw, tew and tvw")
 
 
 def _example(model: nn.Module, example: Any) -> Any:

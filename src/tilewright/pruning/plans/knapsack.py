@@ -121,11 +121,9 @@ def _greedy(layers: Sequence[tuple[Points, Points]], ceiling: float) -> float | 
     return float(loss)
 
 
-def _traced(
-    trail: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]], order: Sequence[int], index: int
-) -> list[int]:
+def _traced(trail: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]], order: Sequence[int], end: int) -> list[int]:
     chosen = [0] * len(order)
     for layer, (parents, choices) in zip(reversed(order), reversed(trail), strict=True):
-        chosen[layer] = int(choices[index])
-        index = int(parents[index])
+        chosen[layer] = int(choices[end])
+        end = int(parents[end])
     return chosen

@@ -119,7 +119,7 @@ def constrained(
     for scan, _ in _scans(model, assignments, score, data, (lambda _: named) if named else family):
         offers |= candidates(scan, seconds=limit.seconds)
     best = plan(offers, latency=limit.latency, size=limit.size)
-    return {name: pattern.pattern for name, pattern in best.chosen.items()}
+    return {name: candidate.pattern for name, candidate in best.chosen.items()}
 
 
 PLANNED: dict[str, Callable[[nn.Module, Sequence[Assignment], str, Calibration, Limit | None], Decided]] = {
