@@ -28,9 +28,8 @@ def deep() -> nn.Sequential:
 def calibration() -> Calibration:
     x = torch.randn(64, 16, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        y = deep()(x) + 0.1 * torch.randn(
-            64, 8, generator=torch.Generator().manual_seed(1)
-        )  # so that the model is not at a minimum of the loss
+        # The noise keeps the model away from a minimum of the loss.
+        y = deep()(x) + 0.1 * torch.randn(64, 8, generator=torch.Generator().manual_seed(1))
     return Calibration([(x, y)], lambda model, batch: (model(batch[0]) - batch[1]).square().mean())
 
 

@@ -82,9 +82,8 @@ def anneal(places: Places, *, seconds: float | None, steps: int | None, seed: in
         channel, start, stop = _draw(places, rng)
         gains = places.gains(channel, start, stop)
         temperature = scale * _HOT * (_COLD / _HOT) ** progress
-        lottery = gains / temperature + rng.gumbel(
-            size=stop - start
-        )  # the position of the maximum is a draw with Boltzmann weights
+        # With Gumbel noise, the position of the maximum is a draw with Boltzmann weights.
+        lottery = gains / temperature + rng.gumbel(size=stop - start)
         pick = int(lottery.argmax())
         if lottery[pick] > rng.gumbel():  # the draw for making no exchange
             places.swap(channel, start + pick)

@@ -64,9 +64,8 @@ class ScanLog:
 
     def _open(self, path: Path, key: dict[str, Any]) -> None:
         try:
-            lines = (
-                path.read_text().split("\n")[:-1] if path.exists() else []
-            )  # anything after the last newline is incomplete
+            # Anything after the last newline is incomplete.
+            lines = path.read_text().split("\n")[:-1] if path.exists() else []
             entries = [json.loads(line) for line in lines]
             stored = entries[0]["scan"] if entries else key
             results = {(entry.pop("name"), entry.pop("pattern")): entry for entry in entries[1:]}
