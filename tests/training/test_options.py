@@ -1,4 +1,4 @@
-"""Options: the schedule, and the sentence for every value out of range."""
+"""Options: the schedule, and the error message for every value out of range."""
 
 import dataclasses
 
@@ -33,24 +33,24 @@ def test_rates_are_positive_and_bounded_for_any_length(warmup: float, steps: int
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"steps": 0}, "steps must be a whole number of at least 1; it is 0"),
+        ({"steps": 0}, "steps must be a whole number of at least 1; got 0"),
         ({"steps": 2.5}, "steps must be a whole number"),
         ({"steps": True}, "steps must be a whole number"),
-        ({"learning_rate": 0}, "learning_rate must be above 0; it is 0"),
-        ({"learning_rate": float("nan")}, "learning_rate must be above 0; it is nan"),
-        ({"warmup": 10}, "warmup must be a fraction of the steps, 0 to 1; it is 10"),
-        ({"schedule": "step"}, "schedule must be one of cosine, linear, constant; it is 'step'"),
-        ({"weight_decay": -1}, "weight_decay must be 0 or more; it is -1"),
-        ({"betas": (0.9, 1.0)}, r"betas must be two numbers in \[0, 1\); it is \(0\.9, 1\.0\)"),
-        ({"clip": 0}, "clip must be above 0, or None; it is 0"),
-        ({"hidden": -1}, "hidden must be 0 or more; it is -1"),
-        ({"hidden": 0, "output": 0}, r"hidden and output must be not both 0: no loss is left; it is \(0, 0\)"),
-        ({"layers": "blocks.*"}, r"layers must be a tuple of names or globs; it is 'blocks\.\*'"),
+        ({"learning_rate": 0}, "learning_rate must be above 0; got 0"),
+        ({"learning_rate": float("nan")}, "learning_rate must be above 0; got nan"),
+        ({"warmup": 10}, "warmup must be a fraction of the steps, 0 to 1; got 10"),
+        ({"schedule": "step"}, "schedule must be one of cosine, linear, constant; got 'step'"),
+        ({"weight_decay": -1}, "weight_decay must be 0 or more; got -1"),
+        ({"betas": (0.9, 1.0)}, r"betas must be two numbers in \[0, 1\); got \(0\.9, 1\.0\)"),
+        ({"clip": 0}, "clip must be above 0, or None; got 0"),
+        ({"hidden": -1}, "hidden must be 0 or more; got -1"),
+        ({"hidden": 0, "output": 0}, r"hidden \+ output must be above 0, so that there is a loss; got \(0, 0\)"),
+        ({"layers": "blocks.*"}, r"layers must be a tuple of names or globs; got 'blocks\.\*'"),
         ({"freeze": [1]}, "freeze must be a tuple of names or globs"),
-        ({"output_loss": "kl"}, "output_loss must be one of cosine, cross-entropy, mse; it is 'kl'"),
-        ({"precision": "float16"}, "precision must be one of float32, bfloat16; it is 'float16'"),
-        ({"mode": "test"}, "mode must be one of eval, train; it is 'test'"),
-        ({"seed": -1}, r"seed must be a whole number from 0 to 2\*\*32 - 1; it is -1"),
+        ({"output_loss": "kl"}, "output_loss must be one of cosine, cross-entropy, mse; got 'kl'"),
+        ({"precision": "float16"}, "precision must be one of float32, bfloat16; got 'float16'"),
+        ({"mode": "test"}, "mode must be one of eval, train; got 'test'"),
+        ({"seed": -1}, r"seed must be a whole number from 0 to 2\*\*32 - 1; got -1"),
     ],
 )
 def test_values_out_of_range_are_refused(changes: dict, message: str) -> None:

@@ -1,4 +1,4 @@
-"""`TrainOptions`, `RecoverOptions` and `ProgressiveOptions`: every choice of a training run, checked when it is made."""
+"""`TrainOptions`, `RecoverOptions` and `ProgressiveOptions`: the settings of a training run, validated on construction."""
 
 import math
 from dataclasses import dataclass
@@ -17,47 +17,47 @@ Rule = Literal["adamw", "sgd"]
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """How a model is trained.
+    """Settings of a training run: optimizer, learning-rate schedule, precision and seed.
 
     Parameters
     ----------
     steps
-        Optimizer steps, ``accumulate`` batches each.
+        Number of optimizer steps, each over ``accumulate`` batches.
     learning_rate
-        At its highest.
+        Peak learning rate. Default: 3e-4.
     warmup
-        Fraction of the steps of a cycle over which the learning rate rises from zero.
+        Fraction of each cycle's steps over which the learning rate rises linearly from zero. Default: 0.1.
     schedule
-        What follows: ``"cosine"`` or ``"linear"`` down to zero, or ``"constant"``.
+        Learning-rate schedule after the warm-up: ``"cosine"`` (default) or ``"linear"``, both down to zero, or ``"constant"``.
     weight_decay
-        Of matrices; biases and normalisation are never decayed.
+        Weight decay of parameters with two or more dimensions; biases and normalisation parameters are never decayed. Default: 0.
     betas
-        Of AdamW.
+        Moment decay rates of AdamW. Default: (0.9, 0.999).
     clip
-        Largest norm of the gradient, pruned elements not counted; None for no limit.
+        Largest gradient norm, computed without pruned elements; None disables clipping. Default: 1.
     freeze
-        Names or globs of parameters that are not trained.
+        Names or globs of parameters to freeze. Default: none.
     precision
-        ``"bfloat16"`` runs the model under autocast; weights and optimizer stay as they are.
+        ``"float32"`` (default), or ``"bfloat16"``, which runs the model under autocast; weights and optimizer state keep their dtype.
     mode
-        ``"train"`` for training mode (dropout, batch statistics), ``"eval"`` for neither.
+        ``"train"`` (default) for training mode (dropout, batch statistics), ``"eval"`` for evaluation mode.
     seed
-        Of everything random. What step i draws depends on the seed and i alone.
+        Seed of all randomness. What step i draws depends only on the seed and i. Default: 0.
     optimizer
-        ``"adamw"`` or ``"sgd"``.
+        ``"adamw"`` (default) or ``"sgd"``.
     momentum
-        Of SGD.
+        Momentum of SGD. Default: 0.9.
     accumulate
-        Batches whose gradients are averaged for one step. Step i takes the batches from ``i * accumulate`` on.
+        Number of batches whose gradients are averaged in one step. Step i reads the batches from ``i * accumulate`` on. Default: 1.
     cycles
-        How many times the learning rate goes through warm-up and schedule, in equal parts of the steps.
+        Number of times the learning rate goes through warm-up and schedule, in equal parts of the steps. Default: 1.
     recompute
-        Names or globs of modules whose activations are computed again in the backward pass instead of being kept.
+        Names or globs of modules whose activations are recomputed in the backward pass instead of stored. Default: none.
 
     Raises
     ------
     ArgumentError
-        If a value is out of range.
+        If a value is invalid.
     """
 
     steps: int
@@ -81,7 +81,7 @@ class TrainOptions:
         for name in ("steps", "accumulate", "cycles"):
             value = getattr(self, name)
             _need(_whole(value) and value >= 1, name, value, "a whole number of at least 1")
-        _need(self.cycles <= self.steps, "cycles", self.cycles, f"at most the {self.steps} steps")
+        _need(self.cycles <= self.steps, "cycles", self.cycles, f"at most steps ({self.steps})")
         _need(_number(self.learning_rate) and self.learning_rate > 0, "learning_rate", self.learning_rate, "above 0")
         _need(_number(self.warmup) and 0 <= self.warmup <= 1, "warmup", self.warmup, "a fraction of the steps, 0 to 1")
         _need(_number(self.weight_decay) and self.weight_decay >= 0, "weight_decay", self.weight_decay, "0 or more")
@@ -98,48 +98,49 @@ class TrainOptions:
 
     def _need_names(self, name: str) -> None:
         value = getattr(self, name)
-        fine = isinstance(value, tuple) and all(isinstance(item, str) for item in value)
-        _need(fine, name, value, "a tuple of names or globs")
+        valid = isinstance(value, tuple) and all(isinstance(item, str) for item in value)
+        _need(valid, name, value, "a tuple of names or globs")
 
     def _need_choice(self, name: str, kind: Any) -> None:
         value = getattr(self, name)
         _need(value in get_args(kind), name, value, f"one of {', '.join(get_args(kind))}")
 
     def rate(self, step: int) -> float:
-        """Return the learning rate of a step, counted from 0."""
+        """Return the learning rate at a step, counted from 0."""
         cycle = step * self.cycles // self.steps
-        first = -(-cycle * self.steps // self.cycles)  # the least step that falls into the cycle
+        first = -(-cycle * self.steps // self.cycles)  # the first step of the cycle
         length = -(-(cycle + 1) * self.steps // self.cycles) - first
-        place, rising = step - first, round(self.warmup * length)
-        if place < rising:
-            return self.learning_rate * (place + 1) / (rising + 1)
-        left = 1 - (place - rising) / (length - rising)  # 1 at the end of the warm-up, above 0 at the last step
-        shape = {"constant": 1.0, "linear": left, "cosine": 0.5 - 0.5 * math.cos(math.pi * left)}
+        position, ramp = step - first, round(self.warmup * length)
+        if position < ramp:
+            return self.learning_rate * (position + 1) / (ramp + 1)
+        remainder = 1 - (position - ramp) / (length - ramp)  # 1 at the end of the warm-up, above 0 at the last step
+        shape = {"constant": 1.0, "linear": remainder, "cosine": 0.5 - 0.5 * math.cos(math.pi * remainder)}
         return self.learning_rate * shape[self.schedule]
 
 
 @dataclass(frozen=True)
 class RecoverOptions(TrainOptions):
-    """How to train a pruned model back towards its dense teacher: `TrainOptions`, and the terms of the loss.
+    """Settings for training a pruned model against its dense teacher: `TrainOptions` plus the terms of the loss.
 
     Parameters
     ----------
     mode
-        ``"eval"``, the default here, trains without dropout, which follows a teacher best; ``"train"`` puts the student in training
-        mode. The teacher is always in eval mode.
+        Mode of the student: ``"eval"`` (default here), without dropout, follows a teacher best; ``"train"`` enables training mode.
+        The teacher is always in evaluation mode.
     hidden, output
-        Weights of the two terms of the loss: hidden states layer by layer, as mean squared error over the teacher's mean
-        square, padding left out; and the final output.
+        Weights of the loss terms for hidden states and for the final output. Hidden states are compared layer by layer: mean
+        squared error divided by the teacher's mean square, ignoring padding. 0 disables a term. Default: 1 each.
     output_loss
-        ``"cosine"`` (one minus the cosine), ``"mse"`` (as for hidden states), or for logits ``"cross-entropy"`` with the teacher's
-        probabilities as soft labels, less their entropy, so that 0 is the best there is.
+        Loss on the final output: ``"cosine"`` (default), one minus the cosine similarity; ``"mse"``, as for hidden states; or, for
+        logits, ``"cross-entropy"`` against the teacher's probabilities, minus their entropy, so that the minimum is 0.
     layers
-        Names or globs of the modules whose outputs are the hidden states. Empty: those a Hugging Face model reports itself.
+        Names or globs of the modules whose outputs are compared as hidden states. Default: the hidden states that a Hugging Face
+        model returns.
 
     Raises
     ------
     ArgumentError
-        If a value is out of range.
+        If a value is invalid.
     """
 
     mode: Mode = "eval"
@@ -154,9 +155,9 @@ class RecoverOptions(TrainOptions):
             _need(_number(getattr(self, name)) and getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
         _need(
             self.hidden + self.output > 0,
-            "hidden and output",
+            "hidden + output",
             (self.hidden, self.output),
-            "not both 0: no loss is left",
+            "above 0, so that there is a loss",
         )
         self._need_names("layers")
         self._need_choice("output_loss", OutputLoss)
@@ -164,26 +165,27 @@ class RecoverOptions(TrainOptions):
 
 @dataclass(frozen=True)
 class ProgressiveOptions(RecoverOptions):
-    """How to distil module by module: `RecoverOptions`, how soon the student's blocks take their places, and the attention term.
+    """Settings for progressive distillation: `RecoverOptions`, the replacement schedule and the attention term.
 
     Parameters
     ----------
     start
-        Probability, at the first step, that a block is the student's.
+        Probability at the first step that a block is the student's. Default: 0.5.
     rise
-        Fraction of the steps over which that probability rises, along a line, to 1. 0: the student is whole from the beginning.
+        Fraction of the steps over which that probability rises linearly to 1. With 0 the whole student runs from the first step.
+        Default: 0.5.
     attention
-        Weight of the attention term.
+        Weight of the attention term. Default: 1.
     attentions
-        Names or globs of attention modules. What is compared is their probabilities ``[B, H, T, T]`` where they return them second,
-        as Hugging Face modules with eager attention do, and their output otherwise. None named: no such term.
+        Names or globs of attention modules. Their probabilities ``[B, H, T, T]`` are compared if they return them as the second
+        output, as Hugging Face modules with eager attention do; otherwise their outputs are. Default: none, and no attention term.
     layers
-        Modules whose outputs are the hidden states, as in `RecoverOptions`. Empty: the blocks that are replaced.
+        Names or globs of the modules whose outputs are compared as hidden states. Default: the replaced blocks.
 
     Raises
     ------
     ArgumentError
-        If a value is out of range.
+        If a value is invalid.
     """
 
     start: float = 0.5
@@ -200,14 +202,14 @@ class ProgressiveOptions(RecoverOptions):
         self._need_names("attentions")
 
     def replacing(self, step: int) -> float:
-        """Return the probability of a step, counted from 0, that a block is the student's."""
-        rising = self.rise * self.steps
-        return 1.0 if step >= rising else self.start + (1 - self.start) * step / rising
+        """Return the probability at a step, counted from 0, that a block is the student's."""
+        ramp = self.rise * self.steps
+        return 1.0 if step >= ramp else self.start + (1 - self.start) * step / ramp
 
 
-def _need(fine: bool, name: str, value: object, expected: str) -> None:
-    if not fine:
-        raise ArgumentError(f"{name} must be {expected}; it is {value!r}")
+def _need(valid: bool, name: str, value: object, expected: str) -> None:
+    if not valid:
+        raise ArgumentError(f"{name} must be {expected}; got {value!r}")
 
 
 def _whole(value: Any) -> bool:
