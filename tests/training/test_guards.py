@@ -1,4 +1,4 @@
-"""Guards: what breaks a pruned model stops the run, with the name of the layer."""
+"""Guards: anything that breaks a pruned model stops the run with the name of the layer."""
 
 import pytest
 import torch
@@ -48,12 +48,12 @@ def test_a_mask_that_keeps_everything_is_named() -> None:
     model = pruned("2:4")
     model[0].weight_mask.fill_(True)
     with pytest.raises(
-        CheckFailed, match=r"0\.weight keeps everything: its mask prunes nothing, and its pattern is 2:4"
+        CheckFailed, match=r"0\.weight keeps everything: its mask prunes nothing, although its pattern is 2:4"
     ):
         check_masks(model)
     model = pruned("any@60%")
     model[0].weight_mask.fill_(True)
-    check_masks(model)  # under a shared budget one layer may
+    check_masks(model)  # under a shared budget one layer may keep everything
     model[2].weight_mask.fill_(True)
     with pytest.raises(CheckFailed, match=r"0\.weight keeps everything, as does every weight with the pattern any@60%"):
         check_masks(model)
@@ -73,7 +73,7 @@ def test_a_run_stops_at_the_next_checkpoint(tmp_path) -> None:
 
     def meddle(step: int, *rest: object) -> None:
         steps.append(step)
-        if step == 4:  # a write that no optimizer step follows until the next check
+        if step == 4:  # a write with no optimizer step before the next check
             model[0].weight_mask.fill_(True)
 
     with pytest.raises(CheckFailed, match=r"0\.weight keeps everything"):
@@ -107,7 +107,7 @@ def test_merges_casts_and_exports_are_checked_by_what_is_not_zero() -> None:
     check_patterns(model, patterns, after="nothing")
     check_patterns({n: t.half() for n, t in tensors.items()}, patterns, after="the cast", masks=masks)
     low_rank = torch.randn(16, 1) @ torch.randn(1, 12)
-    with pytest.raises(CheckFailed, match=r"after merging 0\.weight does not obey the pattern 2:4: output 0 keeps 4"):
+    with pytest.raises(CheckFailed, match=r"after merging, 0\.weight does not obey the pattern 2:4: output 0 keeps 4"):
         check_patterns(tensors | {"0.weight": tensors["0.weight"] + low_rank}, patterns, after="merging")
     check_patterns(
         tensors | {"0.weight": tensors["0.weight"] + low_rank * masks["0.weight"]},
@@ -117,12 +117,14 @@ def test_merges_casts_and_exports_are_checked_by_what_is_not_zero() -> None:
     )
     zero_point = {n: (t * 100).round().to(torch.int8) + 3 for n, t in tensors.items()}
     with pytest.raises(
-        CheckFailed, match=r"after the cast to int8 0\.weight has \d+ pruned elements that are not zero"
+        CheckFailed, match=r"after the cast to int8, 0\.weight has \d+ pruned elements that are not zero"
     ):
         check_patterns(zero_point, patterns, after="the cast to int8", masks=masks)
-    with pytest.raises(CheckFailed, match=r"after the export there is no weight 0\.weight, which had the pattern 2:4"):
+    with pytest.raises(CheckFailed, match=r"after the export, the weight 0\.weight with pattern 2:4 is missing"):
         check_patterns({}, patterns, after="the export")
-    with pytest.raises(CheckFailed, match=r"after the export 0\.weight has shape \[12, 16\], and its mask \[16, 12\]"):
+    with pytest.raises(
+        CheckFailed, match=r"after the export, 0\.weight has shape \[12, 16\], but its mask has shape \[16, 12\]"
+    ):
         check_patterns({n: tensors[n].T for n in patterns}, patterns, after="the export", masks=masks)
 
 
@@ -137,7 +139,7 @@ def test_what_a_block_does_to_a_model_is_checked_at_its_end(pattern: str) -> Non
             remove_masks_(model)
             model.get_parameter("0.weight").add_(1)
 
-    with pytest.raises(CheckFailed, match=r"after the shift 0\.weight has \d+ pruned elements that are not zero"):
+    with pytest.raises(CheckFailed, match=r"after the shift, 0\.weight has \d+ pruned elements that are not zero"):
         shift()
 
 
@@ -155,7 +157,7 @@ def test_torchao_keeps_patterns_in_int8_and_a_zero_point_would_be_found(activati
         step = values.abs().amax(1, keepdim=True) / 127
         assert bool(((weight.dequantize() - values).abs() <= 0.51 * step).all())
     with (
-        pytest.raises(CheckFailed, match=r"after the shift 0\.weight has 96 pruned elements that are not zero"),
+        pytest.raises(CheckFailed, match=r"after the shift, 0\.weight has 96 pruned elements that are not zero"),
         keeping_patterns(model, after="the shift"),
     ):
         model.get_parameter("0.weight").qdata.add_(1)
@@ -165,11 +167,11 @@ def test_patterns_that_a_weight_alone_does_not_tell_need_masks() -> None:
     model = pruned("tw4@50%")
     patterns, masks = patterns_of(model), {name: mask.clone() for name, mask in masks_of(model).items()}
     with pytest.raises(
-        ArgumentError, match=r"0\.weight still has the pattern tw4@50% cannot be told without its mask; pass masks="
+        ArgumentError, match=r"cannot check the pattern tw4@50% of 0\.weight without its mask; pass masks="
     ):
         check_patterns(model, patterns, after="merging")
     check_patterns(model, patterns, after="merging", masks=masks)
     with torch.no_grad():
         model[2].weight += 1.0
-    with pytest.raises(CheckFailed, match=r"after merging 2\.weight has \d+ pruned elements that are not zero"):
+    with pytest.raises(CheckFailed, match=r"after merging, 2\.weight has \d+ pruned elements that are not zero"):
         check_patterns(model, patterns, after="merging", masks=masks)

@@ -1,4 +1,4 @@
-"""`MaskedAverage`: averaged weights that keep the pattern."""
+"""`MaskedAverage`: weight averages that keep the pattern."""
 
 from typing import Any
 
@@ -11,10 +11,10 @@ __all__ = ["MaskedAverage"]
 
 
 class MaskedAverage(AveragedModel):
-    """`torch.optim.swa_utils.AveragedModel` of a pruned model: the average always has the masks that the model has now.
+    """`torch.optim.swa_utils.AveragedModel` for a pruned model: the average always has the model's current masks.
 
-    It takes the same arguments, and can be made before or after the model gets its masks. Elements that come back start from an
-    average of zero. Once a model has masks, a plain `AveragedModel` of it does the same; this class says so in advance.
+    It takes the same arguments, and can be created before or after the model has masks. The average of an element that returns
+    to the mask starts from zero. For a model that already has masks, a plain `AveragedModel` does the same.
 
     Examples
     --------

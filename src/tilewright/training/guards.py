@@ -1,4 +1,4 @@
-"""Guards: what must hold of a pruned model at every checkpoint, and after anything that rewrites its weights."""
+"""Guards: checks that a pruned model must pass at every checkpoint, and after anything that rewrites its weights."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,18 +13,18 @@ __all__ = ["check_masks", "check_patterns", "keeping_patterns"]
 
 
 def check_masks(model: nn.Module) -> None:
-    """Stop if the masks of a model no longer do what they are for.
+    """Raise `CheckFailed` unless every mask of a model obeys its pattern and every pruned element is zero.
 
     Parameters
     ----------
     model
-        With masks, or without any, which passes.
+        The model to check. A model without masks passes.
 
     Raises
     ------
     CheckFailed
-        If a mask keeps everything though its pattern does not allow it, a mask breaks its pattern, or a pruned element is not
-        zero. The message names the weight.
+        If a mask breaks its pattern, keeps everything although its pattern prunes, or a pruned element is not zero. The message
+        names the weight.
 
     Examples
     --------
@@ -47,7 +47,7 @@ def check_masks(model: nn.Module) -> None:
         if stray:
             raise CheckFailed(f"{name} has {stray} pruned elements that are not zero; something else writes to it")
         if pattern.fixed and pattern.density < 1 and bool(mask.all()):
-            raise CheckFailed(f"{name} keeps everything: its mask prunes nothing, and its pattern is {pattern}")
+            raise CheckFailed(f"{name} keeps everything: its mask prunes nothing, although its pattern is {pattern}")
         _check_one(f"the mask of {name}", mask, pattern, weights[name].layout)
     _check_together(masks, patterns)
 
@@ -59,31 +59,29 @@ def check_patterns(
     after: str,
     masks: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Stop if weights no longer have the pattern that they had, whether they still carry masks or not.
+    """Raise `CheckFailed` if weights no longer have their patterns, whether or not they still have masks.
 
-    Made for the moments at which a mask is left behind: after a merge, a cast, a conversion or an export. What counts is which elements
-    are not zero.
+    Meant for steps that drop masks, such as a merge, a cast, a conversion or an export. Only the positions of non-zero elements are
+    checked. Tensors of a quantizing subclass, such as torchao's, are dequantized first.
 
     Parameters
     ----------
     model
-        A model, or tensors by name, as they are now.
+        The model after the step, or its tensors by name.
     patterns
-        By weight name, as `patterns_of` gave them before.
+        Patterns by weight name, as returned by `patterns_of` before the step.
     after
-        What was done, for the message: ``"merging"``, ``"the export to ONNX"``.
+        The step, for the message: ``"merging"``, ``"the export to ONNX"``.
     masks
-        By weight name, as `masks_of` gave them before. Then no other element may be anything but zero. Needed for tile-wise, block
-        and unstructured patterns: their masks differ from model to model, and only n:m can be told from the weight alone.
-
-    A tensor of a quantizing subclass, such as torchao's, counts as what its `dequantize` gives.
+        Masks by weight name, as returned by `masks_of` before the step; elements outside them must be zero. Required for tile-wise,
+        block and unstructured patterns, which the weights alone do not determine. Default: check n:m from the weights alone.
 
     Raises
     ------
     CheckFailed
-        If a weight is gone or has another shape, or its elements that are not zero break the pattern or lie outside the mask.
+        If a weight is missing or has a different shape, or its non-zero elements break the pattern or lie outside the mask.
     ArgumentError
-        If a pattern needs a mask that is not given.
+        If a pattern requires a mask and `masks` is None.
 
     Examples
     --------
@@ -92,7 +90,7 @@ def check_patterns(
     >>> check_patterns({"w": torch.eye(4)}, {"w": parse("1:4")}, after="the cast")
     >>> check_patterns({"w": torch.ones(4, 4)}, {"w": parse("1:4")}, after="the cast")
     Traceback (most recent call last):
-    tilewright.errors.CheckFailed: after the cast w does not obey the pattern 1:4: output 0 keeps 4 of the inputs 0 to 3, and 1:4 allows 1
+    tilewright.errors.CheckFailed: after the cast, w does not obey the pattern 1:4: output 0 keeps 4 of the inputs 0 to 3, and 1:4 allows 1
     """
     layouts: dict[str, Layout] = {}
     if isinstance(model, nn.Module):
@@ -102,34 +100,33 @@ def check_patterns(
         tensors = model
     for name, pattern in patterns.items():
         if name not in tensors:
-            raise CheckFailed(f"after {after} there is no weight {name}, which had the pattern {pattern}")
+            raise CheckFailed(f"after {after}, the weight {name} with pattern {pattern} is missing")
         values = _plain(tensors[name])
         if masks is None and isinstance(pattern, TileWise | Block | Unstructured):
             raise ArgumentError(
-                f"whether {name} still has the pattern {pattern} cannot be told without its mask; pass masks=masks_of(model), "
-                f"taken before {after}"
+                f"cannot check the pattern {pattern} of {name} without its mask; pass masks=masks_of(model), computed before {after}"
             )
         if masks is not None and name in masks:
             _check_inside(name, values, masks[name], after)
         layout = layouts.get(name, "linear" if values.ndim == 2 else "conv")
-        _check_one(f"after {after} {name}", values != 0, pattern, layout)
+        _check_one(f"after {after}, {name}", values != 0, pattern, layout)
 
 
 @contextmanager
 def keeping_patterns(model: nn.Module, *, after: str) -> Iterator[None]:
-    """Stop if what is done to a model in a ``with`` block breaks a pattern: a merge, a cast, a quantization, done in place by any library.
+    """Raise `CheckFailed` if a ``with`` block breaks a model's patterns, for in-place merges, casts or quantization by any library.
 
     Parameters
     ----------
     model
-        With masks. They are noted at the start, so the block may drop them.
+        A model with masks. They are copied on entry, so the block may drop them.
     after
-        What the block does, for the message.
+        What the block does, for the message, such as ``"the cast to bfloat16"``.
 
     Raises
     ------
     CheckFailed
-        At the end of the block, as `check_patterns` does. The message names the weight.
+        On leaving the block, as in `check_patterns`. The message names the weight.
 
     Examples
     --------
@@ -142,7 +139,7 @@ def keeping_patterns(model: nn.Module, *, after: str) -> Iterator[None]:
     >>> with keeping_patterns(model, after="merging"), torch.no_grad():
     ...     _ = model[0].weight.add_(1)
     Traceback (most recent call last):
-    tilewright.errors.CheckFailed: after merging 0.weight has 16 pruned elements that are not zero
+    tilewright.errors.CheckFailed: after merging, 0.weight has 16 pruned elements that are not zero
     """
     patterns = patterns_of(model)
     masks = {name: mask.detach().clone() for name, mask in masks_of(model).items()}
@@ -157,10 +154,12 @@ def _plain(tensor: Tensor) -> Tensor:
 
 def _check_inside(name: str, values: Tensor, mask: Tensor, after: str) -> None:
     if values.shape != mask.shape:
-        raise CheckFailed(f"after {after} {name} has shape {list(values.shape)}, and its mask {list(mask.shape)}")
+        raise CheckFailed(
+            f"after {after}, {name} has shape {list(values.shape)}, but its mask has shape {list(mask.shape)}"
+        )
     stray = int((values.ne(0).cpu() & ~mask.cpu()).sum())
     if stray:
-        raise CheckFailed(f"after {after} {name} has {stray} pruned elements that are not zero")
+        raise CheckFailed(f"after {after}, {name} has {stray} pruned elements that are not zero")
 
 
 def _check_one(what: str, mask: Tensor, pattern: Pattern, layout: Layout) -> None:
@@ -170,7 +169,7 @@ def _check_one(what: str, mask: Tensor, pattern: Pattern, layout: Layout) -> Non
 
 
 def _check_together(masks: Mapping[str, Tensor], patterns: Mapping[str, Pattern]) -> None:
-    """Of weights that share a budget one may keep everything, but not all of them."""
+    """Raise if all weights that share a budget keep everything; some of them may."""
     groups: dict[Pattern, list[str]] = {}
     for name, pattern in patterns.items():
         if not pattern.fixed and pattern.density < 1:
