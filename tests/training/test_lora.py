@@ -1,4 +1,4 @@
-"""lora_ and merges: what is trained is what is merged, the pattern holds exactly, and what cannot be is refused."""
+"""lora_ and merges: the trained weight is the merged one, the pattern holds exactly, and invalid arguments are refused."""
 
 import copy
 import pickle
@@ -52,7 +52,7 @@ CASES = {
 
 
 def stir(model: nn.Module, seed: int = 1) -> None:
-    """Give every adapter values, as training would."""
+    """Give every adapter non-zero values, as training would."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -67,7 +67,7 @@ def out(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
 
 
 def obeyed(model: nn.Module) -> bool:
-    """Say whether the elements that are not zero lie inside masks that obey their patterns, and of n:m obey them by themselves."""
+    """Return whether non-zero elements lie inside masks that obey their patterns, and for n:m also obey the patterns themselves."""
     patterns = patterns_of(model)
     weights = {weight.name: weight for weight in prunable(model)}
     for name, mask in masks_of(model).items():
@@ -199,9 +199,9 @@ def test_recovery_and_bfloat16_autocast_work_with_adapters() -> None:
 def test_adapters_travel_in_the_state_dict_and_models_can_be_copied(case: str) -> None:
     make, sample = CASES[case]
     model, other = make(), make()
-    for one in (model, other):
-        sparsify_(one, "2:4")
-        lora_(one, rank=2, seed=3)
+    for network in (model, other):
+        sparsify_(network, "2:4")
+        lora_(network, rank=2, seed=3)
     assert all(torch.equal(value, other.state_dict()[name]) for name, value in model.state_dict().items())
     stir(model)
     x = sample()
@@ -210,10 +210,10 @@ def test_adapters_travel_in_the_state_dict_and_models_can_be_copied(case: str) -
     assert missing
     assert not unexpected
     copied, pickled = copy.deepcopy(model), pickle.loads(pickle.dumps(model))
-    for one in (other, copied, pickled):
-        assert torch.equal(out(one, x), out(model, x))
-        merge_lora_(one)
-        torch.testing.assert_close(out(one, x), out(model, x))
+    for network in (other, copied, pickled):
+        assert torch.equal(out(network, x), out(model, x))
+        merge_lora_(network)
+        torch.testing.assert_close(out(network, x), out(model, x))
     assert [name for name in model.state_dict() if "lora_" in name], "merging a copy must leave the model alone"
 
 
@@ -227,7 +227,7 @@ def test_targets_and_reasons() -> None:
     ranks = {row["name"]: row["rank"] for row in report.rows}
     assert ranks["a.weight"] == 2
     assert reasons["b.weight"] == "ignored by 'b'"
-    assert "LSTM reads it past any adapter" in reasons["lstm.weight_ih_l0"]
+    assert "LSTM reads the weight directly, bypassing any adapter" in reasons["lstm.weight_ih_l0"]
     assert "NonDynamicallyQuantizableLinear" in reasons["mha.out_proj.weight"]
     assert "MultiheadAttention" in reasons["mha.in_proj_weight"]
     assert "TransformerEncoderLayer" in reasons["block.linear1.weight"]
@@ -235,7 +235,7 @@ def test_targets_and_reasons() -> None:
     assert report.summary["adapters"] == 1
     assert report.summary["trained parameters"] == 32
     assert sum(p.numel() for p in model.parameters() if p.requires_grad) == 32
-    with pytest.raises(TargetError, match="has an adapter already"):
+    with pytest.raises(TargetError, match="already has an adapter"):
         lora_(model, 2, targets=["a"])
     lora_(model, 2, targets=["b"])
     merge_lora_(model)
@@ -247,9 +247,11 @@ def test_what_cannot_be_adapted_is_refused() -> None:
     with pytest.raises(TargetError, match="no masks"):
         lora_(model)
     sparsify_(model, "2:4")
-    with pytest.raises(ArgumentError, match=r"rank 9 is above the smaller side of 2.weight, which is \[8, 16\]"):
+    with pytest.raises(
+        ArgumentError, match=r"rank must be at most the smaller dimension of 2.weight, \[8, 16\]; got 9"
+    ):
         lora_(model, 9)
-    with pytest.raises(ArgumentError, match="rank of at least 1"):
+    with pytest.raises(ArgumentError, match="rank must be at least 1"):
         lora_(model, 0)
     with pytest.raises(TargetError, match="'nothing' matches nothing"):
         lora_(model, 2, targets=["nothing"])
@@ -282,7 +284,7 @@ def leaking(model: nn.Module) -> None:
         (broken_mask, r"mask of 2\.weight does not obey"),
         (infinite, "2.weight would not be finite after the merge"),
         (regrown, "2.weight has 64 pruned elements"),
-        (leaking, r"after the merge 2\.weight would have 64 elements outside of its mask, breaking 2:4"),
+        (leaking, r"after the merge, 2\.weight would have 64 non-zero elements outside its mask, breaking 2:4"),
     ],
 )
 def test_a_merge_that_would_break_the_pattern_stops_and_changes_nothing(breaks: Any, message: str) -> None:
@@ -333,11 +335,11 @@ def test_adapters_that_do_not_fit_are_refused_and_nothing_changes() -> None:
     sparsify_(model, "2:4", targets=["0"])
     before = copy.deepcopy(model.state_dict())
     good = (torch.ones(2, 12), torch.ones(16, 2))
-    with pytest.raises(TargetError, match="adapters name '1'"):
+    with pytest.raises(TargetError, match="adapters has an entry '1'"):
         merge_into_mask_(model, {"0": good, "1": good})
-    with pytest.raises(ArgumentError, match=r"A must be \[rank, 16\] and B \[8, rank\]; A is \[2, 12\]"):
+    with pytest.raises(ArgumentError, match=r"A must be \[rank, 16\] and B \[8, rank\]; got A \[2, 12\]"):
         merge_into_mask_(model, {"0": good, "2": good})
-    with pytest.raises(ArgumentError, match="no scale for 0"):
+    with pytest.raises(ArgumentError, match="scale has no entry for 0"):
         merge_into_mask_(model, {"0": good}, scale={"2": 1.0})
     with pytest.raises(CheckFailed, match=r"2.weight would not be finite"):
         merge_into_mask_(model, {"0": good, "2": (torch.full((1, 16), torch.inf), torch.ones(8, 1))})
@@ -377,5 +379,5 @@ def test_masks_removed_below_an_adapter_are_named() -> None:
     sparsify_(model, "2:4")
     lora_(model, rank=2)
     remove_masks_(model)
-    with pytest.raises(CheckFailed, match=r"no mask any more; call merge_lora_ before remove_masks_"):
+    with pytest.raises(CheckFailed, match=r"no longer a mask; call merge_lora_ before remove_masks_"):
         model(torch.zeros(1, 8))

@@ -1,4 +1,4 @@
-"""Low-rank adapters that keep a pattern: trained inside the mask, merged inside the mask, checked afterwards."""
+"""Low-rank adapters that keep a pattern: trained and merged inside the mask, then checked."""
 
 from collections.abc import Iterable, Mapping
 from math import isfinite
@@ -16,7 +16,7 @@ from .lowrank import LowRank, adapt_, refusal, rest_
 __all__ = ["lora_", "merge_into_mask_", "merge_lora_"]
 
 _FROZEN = "tilewright_frozen"
-"""Attribute of the model: the parameters that `lora_` has frozen."""
+"""Attribute of the model that names the parameters `lora_` has frozen."""
 
 
 def lora_(
@@ -28,34 +28,34 @@ def lora_(
     ignore: Iterable[str] = (),
     seed: int = 0,
 ) -> Report:
-    """Give masked layers low-rank adapters and freeze everything else, in place (Hu et al., arXiv 2106.09685).
+    """Add low-rank adapters to masked layers and freeze everything else, in place (Hu et al., arXiv 2106.09685).
 
-    A layer then computes with ``(W + alpha / rank * B @ A) * mask``, the very weight that `merge_lora_` will store, down to the
-    rounding of its dtype. Adapters are part of `state_dict` as ``lora_A`` and ``lora_B``; to load them, call `lora_` with the
-    same arguments on a model with the same masks first. A and B are float32 where the weight has fewer bits.
+    A layer then computes with ``(W + alpha / rank * B @ A) * mask``, exactly the weight that `merge_lora_` will store, including
+    the rounding to its dtype. Adapters are part of the model's `state_dict` as ``lora_A`` and ``lora_B``. To load them, first call
+    `lora_` with the same arguments on a model with the same masks. A and B are float32 if the weight has lower precision.
 
     Parameters
     ----------
     model
-        With masks, from `sparsify_`. Layers: Linear, Conv1d to Conv3d, and Hugging Face's ``Conv1D``.
+        A model with masks from `sparsify_`. Supported layers: Linear, Conv1d to Conv3d, and Hugging Face's ``Conv1D``.
     rank
-        Of ``B @ A``, at most the smaller side of each weight.
+        Rank of ``B @ A``, at most the smaller dimension of each weight. Default: 8.
     alpha
-        The product counts ``alpha / rank`` times.
+        Scale of the adapters: the product is multiplied by ``alpha / rank``. Default: 16.
     targets, ignore
-        As in `sparsify_`, among the masked layers; all of them where not given.
+        Which masked layers get adapters, as in `sparsify_`. Default: all of them.
     seed
-        Of A. B is zero, so that nothing changes at first.
+        Seed for the initial A. B starts at zero, so the model's outputs are unchanged at first. Default: 0.
 
     Returns
     -------
     Report
-        One row a masked weight: name, rank (0 without an adapter), parameters of the adapter, and the reason if it has none.
+        One row per masked weight: name, rank (0 without an adapter), number of adapter parameters, and the reason if it has none.
 
     Raises
     ------
     ArgumentError
-        If rank or alpha are out of range.
+        If `rank` or `alpha` is out of range.
     TargetError
         If an expression matches nothing, or no masked weight can have an adapter.
 
@@ -71,20 +71,18 @@ def lora_(
     >>> int((model[0].weight.view(16, 4, 4) != 0).sum(-1).max())
     2
     """
-    fine = isinstance(rank, int) and not isinstance(rank, bool) and rank >= 1 and isfinite(alpha)
-    if not fine:
-        raise ArgumentError(
-            f"an adapter has a rank of at least 1 and a finite alpha; got rank {rank!r}, alpha {alpha!r}"
-        )
-    weights, rows = _wanted(model, targets, ignore)
+    valid = isinstance(rank, int) and not isinstance(rank, bool) and rank >= 1 and isfinite(alpha)
+    if not valid:
+        raise ArgumentError(f"rank must be at least 1 and alpha finite; got rank={rank!r}, alpha={alpha!r}")
+    weights, rows = _targeted(model, targets, ignore)
     reasons = {weight.name: refusal(weight, model) for weight in weights}
-    taken = [weight for weight in weights if not reasons[weight.name]]
-    if not taken:
+    adaptable = [weight for weight in weights if not reasons[weight.name]]
+    if not adaptable:
         raise TargetError(f"no masked weight can have an adapter: {weights[0].name}: {reasons[weights[0].name]}")
-    for weight in taken:
+    for weight in adaptable:
         if rank > min(weight.matrix_shape):
             raise ArgumentError(
-                f"rank {rank} is above the smaller side of {weight.name}, which is {list(weight.matrix_shape)}; take a smaller one"
+                f"rank must be at most the smaller dimension of {weight.name}, {list(weight.matrix_shape)}; got {rank}"
             )
     _freeze(model)
     generator = torch.Generator().manual_seed(seed)
@@ -93,41 +91,42 @@ def lora_(
         if not reasons[weight.name]:
             adapt_(weight, rank, alpha / rank, generator)
             parameters = rank * sum(weight.matrix_shape)
-        own = rank if parameters else 0
-        rows.append({"name": weight.name, "rank": own, "parameters": parameters, "reason": reasons[weight.name]})
+        size = rank if parameters else 0
+        rows.append({"name": weight.name, "rank": size, "parameters": parameters, "reason": reasons[weight.name]})
     total = sum(parameter.numel() for parameter in model.parameters())
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     return Report(
-        "lora", tuple(rows), {"adapters": len(taken), "trained parameters": trained, "share": trained / total}
+        "lora", tuple(rows), {"adapters": len(adaptable), "trained parameters": trained, "share": trained / total}
     )
 
 
 def merge_lora_(model: nn.Module) -> Report:
-    """Put the adapters of `lora_` into the weights, in place; the masks stay and hold.
+    """Merge the adapters of `lora_` into the weights, in place; the masks stay and still hold.
 
-    The model gives the same results as before, and its layers and trainable parameters are those from before `lora_`.
+    The model's outputs are unchanged. Its layers and trainable parameters are restored to what they were before `lora_`.
 
     Parameters
     ----------
     model
-        With adapters.
+        A model with adapters from `lora_`.
 
     Returns
     -------
     Report
-        One row a merged weight: name, pattern, rank, and ``change``, the norm of what was added over that of the weight.
+        One row per merged weight: name, pattern, rank, and ``change``, the norm of the added product relative to the weight's norm.
 
     Raises
     ------
     ArgumentError
-        If there is no adapter.
+        If the model has no adapters.
     CheckFailed
-        If a mask does not hold, or a merged weight is not finite or breaks its pattern. The message names it, and nothing is changed.
+        If a mask does not hold, or a merged weight is not finite or breaks its pattern. The message names the weight; the model is
+        unchanged.
     """
     layers = {f"{name}.weight" if name else "weight": m for name, m in model.named_modules() if isinstance(m, LowRank)}
     if not layers:
         raise ArgumentError(
-            "the model has no adapter to merge; lora_ makes them, and merge_into_mask_ merges those of others"
+            "the model has no adapter to merge; add adapters with lora_, or merge external ones with merge_into_mask_"
         )
     check_masks(model)
     patterns, masks, rows = patterns_of(model), masks_of(model), []
@@ -143,7 +142,7 @@ def merge_lora_(model: nn.Module) -> Report:
             weight.copy_(layer.effective())
             rest_(layer)
     for name, mask in masks.items():
-        zero_(model.get_parameter(name), mask)  # a negative zero may have come from the product
+        zero_(model.get_parameter(name), mask)  # the product may have left negative zeros
     frozen = set(model.__dict__.pop(_FROZEN, ()))
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(parameter.requires_grad or name in frozen)
@@ -153,34 +152,34 @@ def merge_lora_(model: nn.Module) -> Report:
 def merge_into_mask_(
     model: nn.Module, adapters: Mapping[str, tuple[Tensor, Tensor]], *, scale: float | Mapping[str, float] = 1.0
 ) -> Report:
-    """Merge adapters that were trained elsewhere into a pruned model, in place, dropping what falls outside of the masks.
+    """Merge externally trained adapters into a pruned model, in place, dropping the part outside the masks.
 
-    Their training saw ``W + scale * B @ A`` whole, so what is dropped is an error; the report says how large it is. A large one is a
-    reason to train with `lora_` instead.
+    The adapters were trained with the full ``W + scale * B @ A``, so the dropped part is an error, and the report says how large it
+    is. If it is large, train with `lora_` instead.
 
     Parameters
     ----------
     model
-        With masks, as the adapters' base model. Weights without a mask take the whole product.
+        The adapters' base model, with masks. Weights without a mask get the full product.
     adapters
-        ``(A, B)`` by name of the layer or its weight: A ``[rank, K]`` and B ``[N, rank]``; of convolutions also ``[rank, C, *kernel]`` and
-        ``[N, rank, 1, ...]``, as PEFT stores them.
+        ``(A, B)`` by name of the layer or its weight: A is ``[rank, K]`` and B ``[N, rank]``, or, for convolutions, also
+        ``[rank, C, *kernel]`` and ``[N, rank, 1, ...]``, as stored by PEFT.
     scale
-        What the products count: alpha / rank. One number, or one by name.
+        Factor of each product, alpha / rank: one number for all adapters, or one per name. Default: 1.
 
     Returns
     -------
     Report
-        One row a weight: name, pattern, ``norm`` of ``scale * B @ A``, norm ``dropped``, and ``share``, the second over the first.
+        One row per weight: name, pattern, ``norm`` of ``scale * B @ A``, norm ``dropped``, and ``share``, dropped over norm.
 
     Raises
     ------
     TargetError
-        If the model has no such weight.
+        If an adapter names a weight that the model does not have.
     ArgumentError
-        If the shapes of A and B do not fit, or a scale is missing.
+        If the shapes of A and B do not match the weight, or a scale is missing.
     CheckFailed
-        If a mask does not hold, or a merged weight is not finite or breaks its pattern. Nothing is changed then.
+        If a mask does not hold, or a merged weight is not finite or breaks its pattern. The model is then unchanged.
 
     Examples
     --------
@@ -192,18 +191,21 @@ def merge_into_mask_(
     ([(11.313708498984761, 0.5)], 16)
     """
     check_masks(model)
-    found = {weight.name: weight for weight in prunable(model)}
-    named = {_weight_name(name, found, model): name for name in adapters}
+    weights = {weight.name: weight for weight in prunable(model)}
+    sources = {_weight_name(name, weights, model): name for name in adapters}
     masks, patterns, merged, rows, worst = masks_of(model), patterns_of(model), dict[str, Tensor](), [], 0.0
-    for name, given in named.items():
-        factor = scale if isinstance(scale, float | int) else scale.get(given)
+    for name, source in sources.items():
+        factor = scale if isinstance(scale, float | int) else scale.get(source)
         if factor is None:
-            raise ArgumentError(f"there is no scale for {given}; give one number for all, or one for each adapter")
-        product = factor * _product(*adapters[given], found[name])
+            raise ArgumentError(
+                f"scale has no entry for {source}; pass one number for all adapters, or one per adapter"
+            )
+        tensor = weights[name].tensor
+        product = factor * _product(*adapters[source], weights[name])
         mask = masks.get(name)
         kept = product if mask is None else product * mask
-        wide = torch.promote_types(found[name].tensor.dtype, torch.float32)
-        merged[name] = (found[name].tensor.detach().to(wide) + kept).to(found[name].tensor.dtype)
+        wide = torch.promote_types(tensor.dtype, torch.float32)
+        merged[name] = (tensor.detach().to(wide) + kept).to(tensor.dtype)
         _verify(name, merged[name], mask, patterns.get(name))
         norm, dropped = _norm(product), _norm(product - kept)
         row = {"name": name, "pattern": str(patterns[name]) if name in patterns else "dense", "norm": norm}
@@ -212,36 +214,36 @@ def merge_into_mask_(
         worst = max(worst, share)
     with torch.no_grad():
         for name, value in merged.items():
-            found[name].tensor.copy_(value)
+            weights[name].tensor.copy_(value)
             if name in masks:
-                zero_(found[name].tensor, masks[name])
+                zero_(weights[name].tensor, masks[name])
     return Report("merge", tuple(rows), {"merged": len(rows), "largest share dropped": worst})
 
 
-def _wanted(
+def _targeted(
     model: nn.Module, targets: Targets | None, ignore: Iterable[str]
 ) -> tuple[list[Weight], list[dict[str, object]]]:
-    """Return the masked weights that are meant, and rows for those that are not."""
+    """Return the targeted masked weights, and report rows for the others."""
     if isinstance(ignore, str):
-        raise TargetError(f"ignore must be a list of expressions, and it is {ignore!r}; write [{ignore!r}]")
+        raise TargetError(f"ignore must be a list of expressions; got {ignore!r}, use [{ignore!r}]")
     masks = masks_of(model)
     if not masks:
-        raise TargetError("the model has no masks for adapters to keep to; call sparsify_ on it first")
-    # Every weight can take this pattern, so that targets and ignore alone decide.
-    choices = [c for c in choose(model, Unstructured(0.0), targets, list(ignore)) if c.weight.name in masks]
+        raise TargetError("the model has no masks; call sparsify_ on it first")
+    # Every weight can take this pattern, so only targets and ignore decide.
+    assignments = [a for a in choose(model, Unstructured(0.0), targets, list(ignore)) if a.weight.name in masks]
     rows: list[dict[str, object]] = [
-        {"name": choice.weight.name, "rank": 0, "parameters": 0, "reason": choice.reason}
-        for choice in choices
-        if choice.pattern is None
+        {"name": assignment.weight.name, "rank": 0, "parameters": 0, "reason": assignment.reason}
+        for assignment in assignments
+        if assignment.pattern is None
     ]
-    wanted = [choice.weight for choice in choices if choice.pattern is not None]
-    if not wanted:
+    weights = [assignment.weight for assignment in assignments if assignment.pattern is not None]
+    if not weights:
         raise TargetError("targets and ignore leave no masked weight to adapt")
-    return wanted, rows
+    return weights, rows
 
 
 def _freeze(model: nn.Module) -> None:
-    """Freeze all but adapters, and remember what was not frozen before."""
+    """Freeze all parameters except adapters, and record which were trainable."""
     frozen = [
         name
         for name, parameter in model.named_parameters()
@@ -253,20 +255,22 @@ def _freeze(model: nn.Module) -> None:
 
 
 def _verify(name: str, merged: Tensor, mask: Tensor | None, pattern: Pattern | None) -> None:
-    """Raise `CheckFailed` if a merged weight is not finite or leaves its mask, which has been held to its pattern before."""
+    """Raise `CheckFailed` if a merged weight is not finite or is non-zero outside its mask, whose pattern is already checked."""
     if not bool(torch.isfinite(merged).all()):
-        raise CheckFailed(f"{name} would not be finite after the merge; its adapter holds infinite values or NaN")
+        raise CheckFailed(f"{name} would not be finite after the merge; its adapter contains infinite or NaN values")
     stray = 0 if mask is None else int((merged.ne(0) & ~mask.to(merged.device)).sum())
     if stray:
-        raise CheckFailed(f"after the merge {name} would have {stray} elements outside of its mask, breaking {pattern}")
+        raise CheckFailed(
+            f"after the merge, {name} would have {stray} non-zero elements outside its mask, breaking {pattern}"
+        )
 
 
-def _weight_name(name: str, found: Mapping[str, Weight], model: nn.Module) -> str:
+def _weight_name(name: str, weights: Mapping[str, Weight], model: nn.Module) -> str:
     for candidate in (name, f"{name}.weight" if name else "weight"):
-        if candidate in found:
+        if candidate in weights:
             return candidate
     raise TargetError(
-        f"adapters name {name!r}, and {type(model).__name__} has no such weight; it begins with {', '.join(list(found)[:3])}"
+        f"adapters has an entry {name!r}, but {type(model).__name__} has no such weight; its first are {', '.join(list(weights)[:3])}"
     )
 
 
@@ -276,7 +280,7 @@ def _product(A: Tensor, B: Tensor, weight: Weight) -> Tensor:
     wide = torch.promote_types(weight.tensor.dtype, torch.float32)
     if A.ndim < 2 or B.ndim < 2 or B.numel() != N * A.shape[0] or A.numel() != A.shape[0] * K or B.shape[0] != N:
         raise ArgumentError(
-            f"{weight.name} is [{N}, {K}], so A must be [rank, {K}] and B [{N}, rank]; A is {list(A.shape)} and B {list(B.shape)}"
+            f"{weight.name} is [{N}, {K}], so A must be [rank, {K}] and B [{N}, rank]; got A {list(A.shape)} and B {list(B.shape)}"
         )
     device = weight.tensor.device
     product = B.detach().reshape(N, -1).to(device, wide) @ A.detach().reshape(-1, K).to(device, wide)

@@ -1,6 +1,6 @@
-"""`LowRank`: a masked layer with a low-rank adapter inside its mask, so that training sees what merging gives.
+"""`LowRank`: a masked layer with a low-rank adapter inside its mask, so that training sees the weight that merging will store.
 
-The layer keeps its class, as a subclass made here, and with it its weight, mask and names; only its forward is another.
+The layer's class becomes a subclass of its own class, created here; it keeps weight, mask and names, and only `forward` changes.
 """
 
 from typing import Any
@@ -19,41 +19,41 @@ _made: dict[type[nn.Module], type[nn.Module]] = {}
 
 
 class LowRank(nn.Module):
-    """Mixed in before a layer's class: its weight is ``(W + scale * B @ A) * mask``.
+    """A mixin that gives a layer the effective weight ``(W + scale * B @ A) * mask``.
 
     Attributes
     ----------
     lora_A : Parameter
-        ``[rank, K]``, K counted over the stored weight as it lies in memory.
+        The adapter's A, ``[rank, K]``, with K in the memory order of the stored weight.
     lora_B : Parameter
-        ``[N, rank]``.
+        The adapter's B, ``[N, rank]``.
     lora_scale : float
-        alpha / rank.
+        The factor of ``B @ A``, alpha / rank.
     """
 
-    lora_A: nn.Parameter  # noqa: N815 (the name that state dicts of adapters have)
+    lora_A: nn.Parameter  # noqa: N815 (the name in state dicts of adapters)
     lora_B: nn.Parameter  # noqa: N815 (peft's spelling)
     lora_scale: float
 
     def effective(self) -> Tensor:
-        """Return the weight with the adapter in it, in the stored shape and dtype."""
+        """Return the weight including the adapter, in the stored shape and dtype."""
         weight, mask = self._parameters["weight"], self._buffers.get("weight_mask")
         assert weight is not None
         if mask is None:
             raise CheckFailed(
-                f"a {type(self).__name__} has an adapter and no mask any more; call merge_lora_ before remove_masks_, so that what "
-                "the adapter has learnt gets its pattern"
+                f"a {type(self).__name__} has an adapter but no longer a mask; call merge_lora_ before remove_masks_, so that the "
+                "merged weight keeps the pattern"
             )
         wide = torch.promote_types(weight.dtype, torch.float32)
-        # Under autocast the product would be rounded to fewer bits than in a merge, which runs without.
+        # Autocast would round the product to fewer bits than a merge does, which runs without it.
         with torch.autocast(weight.device.type, enabled=False):
             product = self.lora_B.to(wide) @ self.lora_A.to(wide)
             full = (weight.to(wide) + self.lora_scale * stored(product, self)) * mask
-        own: Tensor = full.to(weight.dtype)
-        return own
+        effective: Tensor = full.to(weight.dtype)
+        return effective
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return what the layer returns, with the effective weight."""
+        """Return the layer's output for the effective weight."""
         weight, layer = self.effective(), _as_any(self)
         if isinstance(self, nn.Linear):
             return nn.functional.linear(x, weight, layer.bias)
@@ -63,37 +63,37 @@ class LowRank(nn.Module):
         return torch.addmm(layer.bias, x.reshape(-1, x.shape[-1]), weight).view(*x.shape[:-1], -1)
 
     def extra_repr(self) -> str:
-        """Name the rank beside what the layer says of itself."""
+        """Return the layer's own description with the rank appended."""
         inner = super().extra_repr()
         rank = f"rank={self.lora_A.shape[0]}"
         return f"{inner}, {rank}" if inner else rank
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # The class is made at run time, so a pickle names the class below it.
+        # The class is created at run time and has no importable name, so a pickle refers to the class it extends.
         return _bare, (base(self),), self.__dict__
 
 
 def refusal(weight: Weight, model: nn.Module) -> str:
-    """Say why a weight cannot have an adapter, as the end of a sentence that begins with its name; empty if it can."""
+    """Return why a weight cannot have an adapter, as a clause that follows its name; an empty string if it can."""
     module = weight.module
     if isinstance(module, LowRank):
-        return "it has an adapter already"
+        return "it already has an adapter"
     if "weight_mask" not in module._buffers or weight.parameter_name != "weight":
         if f"{weight.parameter_name}_mask" not in module._buffers:
             return "it has no mask"
-        return f"a {type(module).__name__} reads it past any adapter"
+        return f"its {type(module).__name__} reads the weight directly, bypassing any adapter"
     if type(module) not in _LAYERS and weight.layout != "transposed":
-        return f"a {type(module).__name__} may read it past an adapter; only Linear, Conv1d to Conv3d and Hugging Face's Conv1D can have one"
+        return f"its {type(module).__name__} may bypass an adapter; only Linear, Conv1d to Conv3d and Hugging Face's Conv1D can have one"
     parent = model.get_submodule(weight.module_name.rpartition(".")[0])
     if isinstance(parent, nn.TransformerEncoderLayer):
-        return "in inference its TransformerEncoderLayer reads the weight itself, past an adapter"
+        return "in evaluation mode its TransformerEncoderLayer reads the weight directly, bypassing any adapter"
     if is_spread(weight.tensor):
         return "it is sharded; add adapters before sharding the model"
     return ""
 
 
 def adapt_(weight: Weight, rank: int, scale: float, generator: torch.Generator) -> None:
-    """Turn a weight's layer into one with an adapter that changes nothing yet: A random, B zero (Hu et al., arXiv 2106.09685, 4.1)."""
+    """Add an adapter to a weight's layer, initially without effect: A random, B zero (Hu et al., arXiv 2106.09685, 4.1)."""
     module, (N, K) = weight.module, weight.matrix_shape
     wide = torch.promote_types(weight.tensor.dtype, torch.float32)
     bound = K**-0.5
@@ -106,20 +106,20 @@ def adapt_(weight: Weight, rank: int, scale: float, generator: torch.Generator) 
 
 
 def rest_(layer: LowRank) -> None:
-    """Take the adapter off again, without merging it."""
+    """Remove the adapter without merging it."""
     module = _as_any(layer)
     del module.lora_A, module.lora_B, module.lora_scale
     module.__class__ = base(layer)
 
 
 def base(layer: LowRank) -> type[nn.Module]:
-    """Return the class that a layer had before it got its adapter."""
-    found: type[nn.Module] = type(layer).__bases__[1]
-    return found
+    """Return the class of a layer before it got its adapter."""
+    kind: type[nn.Module] = type(layer).__bases__[1]
+    return kind
 
 
 def stored(product: Tensor, module: Any) -> Tensor:
-    """Return a product ``B @ A``, ``[N, K]``, in the shape in which the layer stores its weight."""
+    """Return a product ``B @ A``, ``[N, K]``, in the shape of the layer's stored weight."""
     weight = module._parameters["weight"]
     transposed = not isinstance(module, _LAYERS)
     return product.T if transposed else product.view(weight.shape)
