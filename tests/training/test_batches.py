@@ -1,4 +1,4 @@
-"""Batches: seekable, each item once a pass, alike in length; and the digest that tells inputs apart."""
+"""Batches: seekable, each item once per pass, of similar length; and the digest that distinguishes inputs."""
 
 import numpy as np
 import pytest
@@ -44,7 +44,7 @@ def test_lengths_make_batches_alike_but_not_sorted() -> None:
         return sum(16 * int(lengths[batches[step]].max()) for step in range(64))
 
     assert padded(bucketed) < 1.15 * lengths.sum() < padded(plain)
-    longest = [int(lengths[bucketed[step]].max()) for step in range(16)]  # as many as are sorted together
+    longest = [int(lengths[bucketed[step]].max()) for step in range(16)]  # one pool that is sorted together
     assert longest != sorted(longest)
 
 
@@ -55,11 +55,11 @@ def test_tensors_are_stacked_by_default() -> None:
 
 
 def test_impossible_batches_are_refused() -> None:
-    with pytest.raises(ArgumentError, match="a batch of 8 cannot be taken from 3 items"):
+    with pytest.raises(ArgumentError, match="size must be from 1 to the number of items, 3; got 8"):
         Batches([1, 2, 3], 8)
-    with pytest.raises(ArgumentError, match="there are 3 items and 2 lengths; each item needs one"):
+    with pytest.raises(ArgumentError, match="lengths must have one entry per item; got 2 for 3 items"):
         Batches([1, 2, 3], 1, lengths=[1, 2])
-    with pytest.raises(ArgumentError, match="steps are counted from 0, and step -1 was asked for"):
+    with pytest.raises(ArgumentError, match="step must be 0 or more; got -1"):
         Batches([1, 2, 3], 1)[-1]
 
 

@@ -1,4 +1,4 @@
-"""Two processes: DDP and sharded weights give what one process gives, and one process goes on from what two have saved."""
+"""Two processes: DDP and sharded weights match a single process, and one process resumes from a checkpoint of two."""
 
 import shutil
 from pathlib import Path
@@ -30,7 +30,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def results(folder: Path) -> Results:
-    """What each process has left."""
+    """The results of each process."""
     return [torch.load(folder / f"rank{rank}.pt") for rank in (0, 1)]
 
 
@@ -100,8 +100,8 @@ def test_shares_make_up_the_batch() -> None:
     assert [part["rest"][1] for part in parts] == ["text"] * 3
     assert torch.equal(Share(batches())[0], batches()[0])
     with pytest.raises(
-        ArgumentError, match=r"a tensor of shape \[16, 12\] cannot be cut into 3 equal pieces .* batch size"
+        ArgumentError, match=r"a tensor of shape \[16, 12\] cannot be split into 3 equal parts .* batch size"
     ):
         Share(batches(), rank=0, size=3)[0]
-    with pytest.raises(ArgumentError, match="there are 2 processes, counted from 0, and 2 is none of them"):
+    with pytest.raises(ArgumentError, match="rank must be from 0 to 1; got 2"):
         Share(batches(), rank=2, size=2)

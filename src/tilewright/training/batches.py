@@ -1,4 +1,4 @@
-"""`Batches`: shuffled batches whose i-th one depends on the seed and i alone, so that a resumed run replays nothing."""
+"""`Batches`: shuffled batches, where batch i depends only on the seed and i, so that a resumed run need not replay earlier ones."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -12,32 +12,32 @@ from ..errors import ArgumentError
 __all__ = ["Batches", "Share"]
 
 _POOL = 16
-"""Batches that are sorted by length together: enough to make lengths alike, few enough to keep the order random."""
+"""Batches sorted by length together: enough for similar lengths in a batch, few enough to keep the order random."""
 
 
 class Batches:
-    """An endless, seekable sequence of batches: ``batches[i]`` is the batch of step i.
+    """An endless, seekable sequence of batches: ``batches[i]`` is the i-th batch.
 
-    Every pass over the items is shuffled anew. With `lengths`, items of similar length share a batch, which wastes less on
-    padding; the batches themselves still come in random order. Items left over at the end of a pass are left out of it.
+    Each pass over the items is shuffled differently. With `lengths`, items of similar length share a batch, which reduces padding;
+    the batches themselves still come in random order. Each pass drops its last, incomplete batch.
 
     Parameters
     ----------
     items
-        Anything with a length and an index.
+        A sequence of items, with ``len`` and indexing.
     size
-        Items in a batch.
+        Number of items in a batch.
     seed
-        Of the order.
+        Seed of the shuffling. Default: 0.
     collate
-        From a list of items to a batch, such as a call of a tokenizer; `torch.stack` for tensors where not given.
+        A function from a list of items to a batch, such as a tokenizer call. Default: `torch.stack`.
     lengths
-        One number an item, for instance its characters or tokens.
+        Length of each item, for instance in characters or tokens. Default: items are not grouped by length.
 
     Raises
     ------
     ArgumentError
-        If there are fewer items than one batch, or not as many lengths as items.
+        If there are fewer items than `size`, or the number of lengths differs from the number of items.
 
     Examples
     --------
@@ -56,9 +56,9 @@ class Batches:
         lengths: Sequence[float] | None = None,
     ) -> None:
         if size < 1 or len(items) < size:
-            raise ArgumentError(f"a batch of {size} cannot be taken from {len(items)} items")
+            raise ArgumentError(f"size must be from 1 to the number of items, {len(items)}; got {size}")
         if lengths is not None and len(lengths) != len(items):
-            raise ArgumentError(f"there are {len(items)} items and {len(lengths)} lengths; each item needs one")
+            raise ArgumentError(f"lengths must have one entry per item; got {len(lengths)} for {len(items)} items")
         self.items = items
         self.size = size
         self.seed = seed
@@ -68,17 +68,17 @@ class Batches:
 
     @property
     def per_pass(self) -> int:
-        """Batches in one pass over the items."""
+        """Number of batches in one pass over the items."""
         return len(self.items) // self.size
 
     def indices(self, step: int) -> list[int]:
-        """Return which items make up the batch of a step."""
+        """Return the indices of the items in the batch of a step."""
         if step < 0:
-            raise ArgumentError(f"steps are counted from 0, and step {step} was asked for")
-        number, place = divmod(step, self.per_pass)
+            raise ArgumentError(f"step must be 0 or more; got {step}")
+        number, position = divmod(step, self.per_pass)
         if self._pass[0] != number:
             self._pass = (number, self._order(number))
-        return [int(index) for index in self._pass[1][place]]
+        return [int(index) for index in self._pass[1][position]]
 
     def __getitem__(self, step: int) -> Any:
         return self._collate([self.items[index] for index in self.indices(step)])
@@ -97,23 +97,23 @@ class Batches:
 
 
 class Share:
-    """One process's share of every batch, for training in several: ``share[i]`` is a piece of ``batches[i]``.
+    """This process's part of every batch, for distributed training: ``share[i]`` is a slice of ``batches[i]``.
 
-    Every tensor in a batch is cut along its first dimension into as many pieces of one size as there are processes. The mean of the
-    processes' losses is then that of the whole batch, and checkpoints know the run by its whole batches, so that another
-    number of processes may go on.
+    Every tensor in a batch is split along its first dimension into equal parts, one per process. The mean of the processes' losses
+    is then the loss of the whole batch. Checkpoints identify the run by its whole batches, so a different number of processes can
+    resume it.
 
     Parameters
     ----------
     batches
-        ``batches[i]`` is the i-th batch, the same in every process.
+        A sequence whose ``batches[i]`` is the i-th batch, the same in every process.
     rank, size
-        This process and their number; those of `torch.distributed` where not given.
+        Rank of this process and number of processes. Default: those of `torch.distributed`, or 0 and 1 if it is not initialized.
 
     Raises
     ------
     ArgumentError
-        If there is no such process. When a batch is asked for, if it cannot be cut into equal pieces.
+        If `rank` is not in ``range(size)``; on indexing, if a batch cannot be split into equal parts.
 
     Examples
     --------
@@ -127,7 +127,7 @@ class Share:
         self.rank = rank if rank is not None else torch.distributed.get_rank() if spread else 0
         self.size = size if size is not None else torch.distributed.get_world_size() if spread else 1
         if not 0 <= self.rank < self.size:
-            raise ArgumentError(f"there are {self.size} processes, counted from 0, and {self.rank} is none of them")
+            raise ArgumentError(f"rank must be from 0 to {self.size - 1}; got {self.rank}")
 
     def __getitem__(self, step: int) -> Any:
         return self._cut(self.whole[step])
@@ -137,8 +137,8 @@ class Share:
             case torch.Tensor():
                 if value.ndim == 0 or value.shape[0] % self.size:
                     raise ArgumentError(
-                        f"a tensor of shape {list(value.shape)} cannot be cut into {self.size} equal pieces along its first "
-                        "dimension; take a batch size that the number of processes divides"
+                        f"a tensor of shape {list(value.shape)} cannot be split into {self.size} equal parts along its first "
+                        "dimension; use a batch size divisible by the number of processes"
                     )
                 return value.chunk(self.size)[self.rank]
             case Mapping():
