@@ -1,4 +1,4 @@
-"""inherit_: a family of n:m models, resumable between levels and inside them, to pick from and to load."""
+"""inherit_: a family of n:m models, resumable between and within levels, to pick from and to load."""
 
 import copy
 import json
@@ -22,7 +22,7 @@ OPTIONS = TrainOptions(steps=24, learning_rate=3e-3, seed=4)
 
 
 class Data:
-    """Batches for ever."""
+    """An endless source of batches."""
 
     def __getitem__(self, step: int) -> torch.Tensor:
         return torch.randn(16, 8, generator=torch.Generator().manual_seed(step))
@@ -98,9 +98,9 @@ def test_a_family_falls_level_by_level_within_its_cost() -> None:
 
 
 def test_a_level_starts_from_the_dense_values_of_the_one_above() -> None:
-    """By hand: the same levels from SRSTE one after another, the hidden values handed on."""
+    """By hand: the same levels with SRSTE one after another, passing on the hidden values."""
     model, twin = trained(), trained()
-    lively = TrainOptions(steps=40, learning_rate=3e-2)  # so that elements come back within a level
+    lively = TrainOptions(steps=40, learning_rate=3e-2)  # so that elements return within a level
     family = inherit_(model, 4, Data(), loss_of, options=lively, cost=2.0, levels=[2, 1])
     first = 0
     for n, member in zip((2, 1), family.members[1:], strict=True):
@@ -131,8 +131,8 @@ def test_a_killed_family_goes_on_to_the_same_bits(tmp_path: Path) -> None:
     half = Family.load(tmp_path)
     assert [member.name for member in half.members] == ["dense", "3:4", "2:4"]
     model = trained()
-    done = inherit_(model, 4, Data(), loss_of, **arguments, folder=tmp_path, every=4)
-    for expected, member, read in zip(whole.members, done.members, Family.load(tmp_path).members, strict=True):
+    family = inherit_(model, 4, Data(), loss_of, **arguments, folder=tmp_path, every=4)
+    for expected, member, read in zip(whole.members, family.members, Family.load(tmp_path).members, strict=True):
         assert (member.name, member.metric, member.loss, member.bytes) == (
             expected.name,
             expected.metric,
@@ -149,13 +149,13 @@ def test_a_killed_family_goes_on_to_the_same_bits(tmp_path: Path) -> None:
     inherit_(again, 4, Data(), loss_of, **arguments, folder=tmp_path, progress=stop_after(1))
     assert all(torch.equal(value, model.state_dict()[name]) for name, value in again.state_dict().items())
     with pytest.raises(
-        ArgumentError, match="belongs to a run with other options; give it what it began with, or another"
+        ArgumentError, match="belongs to a run that differs in its options; pass the original arguments, or a different"
     ):
         inherit_(trained(), 4, Data(), loss_of, **(arguments | {"decay": 0.1}), folder=tmp_path)
     (tmp_path / "family.json").write_text(json.dumps({"version": 1}))
     with pytest.raises(FormatError, match=r"family\.json is not the index of a family"):
         Family.load(tmp_path)
-    with pytest.raises(FormatError, match=r"there is no family in .*nowhere: it has no family\.json"):
+    with pytest.raises(FormatError, match=r"no family in .*nowhere: the file family\.json is missing"):
         Family.load(tmp_path / "nowhere")
 
 
@@ -181,12 +181,12 @@ def test_stopped_at_any_write_a_family_goes_on_to_the_same_bits(
     for attempt in range(200):
         number, after, seen[0] = 1 + attempt % 3, attempt % 2 == 0, 0
         try:
-            done = inherit_(copy.deepcopy(start), 3, Data(), loss_of, **arguments, folder=tmp_path, every=2)
+            family = inherit_(copy.deepcopy(start), 3, Data(), loss_of, **arguments, folder=tmp_path, every=2)
             break
         except KeyboardInterrupt:
             stops += 1
     assert stops > 8
-    for expected, member in zip(whole.members, done.members, strict=True):
+    for expected, member in zip(whole.members, family.members, strict=True):
         assert (member.name, member.metric, member.loss) == (expected.name, expected.metric, expected.loss)
         assert all(torch.equal(member.tensors()[name], value) for name, value in expected.tensors().items())
 
@@ -215,12 +215,12 @@ def test_members_are_picked_by_metric_and_cost() -> None:
     assert family.pick(cost=3, by=lambda member: 5 - member.n).n == 3
     with pytest.raises(
         ArgumentError,
-        match=r"no member has a metric of 0\.95 and a cost of at most 300; the best is 3:4 with 0\.92, the",
+        match=r"no member has a metric of at least 0\.95 and a cost of at most 300; the best is 3:4 with a metric of 0\.92, the",
     ):
         family.pick(metric=0.95, cost=300)
-    with pytest.raises(ArgumentError, match="the members have no metric to pick by; give inherit_ an evaluate"):
+    with pytest.raises(ArgumentError, match="the members have no metric to pick by; call inherit_ with evaluate"):
         Family((Member(4, 4, {}, 1.0, 0, None, None, 1),)).pick()
-    with pytest.raises(ArgumentError, match="no member with n = 5; it has dense, 3:4, 2:4, 1:4"):
+    with pytest.raises(ArgumentError, match="no member with n=5; its members are dense, 3:4, 2:4, 1:4"):
         family[5]
     assert "2:4" in str(family.report())
 
@@ -229,17 +229,19 @@ def test_what_cannot_work_is_refused() -> None:
     def attempt(m: int = 4, **changes: object) -> None:
         inherit_(network(), m, Data(), loss_of, options=OPTIONS, **changes)
 
-    with pytest.raises(ArgumentError, match="levels must fall, from 3 at most to 1 at least; they are \\[1, 2\\]"):
+    with pytest.raises(ArgumentError, match="levels must be decreasing values of n from 3 to 1; got \\[1, 2\\]"):
         attempt(levels=[1, 2])
-    with pytest.raises(ArgumentError, match="groups of 2 or more and a cost above 0; it got m = 1"):
+    with pytest.raises(ArgumentError, match="m must be at least 2 and cost above 0; got m=1"):
         attempt(m=1)
-    with pytest.raises(ArgumentError, match="more than 1 needs an evaluate function; it is 2"):
+    with pytest.raises(ArgumentError, match="checks must be 1, or more if evaluate is given; got 2"):
         attempt(checks=2)
-    with pytest.raises(ArgumentError, match="all targets of a family have the same n; targets must be a list"):
+    with pytest.raises(
+        ArgumentError, match="targets must be a list, not a mapping, as all targets of a family have the same n"
+    ):
         attempt(targets={"0": "2:4"})
-    with pytest.raises(ArgumentError, match="evaluate must give a finite number, and it gave nan"):
+    with pytest.raises(ArgumentError, match="evaluate must return a finite number; got nan"):
         attempt(evaluate=lambda model: float("nan"))
     model = network()
     sparsify_(model, "2:4")
-    with pytest.raises(ArgumentError, match="starts from a dense model, and this one has masks; call remove_masks_"):
+    with pytest.raises(ArgumentError, match="needs a dense model, but this one has masks; call remove_masks_"):
         inherit_(model, 4, Data(), loss_of, options=OPTIONS)

@@ -1,4 +1,4 @@
-"""`inherit_`: a family of n:m models in one run, each level begun from the best of the one above."""
+"""`inherit_`: a family of n:m models in one run, each level starting from the best model of the level above."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -44,56 +44,56 @@ def inherit_(
     every: int = 50,
     progress: StepCallback | None = None,
 ) -> Family:
-    """Train a dense model down through n:m, n from m - 1 to 1, and keep the model of every level.
+    """Train a dense model through successive n:m levels, n from m - 1 down to 1, and keep the model of every level.
 
-    This is inherited dynamic pruning (Fang et al., arXiv 2208.06118): a level starts from the best model of the one above, dense values
-    behind its masks included, and its mask follows the weights while they train (`SRSTE`), so that what was pruned too early may come
-    back. The whole family takes ``cost * options.steps`` steps, shared out in proportion to how much each level multiplies the density
-    down: the step from 16:16 to 15:16 is easily learnt, the one from 2:16 to 1:16 halves the model.
+    This is inherited dynamic pruning (Fang et al., arXiv 2208.06118). Each level starts from the best model of the level above,
+    including the dense values behind its masks, and its mask follows the weights as they train (`SRSTE`), so an element pruned too
+    early may return. The whole family takes ``cost * options.steps`` steps. Each level's share is proportional to the logarithm of
+    the factor by which it reduces the density: from 16:16 to 15:16 little has to be relearnt, from 2:16 to 1:16 half the weights go.
 
     Parameters
     ----------
     model
-        Trained and dense. Left as the last level's model, with masks.
+        A trained dense model. Afterwards it is the model of the last level, with masks.
     m
-        Group size of every level.
+        Group size of every level, at least 2.
     batches
-        ``batches[i]`` is the batch of the family's i-th step.
+        A sequence whose ``batches[i]`` is always the same batch; indices run through the whole family.
     loss
-        As in `train_`.
+        ``loss(model, batch)`` returns a scalar tensor, as in `train_`.
     options
-        ``options.steps`` is what training one member takes. Each level goes through the whole learning-rate schedule once.
+        Training options; ``options.steps`` is the number of steps for one member. Each level runs the full learning-rate schedule.
     cost
-        Steps of the family, in units of ``options.steps``.
+        Steps of the whole family, in units of ``options.steps``. Default: 2.5.
     levels
-        Values of n, falling; all from m - 1 to 1 where not given.
+        Decreasing values of n. Default: all from m - 1 to 1.
     decay
-        Of values behind masks, as in `SRSTE`.
+        Decay of the values behind masks, as in `SRSTE`. Default: 2e-4.
     evaluate
-        ``evaluate(model)``, a number that is better when larger, taken in eval mode without gradients.
+        ``evaluate(model)`` returns a number, larger is better; it runs in evaluation mode without gradients. Default: members have
+        no metric.
     checks
-        How often in a level `evaluate` is asked, the last time at its end. The best model is the level's member.
+        Number of evaluations per level, the last one at its end; the best model becomes the level's member. Default: 1.
     targets, ignore
-        As in `sparsify_`; a list, as all targets have the same n.
+        Which weights to prune, as in `sparsify_`. `targets` must be a list, as all targets have the same n.
     folder
-        Where members are written, and from where a run that was killed goes on, between levels and inside one. In memory where not
-        given.
+        Folder to write members to. A killed run resumes from it, even within a level. Default: keep the family in memory.
     every
-        Steps between two checkpoints in the folder.
+        Number of steps between checkpoints in the folder. Default: 50.
     progress
-        Called after every step, with the step and the number of steps of the level.
+        A callback that runs after every step, with the step and the number of steps of the level, see `StepCallback`.
 
     Returns
     -------
     Family
-        The dense model and one member for each level, densest first.
+        The dense model and one member per level, densest first.
 
     Raises
     ------
     ArgumentError
-        If the arguments do not fit together, or the folder belongs to another run.
+        If the arguments contradict each other, or the folder belongs to a different run.
     NotSupportedError
-        If the model is spread over several processes.
+        If the model is distributed over several processes.
     FormatError, CheckFailed, OSError
         As in `train_`.
 
@@ -130,7 +130,7 @@ def inherit_(
 
 
 def level_steps(m: int, levels: Sequence[int], total: int) -> list[int]:
-    """Share steps out to levels in proportion to ``log(density before / density after)``, at least one each.
+    """Distribute steps over levels in proportion to ``log(density before / density after)``, at least one per level.
 
     Examples
     --------
@@ -144,7 +144,7 @@ def level_steps(m: int, levels: Sequence[int], total: int) -> list[int]:
 
 @dataclass(frozen=True)
 class _Run:
-    """The arguments of a run, and what is done with them level by level."""
+    """The arguments of a run, and the operations on each level."""
 
     model: nn.Module
     m: int
@@ -159,7 +159,7 @@ class _Run:
     progress: StepCallback | None
 
     def inputs(self, plan: Sequence[tuple[int, int]]) -> dict[str, str]:
-        """Return a hash of each thing that decides what the run computes."""
+        """Return a hash of each input that determines the result."""
         steps = sum(steps for _, steps in plan)
         return {
             "options": digest(asdict(self.options), self.decay, self.checks, _name(self.loss), _name(self.evaluate)),
@@ -169,19 +169,19 @@ class _Run:
         }
 
     def dense(self, store: Store) -> Member:
-        """Return the model as it was given, as the first member."""
+        """Return the original dense model as the first member."""
         tensors, metric = _tensors(self.model), self._metric()
         store.keep(self.m, tensors, {}, {"metric": metric})
         file, state = store.place(self.m, self.m, tensors)
         return Member(self.m, self.m, {}, 1.0, 0, None, metric, model_bytes(self.model), file, state)
 
     def start_from_(self, tensors: Mapping[str, Tensor], dense: Mapping[str, Tensor]) -> None:
-        """Put the best model of a level into the model, dense values in place of masked ones."""
+        """Load the best model of a level into the model, with dense values instead of masked ones."""
         remove_masks_(self.model)
         values = {**tensors, **dense}
         with torch.no_grad():
-            for name, own in self.model.state_dict().items():
-                own.copy_(values[name])
+            for name, tensor in self.model.state_dict().items():
+                tensor.copy_(values[name])
 
     def level_(self, n: int, steps: int, first: int, store: Store) -> Member:
         """Train one level and return its best model."""
@@ -195,10 +195,10 @@ class _Run:
             if step in marks:
                 self._check(n, method, store)
 
-        later = _From(self.batches, first * options.accumulate)
-        where = store.checkpoint(n)
-        with prepared(self.model, later, self.loss, options, method, where is not None) as (task, sparsifier):
-            training = run_(task, sparsifier, where, self.progress, watch)
+        batches = _From(self.batches, first * options.accumulate)
+        checkpoint = store.checkpoint(n)
+        with prepared(self.model, batches, self.loss, options, method, checkpoint is not None) as (task, sparsifier):
+            training = run_(task, sparsifier, checkpoint, self.progress, watch)
         tensors, _, facts = store.best(n)
         file, state = store.place(n, self.m, tensors)
         patterns = {name: str(pattern) for name, pattern in patterns_of(self.model).items()}
@@ -207,7 +207,7 @@ class _Run:
         return Member(n, self.m, patterns, density, steps, loss, facts["metric"], model_bytes(self.model), file, state)
 
     def _check(self, n: int, method: Sparsifier, store: Store) -> None:
-        """Keep the model of this moment if it is the best of its level so far."""
+        """Keep the current model if it is the best of its level so far."""
         metric, best = self._metric(), store.metric(n)
         if metric is None or best is None or metric > best:
             store.keep(n, _tensors(self.model), method.state_dict()["dense"], {"metric": metric})
@@ -218,12 +218,12 @@ class _Run:
         with evaluating(self.model), torch.no_grad():
             metric = float(self.evaluate(self.model))
         if not math.isfinite(metric):
-            raise ArgumentError(f"evaluate must give a finite number, and it gave {metric}")
+            raise ArgumentError(f"evaluate must return a finite number; got {metric}")
         return metric
 
 
 class _From:
-    """Batches from a later one on."""
+    """Batches from a given index on."""
 
     def __init__(self, batches: Indexed, first: int) -> None:
         self.batches, self.first = batches, first
@@ -242,25 +242,23 @@ def _plan(
     evaluate: Callable[[nn.Module], float] | None,
     targets: Targets | None,
 ) -> list[tuple[int, int]]:
-    """Return (n, steps) of every level; refuse what cannot work."""
+    """Return (n, steps) of every level; raise `ArgumentError` for invalid arguments."""
     if ranks_of(model).size > 1:
-        raise NotSupportedError("inherit_ trains in one process; train the levels one by one with SRSTE on several")
+        raise NotSupportedError(
+            "inherit_ trains in a single process; on several processes, train the levels one by one with SRSTE"
+        )
     if m < 2 or not cost > 0:
-        raise ArgumentError(
-            f"a family needs groups of 2 or more and a cost above 0; it got m = {m} and a cost of {cost}"
-        )
-    chosen = list(range(m - 1, 0, -1)) if levels is None else list(levels)
-    if not chosen or chosen != sorted(set(chosen), reverse=True) or not 0 < chosen[-1] <= chosen[0] < m:
-        raise ArgumentError(f"levels must fall, from {m - 1} at most to 1 at least; they are {chosen}")
+        raise ArgumentError(f"m must be at least 2 and cost above 0; got m={m}, cost={cost}")
+    values = list(range(m - 1, 0, -1)) if levels is None else list(levels)
+    if not values or values != sorted(set(values), reverse=True) or not 0 < values[-1] <= values[0] < m:
+        raise ArgumentError(f"levels must be decreasing values of n from {m - 1} to 1; got {values}")
     if isinstance(targets, Mapping):
-        raise ArgumentError("all targets of a family have the same n; targets must be a list")
+        raise ArgumentError("targets must be a list, not a mapping, as all targets of a family have the same n")
     if checks < 1 or (checks > 1 and evaluate is None):
-        raise ArgumentError(f"checks must be 1 or more, and more than 1 needs an evaluate function; it is {checks}")
+        raise ArgumentError(f"checks must be 1, or more if evaluate is given; got {checks}")
     if masks_of(model):
-        raise ArgumentError(
-            "a family starts from a dense model, and this one has masks; call remove_masks_ on it first"
-        )
-    return list(zip(chosen, level_steps(m, chosen, round(cost * options.steps)), strict=True))
+        raise ArgumentError("inherit_ needs a dense model, but this one has masks; call remove_masks_ on it first")
+    return list(zip(values, level_steps(m, values, round(cost * options.steps)), strict=True))
 
 
 def _tensors(model: nn.Module) -> dict[str, Tensor]:
@@ -268,8 +266,8 @@ def _tensors(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _tail(training: Training) -> float:
-    last = training.losses[-max(1, len(training.losses) // 10) :]
-    return sum(last) / len(last)
+    tail = training.losses[-max(1, len(training.losses) // 10) :]
+    return sum(tail) / len(tail)
 
 
 def _name(function: Any) -> str:

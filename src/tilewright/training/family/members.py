@@ -1,4 +1,4 @@
-"""`Family`: models of one network at falling density, to compare and to pick from."""
+"""`Family`: models of one network at decreasing density, to compare and pick from."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -27,23 +27,23 @@ class Member:
     Parameters
     ----------
     n, m
-        Its pattern, n:m; ``n == m`` is the dense model that the family comes from.
+        The member's pattern n:m; ``n == m`` is the dense model that the family starts from.
     patterns
-        By weight name, as text. Empty for the dense model.
+        Patterns by weight name, as text. Empty for the dense model.
     density
-        Kept over all elements of the weights that are pruned, counted from the masks.
+        Kept elements over all elements of the pruned weights, counted from the masks.
     steps
-        Optimizer steps spent on this level.
+        Number of optimizer steps spent on this level.
     loss
         Mean training loss over the last tenth of the level's steps; None for the dense model.
     metric
-        What ``evaluate`` gave; None if there was no such thing.
+        The result of ``evaluate``; None if `inherit_` was called without it.
     bytes
-        What the model takes on disk, packed.
+        Size of the packed model on disk, in bytes.
     file
-        Where its tensors are; None if they are in memory.
+        The file with the member's tensors; None if they are in memory.
     state
-        Its tensors; None if they are in a file.
+        The member's tensors by name; None if they are in a file.
     """
 
     n: int
@@ -59,16 +59,16 @@ class Member:
 
     @property
     def name(self) -> str:
-        """``"2:4"``, ``"dense"``."""
+        """The pattern as text, such as ``"2:4"``, or ``"dense"``."""
         return "dense" if self.n == self.m else f"{self.n}:{self.m}"
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return the tensors of its `state_dict`, masks included.
+        """Return the tensors of the member's `state_dict`, including masks.
 
         Raises
         ------
         FormatError
-            If its file is gone or damaged.
+            If the file is missing or damaged.
         """
         if self.state is not None:
             return dict(self.state)
@@ -79,7 +79,7 @@ class Member:
         try:
             return load_file(self.file)
         except (OSError, SafetensorError) as error:
-            raise FormatError(f"the member {self.name} cannot be read from {self.file}: {error}") from error
+            raise FormatError(f"cannot read the member {self.name} from {self.file}: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -89,19 +89,19 @@ class Family:
     Parameters
     ----------
     members
-        The dense model and one for each level.
+        The dense model and one member per level.
     """
 
     members: tuple[Member, ...]
 
     @staticmethod
     def load(folder: Path | str) -> "Family":
-        """Return the family that `inherit_` has left in a folder, as far as it has got.
+        """Return the family that `inherit_` wrote to a folder, with the levels finished so far.
 
         Raises
         ------
         FormatError
-            If there is none, or its index is damaged.
+            If the folder holds no family, or its index is damaged.
         """
         return Family(read_members(Path(folder))[0])
 
@@ -113,7 +113,9 @@ class Family:
         for member in self.members:
             if member.n == n:
                 return member
-        raise ArgumentError(f"the family has no member with n = {n}; it has {', '.join(m.name for m in self.members)}")
+        raise ArgumentError(
+            f"the family has no member with n={n}; its members are {', '.join(m.name for m in self.members)}"
+        )
 
     def pick(
         self,
@@ -122,50 +124,51 @@ class Family:
         cost: float | None = None,
         by: Callable[[Member], float] | None = None,
     ) -> Member:
-        """Return the cheapest member that is good enough, or the best one that is cheap enough.
+        """Return the cheapest member that is good enough, or the best member that is cheap enough.
 
         Parameters
         ----------
         metric
-            The least metric.
+            Minimum metric. Default: no minimum.
         cost
-            The greatest cost.
+            Maximum cost, in the unit of `by`. Default: no maximum.
         by
-            Cost of a member; its bytes where not given. A latency measured elsewhere, for instance.
+            A function that returns the cost of a member, such as a latency measured elsewhere. Default: its size in bytes.
 
         Returns
         -------
         Member
-            With `metric` the cheapest of those that qualify; otherwise the one of the highest metric.
+            If `metric` is given, the cheapest member that qualifies; otherwise the qualifying member with the highest metric.
 
         Raises
         ------
         ArgumentError
-            If no member qualifies, or there are no metrics to compare.
+            If no member qualifies, or the members have no metrics.
         """
         price = by or (lambda member: float(member.bytes))
         if any(member.metric is None for member in self.members):
-            raise ArgumentError("the members have no metric to pick by; give inherit_ an evaluate function")
-        good = [m for m in self.members if metric is None or _metric(m) >= metric]
-        fine = [m for m in good if cost is None or price(m) <= cost]
-        if not fine:
-            best, least = max(self.members, key=_metric), min(self.members, key=price)
+            raise ArgumentError("the members have no metric to pick by; call inherit_ with evaluate=...")
+        members = [m for m in self.members if metric is None or _metric(m) >= metric]
+        members = [m for m in members if cost is None or price(m) <= cost]
+        if not members:
+            best, cheapest = max(self.members, key=_metric), min(self.members, key=price)
+            limits = {"a metric of at least": metric, "a cost of at most": cost}
+            unmet = " and ".join(f"{limit} {value}" for limit, value in limits.items() if value is not None)
             raise ArgumentError(
-                f"no member has a metric of {metric if metric is not None else 'any size'} and a cost of at most "
-                f"{cost if cost is not None else 'any size'}; the best is {best.name} with {best.metric:g}, the cheapest "
-                f"{least.name} with a cost of {price(least):g}"
+                f"no member has {unmet}; the best is {best.name} with a metric of {best.metric:g}, the cheapest "
+                f"{cheapest.name} with a cost of {price(cheapest):g}"
             )
         if metric is not None:
-            return min(fine, key=lambda member: (price(member), -_metric(member)))
-        return max(fine, key=lambda member: (_metric(member), -price(member)))
+            return min(members, key=lambda member: (price(member), -_metric(member)))
+        return max(members, key=lambda member: (_metric(member), -price(member)))
 
     def load_(self, model: nn.Module, member: Member) -> None:
-        """Put a member into a model built like the one it came from, with its masks.
+        """Load a member, including its masks, into a model with the same architecture.
 
         Raises
         ------
         FormatError
-            If the member's file is damaged, or the model is another one.
+            If the member's file is damaged, or the model has a different architecture.
         """
         tensors = member.tensors()
         remove_masks_(model)
@@ -175,7 +178,7 @@ class Family:
             model.load_state_dict(tensors)
 
     def report(self) -> Report:
-        """Return a table: one row a member."""
+        """Return a table with one row per member."""
         columns = ("density", "steps", "loss", "metric", "bytes")
         rows = [{"member": member.name, **{c: getattr(member, c) for c in columns}} for member in self.members]
         return Report(
@@ -184,7 +187,7 @@ class Family:
 
 
 def model_bytes(model: nn.Module) -> int:
-    """Return what a model takes on disk: masked weights packed, everything else as it is."""
+    """Return the size of a model on disk in bytes, with masked weights packed and everything else unchanged."""
     masks, patterns = masks_of(model), patterns_of(model)
     total = sum(p.numel() * p.element_size() for name, p in model.named_parameters() if name not in masks)
     total += sum(b.numel() * b.element_size() for name, b in model.named_buffers() if not _is_mask(name, masks))
@@ -197,7 +200,7 @@ def model_bytes(model: nn.Module) -> int:
 
 
 def write_members(folder: Path, members: tuple[Member, ...], inputs: Mapping[str, str]) -> None:
-    """Write the index of a family so that at any instant there is the old one or the new one."""
+    """Write the index of a family atomically: readers see either the old index or the new one."""
     rows = [
         {k: v for k, v in vars(member).items() if k != "state"} | {"file": member.file.name if member.file else None}
         for member in members
@@ -207,24 +210,24 @@ def write_members(folder: Path, members: tuple[Member, ...], inputs: Mapping[str
 
 
 def read_members(folder: Path) -> tuple[tuple[Member, ...], dict[str, str]]:
-    """Return the members in a folder and the hashes of what their run was given."""
+    """Return the members in a folder and the hashes of their run's inputs."""
     path = folder / INDEX
     body: Any
     try:
         body = json.loads(path.read_text())
         if body["version"] != _VERSION:
-            raise FormatError(f"{path} is of version {body['version']}, and this build reads {_VERSION}")
+            raise FormatError(f"{path} has version {body['version']}, but this build reads version {_VERSION}")
         members = [Member(**{**row, "file": folder / row["file"]}) for row in body["members"]]
         for member in members:
             for text in member.patterns.values():
                 parse(text)
         return tuple(members), dict(body["inputs"])
     except FileNotFoundError as error:
-        raise FormatError(f"there is no family in {folder}: it has no {INDEX}") from error
+        raise FormatError(f"no family in {folder}: the file {INDEX} is missing") from error
     except (ValueError, KeyError, TypeError) as error:
         if isinstance(error, FormatError):
             raise
-        raise FormatError(f"{path} is not the index of a family ({error}); remove the folder to begin anew") from error
+        raise FormatError(f"{path} is not the index of a family ({error}); remove the folder to start over") from error
 
 
 def _metric(member: Member) -> float:

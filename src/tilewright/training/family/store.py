@@ -1,8 +1,8 @@
-"""Where a family grows: in memory, or in a folder from which a killed run goes on.
+"""Storage of a growing family: in memory, or in a folder from which a killed run resumes.
 
-In a folder, each file is replaced in one step, and the index names a level only when the level's files are there. Beside members there
-are ``best-N.safetensors``, the best model of level N with its dense values, which the next level starts from, and
-``level-N.safetensors``, the checkpoint inside a level.
+In a folder, each file is replaced atomically, and the index names a level only once the level's files exist. Besides the members there
+are ``best-N.safetensors``, the best model of level N with its dense values, from which the next level starts, and
+``level-N.safetensors``, the checkpoint within a level.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from .members import INDEX, Member, read_members, write_members
 __all__ = ["FolderStore", "Store"]
 
 Best = tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Any]]
-"""Tensors of the model, dense values behind masks, and facts."""
+"""Tensors of the model, dense values behind masks, and other facts, such as the metric."""
 
 _KEY = "tilewright_level"
 
@@ -36,11 +36,11 @@ class Store:
         return ()
 
     def checkpoint(self, n: int) -> Checkpoint | None:
-        """Return where a level saves itself."""
+        """Return the checkpoint of a level; None if it has none."""
         return None
 
     def keep(self, n: int, tensors: Mapping[str, Tensor], dense: Mapping[str, Tensor], facts: dict[str, Any]) -> None:
-        """Keep the best model of a level so far."""
+        """Store the best model of a level so far."""
         self._best[n] = (dict(tensors), dict(dense), facts)
 
     def best(self, n: int) -> Best:
@@ -48,16 +48,16 @@ class Store:
         return self._best[n]
 
     def metric(self, n: int) -> float | None:
-        """Return the metric of the best model so far, None if there is none."""
-        found: float | None = self._best[n][2]["metric"] if n in self._best else None
-        return found
+        """Return the metric of the best model so far; None if there is none."""
+        metric: float | None = self._best[n][2]["metric"] if n in self._best else None
+        return metric
 
     def place(self, n: int, m: int, tensors: Mapping[str, Tensor]) -> tuple[Path | None, Mapping[str, Tensor] | None]:
-        """Keep a member's tensors; return its file, or the tensors."""
+        """Store a member's tensors; return its file and None, or None and the tensors."""
         return None, tensors
 
     def finish(self, members: tuple[Member, ...]) -> None:
-        """Take note of finished levels; what only they needed is dropped."""
+        """Record finished levels and drop the data that only they needed."""
         self._best = {n: best for n, best in self._best.items() if n == members[-1].n}
 
 
@@ -67,7 +67,7 @@ class FolderStore(Store):
     Raises
     ------
     ArgumentError
-        If the folder holds the family of another run.
+        If the folder holds the family of a different run.
     """
 
     def __init__(self, folder: Path, every: int, inputs: Callable[[], Mapping[str, str]]) -> None:
@@ -77,11 +77,11 @@ class FolderStore(Store):
         folder.mkdir(parents=True, exist_ok=True)
         if (folder / INDEX).exists():
             self._members, stored = read_members(folder)
-            different = [name for name, value in self.inputs.items() if stored.get(name) != value]
-            if different:
+            mismatches = [name for name, value in self.inputs.items() if stored.get(name) != value]
+            if mismatches:
                 raise ArgumentError(
-                    f"the family in {folder} belongs to a run with other {' and '.join(different)}; "
-                    "give it what it began with, or another folder"
+                    f"the family in {folder} belongs to a run that differs in its {' and '.join(mismatches)}; "
+                    "pass the original arguments, or a different folder"
                 )
 
     def members(self) -> tuple[Member, ...]:
@@ -89,11 +89,11 @@ class FolderStore(Store):
         return self._members
 
     def checkpoint(self, n: int) -> Checkpoint | None:
-        """Return where a level saves itself."""
+        """Return the checkpoint of a level; None if it has none."""
         return Checkpoint(self.folder / f"level-{n}.safetensors", every=self.every)
 
     def keep(self, n: int, tensors: Mapping[str, Tensor], dense: Mapping[str, Tensor], facts: dict[str, Any]) -> None:
-        """Keep the best model of a level so far."""
+        """Store the best model of a level so far."""
         body = {f"model.{name}": value for name, value in tensors.items()}
         body |= {f"dense.{name}": value for name, value in dense.items()}
         write_atomically(self._file(n), body, {_KEY: json.dumps(facts)})
@@ -108,7 +108,7 @@ class FolderStore(Store):
                 body = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             raise FormatError(
-                f"{self._file(n)} is not a whole model ({error}); remove the folder to begin anew"
+                f"{self._file(n)} is not a complete model ({error}); remove the folder to start over"
             ) from error
         parts = {
             kind: {key.removeprefix(kind): value for key, value in body.items() if key.startswith(kind)}
@@ -117,18 +117,18 @@ class FolderStore(Store):
         return parts["model."], parts["dense."], facts
 
     def metric(self, n: int) -> float | None:
-        """Return the metric of the best model so far, None if there is none."""
-        found: float | None = self.best(n)[2]["metric"] if self._file(n).exists() else None
-        return found
+        """Return the metric of the best model so far; None if there is none."""
+        metric: float | None = self.best(n)[2]["metric"] if self._file(n).exists() else None
+        return metric
 
     def place(self, n: int, m: int, tensors: Mapping[str, Tensor]) -> tuple[Path | None, Mapping[str, Tensor] | None]:
-        """Write a member's tensors; return its file."""
+        """Write a member's tensors; return its file and None."""
         file = self.folder / ("dense.safetensors" if n == m else f"{n}-of-{m}.safetensors")
         write_atomically(file, tensors, {"format": "pt"})
         return file, None
 
     def finish(self, members: tuple[Member, ...]) -> None:
-        """Name finished levels in the index; remove what only they needed."""
+        """Add finished levels to the index; remove the files that only they needed."""
         write_members(self.folder, members, self.inputs)
         for member in members:
             with contextlib.suppress(FileNotFoundError):
