@@ -1,4 +1,4 @@
-"""The program that two processes run together: the trainers of Hugging Face and of Lightning, pruning under DDP. Not a test by itself."""
+"""The program that two processes run together: Hugging Face and Lightning trainers, pruning under DDP. Not a test by itself."""
 
 import os
 import sys
@@ -24,7 +24,7 @@ STEPS, GLOBAL_BATCH = 6, 8
 
 
 class Network(nn.Module):
-    """What both trainers train: two layers, and a loss of its own as transformers want it."""
+    """The model for both trainers: two layers, and its own loss, as transformers expects."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class Network(nn.Module):
 
 
 class Module(lightning.LightningModule):
-    """The network as Lightning wants it."""
+    """The network as a Lightning module."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class Module(lightning.LightningModule):
 
 
 def data() -> list[dict[str, torch.Tensor]]:
-    """Return the examples, as many as all steps need."""
+    """Return enough examples for all steps."""
     generator = torch.Generator().manual_seed(2)
     return [
         {"x": torch.randn(8, generator=generator), "labels": torch.tensor(i % 4)} for i in range(STEPS * GLOBAL_BATCH)
@@ -59,7 +59,7 @@ def data() -> list[dict[str, torch.Tensor]]:
 
 
 def with_transformers(folder: Path, name: str, ranks: int, resume: bool = False) -> nn.Module:
-    """Train with the Trainer; a checkpoint is left after half of the steps."""
+    """Train with the Trainer, which saves a checkpoint after half of the steps."""
     network = Network()
     arguments = transformers.TrainingArguments(
         str(folder),
@@ -85,13 +85,13 @@ def with_transformers(folder: Path, name: str, ranks: int, resume: bool = False)
 
 
 def with_lightning(folder: Path, name: str, ranks: int, resume: bool = False) -> nn.Module:
-    """Train with Lightning's trainer, in two epochs; a checkpoint is left at the end of the first."""
+    """Train with Lightning's trainer for two epochs, with a checkpoint after the first."""
     module, callback = Module(), LightningCallback(METHODS[name])
     saving = lightning.callbacks.ModelCheckpoint(
         folder, filename="{step}", save_top_k=-1, every_n_train_steps=STEPS // 2
     )
     half = data()[: STEPS * GLOBAL_BATCH // 2]
-    # Lightning's own sampler would shuffle on several processes; this one makes up the batches of one.
+    # Lightning's own sampler would shuffle on several processes; this one yields the batches of a single process.
     rank = int(os.environ.get("RANK", "0"))
     sampler = torch.utils.data.DistributedSampler(half, ranks, rank, shuffle=False)  # type: ignore[arg-type]
     loader: Any = torch.utils.data.DataLoader(half, batch_size=GLOBAL_BATCH // ranks, sampler=sampler)
@@ -116,7 +116,7 @@ TRAINERS = {"transformers": with_transformers, "lightning": with_lightning}
 
 
 def main(folder: Path) -> None:
-    """Train every way and leave what this process has."""
+    """Train in every way and save the results of this process."""
     warnings.simplefilter("ignore")
     results = {}
     for trainer, train in TRAINERS.items():

@@ -1,4 +1,4 @@
-"""The callbacks on two processes: the same masks on both, what one process gives at the same global batch, and one that goes on alone."""
+"""The callbacks on two processes: equal masks, the results of one process at the same global batch, and resuming in one process."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import torch
 for package in ("transformers", "accelerate", "lightning"):
     pytest.importorskip(package, reason=f"{package} is not installed")
 
-from tilewright.patterns import verify_mask  # noqa: E402 (nothing to test without the packages)
+from tilewright.patterns import verify_mask  # noqa: E402 (after the check for optional packages)
 from tilewright.pruning import masks_of, patterns_of  # noqa: E402 (as above)
 
 from .adapter_ranks import METHODS, TRAINERS  # noqa: E402 (as above)
@@ -17,7 +17,7 @@ from .launch import on_two_processes  # noqa: E402 (as above)
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not torch.distributed.is_available(), reason="torch was built without torch.distributed"),
-    pytest.mark.filterwarnings("ignore"),  # of the trainers, and there are many
+    pytest.mark.filterwarnings("ignore"),  # the trainers raise many
 ]
 
 

@@ -1,4 +1,4 @@
-"""The Hugging Face callback: the trainer prunes as the plain loop does, resumes to the same weights, and stops at a broken mask."""
+"""The Hugging Face callback: the trainer prunes like the plain loop, resumes to the same weights, and stops at a broken mask."""
 
 import copy
 from pathlib import Path
@@ -93,7 +93,7 @@ def test_the_trainer_does_what_the_plain_loop_does(tmp_path: Path, name: str) ->
     callback = SparsityCallback(METHODS[name], targets=["*.output.dense"])
     changes = {"max_grad_norm": 0.0, "lr_scheduler_type": "constant", "optim": "sgd", "learning_rate": 0.1}
     run = trainer(tmp_path, trained, callback, save_strategy="no", gradient_accumulation_steps=2, **changes)
-    run.model_accepts_loss_kwargs = False  # this model ignores the count that the trainer would have it divide by
+    run.model_accepts_loss_kwargs = False  # this model ignores the item count that the trainer passes for its loss
     seen: list[Any] = []
     inner = run.training_step
     run.training_step = lambda network, batch, *rest: (seen.append(batch), inner(network, batch, *rest))[1]
@@ -144,7 +144,7 @@ def test_a_broken_mask_stops_the_run_and_names_the_layer(tmp_path: Path, order: 
         with pytest.raises(CheckFailed, match=r"bert\.encoder\.layer\.1\.output\.dense\.weight has \d+ pruned"):
             run.train()
         assert not (tmp_path / "checkpoint-3").exists()
-    else:  # broken after the check of step 3, and held again by the next step
+    else:  # broken after the check of step 3, and restored by the next step
         run.train()
         check_masks(run.model)
 
@@ -159,11 +159,11 @@ def test_what_cannot_work_is_refused(tmp_path: Path) -> None:
         trainer(tmp_path, model(), SparsityCallback(SRSTE("2:4"), targets=["nothing"]))
     with pytest.raises(ArgumentError, match="no masks"):
         trainer(tmp_path, model(), SparsityCallback(FixedMask()))
-    with pytest.raises(ArgumentError, match="until step 20, and the trainer stops after 8"):
+    with pytest.raises(ArgumentError, match="until step 20, but the trainer stops after 8"):
         trainer(tmp_path, model(), SparsityCallback(Gradual("2:4", end=20, every=5))).train()
-    with pytest.raises(ArgumentError, match="another model"):
+    with pytest.raises(ArgumentError, match="created for a different model"):
         trainer(tmp_path, model(), SparsityCallback(Sparsifier(model(), SRSTE("2:4"))))
-    with pytest.raises(ArgumentError, match="belong to the sparsifier"):
+    with pytest.raises(ArgumentError, match="pass targets and ignore to it instead"):
         SparsityCallback(Sparsifier(model(), SRSTE("2:4")), targets=["*"])
 
 
@@ -173,7 +173,7 @@ def test_a_checkpoint_written_without_the_callback_is_refused(tmp_path: Path) ->
     trainer(tmp_path, network).train()
     network = model()
     sparsify_(network, "2:4")
-    with pytest.raises(FormatError, match="goes on from step 3, and its checkpoint has no state"):
+    with pytest.raises(FormatError, match="resumes from step 3, but its checkpoint has no SparsityCallback state"):
         trainer(tmp_path, network, SparsityCallback()).train(resume_from_checkpoint=str(tmp_path / "checkpoint-3"))
 
 
@@ -182,9 +182,9 @@ def test_a_callback_serves_one_run(tmp_path: Path) -> None:
     callback = SparsityCallback(METHODS["gradual"])
     run = trainer(tmp_path, network, callback, save_strategy="no")
     run.train()
-    with pytest.raises(ArgumentError, match=r"make a new one with FixedMask\(\)"):
+    with pytest.raises(ArgumentError, match=r"create a new one with FixedMask\(\)"):
         run.train()
     late = trainer(tmp_path, network, save_strategy="no")
-    late.add_callback(SparsityCallback())  # after the constructor: fine where nothing is resumed
+    late.add_callback(SparsityCallback())  # after the constructor, which is allowed if nothing is resumed
     late.train()
     check_masks(network)

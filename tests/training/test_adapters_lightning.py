@@ -1,4 +1,4 @@
-"""The Lightning callback: the trainer prunes as the plain loop does, resumes to the same weights, and stops at a broken mask."""
+"""The Lightning callback: the trainer prunes like the plain loop, resumes to the same weights, and stops at a broken mask."""
 
 from pathlib import Path
 from typing import Any
@@ -147,12 +147,12 @@ def test_masks_from_sparsify_are_held(tmp_path: Path) -> None:
 def test_what_cannot_work_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TargetError, match="nothing"):
         fit(tmp_path, Module(), SparsityCallback(SRSTE("2:4"), targets=["nothing"]), saving=False)
-    with pytest.raises(ArgumentError, match="until step 20, and the trainer stops after 8"):
+    with pytest.raises(ArgumentError, match="until step 20, but the trainer stops after 8"):
         fit(tmp_path, Module(), SparsityCallback(Gradual("2:4", end=20, every=5)), saving=False)
     module = Module()
     callback = SparsityCallback(METHODS["gradual"])
     fit(tmp_path, module, callback, saving=False)
-    with pytest.raises(ArgumentError, match=r"make a new one with FixedMask\(\)"):
+    with pytest.raises(ArgumentError, match=r"create a new one with FixedMask\(\)"):
         fit(tmp_path, module, callback, saving=False)
 
 
@@ -163,5 +163,5 @@ def test_a_checkpoint_written_without_the_callback_is_refused(tmp_path: Path) ->
         return module
 
     fit(tmp_path, masked())
-    with pytest.raises(FormatError, match="goes on from step 3, and its checkpoint has no state"):
+    with pytest.raises(FormatError, match="resumes from step 3, but its checkpoint has no SparsityCallback state"):
         fit(tmp_path / "again", masked(), SparsityCallback(), resume=tmp_path / "step=3.ckpt")

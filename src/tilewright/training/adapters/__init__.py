@@ -1,5 +1,5 @@
-"""Pruning in other people's loops: `adapters.hf.SparsityCallback` for a Hugging Face ``Trainer``, `adapters.lightning.SparsityCallback`
-for a Lightning one. A loop of your own needs no adapter but three lines, see `Sparsifier`.
+"""Pruning in other trainers: `adapters.hf.SparsityCallback` for a Hugging Face ``Trainer``, `adapters.lightning.SparsityCallback` for a
+Lightning one. Your own loop needs no adapter, only the three lines shown in `Sparsifier`.
 
 Each module imports its framework; importing this package imports neither.
 """

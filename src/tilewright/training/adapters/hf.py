@@ -21,31 +21,32 @@ _KEY = "tilewright"
 
 
 class SparsityCallback(TrainerCallback):
-    """Prune while a ``transformers.Trainer`` trains, or hold the masks that there are.
+    """Prune in a ``transformers.Trainer``, or hold the masks that the model already has.
 
-    The state that a model's weights lack (steps, dense values, score sums) travels in the optimizer's, so that the trainer's own
-    checkpoints are whole and ``resume_from_checkpoint`` goes on from them. Masks are checked before each checkpoint is written.
+    The state that is not in the model (steps, dense values, score sums) is stored with the optimizer's, so the trainer's own
+    checkpoints are complete and ``resume_from_checkpoint`` works. Masks are checked before each checkpoint is written.
 
     Parameters
     ----------
     method
-        `FixedMask`, `Gradual`, `MultiStage`, `SRSTE`, or a `Sparsifier` of the trainer's model. None holds the masks there are.
+        `FixedMask`, `Gradual`, `MultiStage`, `SRSTE`, or a `Sparsifier` of the trainer's model. Default: hold the masks the model
+        has.
     targets, ignore
-        As in `sparsify_`.
+        Which weights to prune, as in `sparsify_`. Default: every weight that can take the pattern.
 
     Attributes
     ----------
     report : Report or None
-        After training: what `Sparsifier.finish` returned.
+        The report of `Sparsifier.finish`, once training has ended.
 
     Raises
     ------
     TargetError, PatternError, ArgumentError
-        From the trainer's constructor, as `Sparsifier`; when training begins, if the trainer stops before the schedule does.
+        In the trainer's constructor, as in `Sparsifier`; when training begins, if the trainer stops before the schedule ends.
     FormatError
-        When training begins, if a checkpoint was written without the callback.
+        When training resumes from a checkpoint that was written without the callback.
     CheckFailed
-        When a checkpoint is due or training ends, if masks do not hold.
+        When a checkpoint is due or training ends, if a mask no longer holds.
 
     Examples
     --------
@@ -67,15 +68,15 @@ class SparsityCallback(TrainerCallback):
 
     @property
     def report(self) -> Report | None:
-        """What `Sparsifier.finish` returned, once training has ended."""
+        """The report of `Sparsifier.finish`, once training has ended."""
         return self._carried.report
 
     def on_init_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Give the model its masks before the trainer loads a checkpoint into it."""
+        """Create the masks before the trainer loads a checkpoint into the model."""
         self._carried.make(kwargs["model"])
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Attach to the optimizer, into which a checkpoint has been loaded by now."""
+        """Attach to the optimizer, after any checkpoint has been loaded into it."""
         if self._carried.sparsifier is None and state.global_step == 0:
             self._carried.make(kwargs["model"])
         optimizer = _plain(kwargs["optimizer"])
@@ -94,12 +95,12 @@ class SparsityCallback(TrainerCallback):
             self._check(kwargs["model"], state.global_step)
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Check the masks of a checkpoint that only the evaluation before it asked for."""
+        """Check the masks before a checkpoint that only an evaluation has requested."""
         if self._checked != state.global_step:
             self._check(kwargs["model"], state.global_step)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Finish: hooks off, masks checked."""
+        """Remove the hooks and check the masks."""
         self._carried.finish()
         self._handle.remove()
 
@@ -108,7 +109,7 @@ class SparsityCallback(TrainerCallback):
         self._checked = step
 
     def _add_state(self, optimizer: Optimizer, state: dict[str, Any]) -> None:
-        # Loading keeps what else a group holds, and neither casts nor moves it as it does with the state of parameters.
+        # Loading keeps extra entries of a group as they are; it would cast and move entries in the state of parameters.
         state["param_groups"][0][_KEY] = self._carried.active().state_dict()
 
 
@@ -118,6 +119,6 @@ def _plain(optimizer: Any) -> Optimizer:
         optimizer = optimizer.optimizer
     if not isinstance(optimizer, Optimizer):
         raise ArgumentError(
-            f"the trainer's optimizer is a {type(optimizer).__name__}, and only those of torch have hooks"
+            f"the trainer's optimizer must be a torch.optim.Optimizer, which has hooks; got a {type(optimizer).__name__}"
         )
     return optimizer

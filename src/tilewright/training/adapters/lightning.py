@@ -17,31 +17,33 @@ __all__ = ["SparsityCallback"]
 
 
 class SparsityCallback(Callback):
-    """Prune while a Lightning ``Trainer`` trains, or hold the masks that there are.
+    """Prune in a Lightning ``Trainer``, or hold the masks that the module already has.
 
-    Its state is part of the trainer's checkpoints, and ``fit(..., ckpt_path=...)`` goes on from them. Masks are checked before each
-    checkpoint is written. Gradients are made ready before the trainer clips them, so pruned elements do not count in their norm.
+    The callback's state is part of the trainer's checkpoints, and ``fit(..., ckpt_path=...)`` resumes from them. Masks are checked
+    before each checkpoint is written. Gradients are prepared before the trainer clips them, so pruned elements do not count
+    towards the norm.
 
     Parameters
     ----------
     method
-        `FixedMask`, `Gradual`, `MultiStage`, `SRSTE`, or a `Sparsifier` of the module. None holds the masks there are.
+        `FixedMask`, `Gradual`, `MultiStage`, `SRSTE`, or a `Sparsifier` of the module. Default: hold the masks the module has.
     targets, ignore
-        As in `sparsify_`; names are those of the ``LightningModule``, such as ``"model.head"``.
+        Which weights to prune, as in `sparsify_`; names are those in the ``LightningModule``, such as ``"model.head"``. Default:
+        every weight that can take the pattern.
 
     Attributes
     ----------
     report : Report or None
-        After training: what `Sparsifier.finish` returned.
+        The report of `Sparsifier.finish`, once training has ended.
 
     Raises
     ------
     TargetError, PatternError, ArgumentError
-        From ``fit``, as `Sparsifier`, or if the trainer stops before the schedule does.
+        In ``fit``, as in `Sparsifier`, or if the trainer stops before the schedule ends.
     FormatError
-        From ``fit``, if a checkpoint was written without the callback.
+        In ``fit``, if it resumes from a checkpoint that was written without the callback.
     CheckFailed
-        When a checkpoint is due or training ends, if masks do not hold.
+        When a checkpoint is due or training ends, if a mask no longer holds.
 
     Examples
     --------
@@ -63,11 +65,11 @@ class SparsityCallback(Callback):
 
     @property
     def report(self) -> Report | None:
-        """What `Sparsifier.finish` returned, once training has ended."""
+        """The report of `Sparsifier.finish`, once training has ended."""
         return self._carried.report
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Give the module its masks before the trainer loads a checkpoint into it."""
+        """Create the masks before the trainer loads a checkpoint into the module."""
         if stage == "fit" and self._carried.sparsifier is None:
             self._carried.make(pl_module)
 
@@ -79,23 +81,23 @@ class SparsityCallback(Callback):
         self._loaded = None
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-        """Make the gradients ready before they are clipped."""
+        """Prepare the gradients before they are clipped."""
         if optimizer is self._optimizer:
             self._carried.active().prepare()
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Check the masks before anything is written."""
+        """Check the masks before a checkpoint is written."""
         check_masks(pl_module)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Finish: hooks off, masks checked."""
+        """Remove the hooks and check the masks."""
         self._carried.finish()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what the module's own state lacks."""
+        """Return the state that the module's `state_dict` does not hold; empty before and after training."""
         live = self._carried.sparsifier is not None and self._carried.report is None
         return self._carried.active().state_dict() if live else {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Keep a state until training starts, when the module has loaded its own."""
+        """Store a state until training starts, by which time the module has loaded its own."""
         self._loaded = state_dict
