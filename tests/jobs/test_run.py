@@ -199,7 +199,7 @@ def finished(folder):
     [
         ({"model": "package:no_such_package"}, "names no installed package"),
         ({"model": "./mistyped"}, "does not exist or is no folder"),
-        ({"prune": {"pattern": "2:4", "targets": ["encoder.*"]}}, "belongs to a run with other"),
+        ({"prune": {"pattern": "2:4", "targets": ["encoder.*"]}}, "belongs to a run that differs in its"),
         ({"prune": {"pattern": "2:4", "targets": ["no.such.layer"]}}, "matches no"),
     ],
     ids=["package", "folder", "pattern", "targets"],

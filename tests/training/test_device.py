@@ -1,4 +1,4 @@
-"""Masks computed where the weights are: those of the definition, for every layout, ties and short groups included."""
+"""Masks computed on the weights' device match the definition, for every layout, including ties and short groups."""
 
 import numpy as np
 import pytest
@@ -38,7 +38,7 @@ def test_layouts_go_there_and_back(layout: str) -> None:
 
 
 class _Elsewhere:
-    """A weight's tensor that says it is on an accelerator."""
+    """A tensor that claims to be on an accelerator."""
 
     def __init__(self, tensor: torch.Tensor) -> None:
         self.tensor, self.device = tensor, torch.device("cuda")
@@ -50,17 +50,19 @@ def test_only_plain_groups_are_computed_there(monkeypatch: pytest.MonkeyPatch) -
     model = nn.Sequential(nn.Conv2d(8, 6, 3), nn.Linear(8, 6), nn.Linear(8, 6))
     weights = prunable(model)
     patterns = [NM(2, 4), NM(1, 4), NM(2, 4, tile=2)]
-    here = [Assignment(weight, pattern) for weight, pattern in zip(weights, patterns, strict=True)]
-    expected = solve_where_they_are(here, lambda weight: weight.tensor.detach().abs(), "uniform")
-    there = [Assignment(replace(c.weight, tensor=_Elsewhere(c.weight.tensor)), c.pattern) for c in here[:2]] + here[2:]
+    assignments = [Assignment(weight, pattern) for weight, pattern in zip(weights, patterns, strict=True)]
+    expected = solve_where_they_are(assignments, lambda weight: weight.tensor.detach().abs(), "uniform")
+    remote = [
+        Assignment(replace(c.weight, tensor=_Elsewhere(c.weight.tensor)), c.pattern) for c in assignments[:2]
+    ] + assignments[2:]
     calls = []
     monkeypatch.setattr(device, "group_mask", lambda *a: calls.append(a) or group_mask(*a))
 
     def scorer(weight):
         return getattr(weight.tensor, "tensor", weight.tensor).detach().abs()
 
-    masks = solve_where_they_are(there, scorer, "uniform")
+    masks = solve_where_they_are(remote, scorer, "uniform")
     assert len(calls) == 2
     assert all(torch.equal(masks[name], mask) for name, mask in expected.items())
-    with pytest.raises(PatternError, match=r"0\.weight holds NaN or infinite elements"):
-        solve_where_they_are(there[:1], lambda weight: scorer(weight) * float("nan"), "uniform")
+    with pytest.raises(PatternError, match=r"scores of 0\.weight contain NaN or infinite elements"):
+        solve_where_they_are(remote[:1], lambda weight: scorer(weight) * float("nan"), "uniform")

@@ -1,4 +1,4 @@
-"""A teacher as the loss of any training: its value is that of `recover_`, and a dense student can be scored by its gradients."""
+"""Distillation as a training loss: its value equals that of `recover_`, and its gradients can score a dense student."""
 
 import copy
 
@@ -51,7 +51,7 @@ def test_a_pruned_student_has_the_gradients_of_the_loss_alone():
 
 
 def test_its_gradients_find_the_weights_that_matter():
-    """The first output counts for nothing in the result: its Taylor scores are zero and it goes first, however large it is."""
+    """The first output does not affect the result: its Taylor scores are zero and it is pruned first, however large it is."""
     teacher = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 4))
     with torch.no_grad():
         teacher[0].weight[0] *= 100

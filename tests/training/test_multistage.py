@@ -1,4 +1,4 @@
-"""MultiStage and apriori tuning, against the two cuts written out as loops."""
+"""MultiStage and apriori tuning, compared with the two cuts written as loops."""
 
 import numpy as np
 import pytest
@@ -48,7 +48,7 @@ def two_cuts(scores: list[np.ndarray], tile: int, sparsity: float, limits: Aprio
     masks, left = [np.zeros(score.shape, bool) for score in scores], budget
     for _, _, i, _, k, group in columns:
         if len(group) > left:
-            break  # later ones of the same score that fit do not occur: scores are distinct here
+            break  # scores are distinct here, so no later column of the same score can fit
         masks[-i][list(group), -k] = True
         left -= len(group)
     return masks
@@ -97,14 +97,14 @@ def test_protected_columns_are_kept_and_dropped_ones_go_first(pattern: str) -> N
     generator = np.random.default_rng(0)
     scores = generator.uniform(0.5, 1.5, (32, 48))
     scores[:, 5] = 0.1
-    scores[0, 5] = 200.0  # one element lifts the norm of a column that is else pruned
+    scores[0, 5] = 200.0  # one element raises the norm of a column that is otherwise pruned
     scores[1:, 7] = 1.51  # all elements among the best
     limits = Apriori(protect=0.9, drop=0.2)
     tuned = tuned_masks(parse(pattern), {"w": scores}, limits)["w"]
     tile = np.flatnonzero(tuned.any(axis=1))[:16]
     assert project(parse(pattern), {"w": scores})["w"][0, 5]
     assert tuned[tile, 7].any()
-    assert tuned[0, 5] == pattern.startswith("tew")  # what the tile loses, the overlay may restore
+    assert tuned[0, 5] == pattern.startswith("tew")  # what the tile drops, the overlay may restore
     assert not tuned[1:16, 5].any()
     assert verify_mask(parse(pattern), tuned)
     assert tuned.mean() == pytest.approx(parse(pattern).density, abs=0.02)
@@ -147,18 +147,16 @@ def test_scores_start_anew_after_each_cut() -> None:
 
 def test_stages_that_contradict_each_other_are_refused() -> None:
     with pytest.raises(
-        ArgumentError, match="each stage must keep less than the one before, and tw4@25% follows tw4@50%"
+        ArgumentError, match="each stage must be sparser than the one before, but tw4@25% follows tw4@50%"
     ):
         MultiStage(["tw4@50%", "tw4@25%"], every=5)
-    with pytest.raises(ArgumentError, match="MultiStage needs a list of patterns, and its stages are 'tw4@50%'"):
+    with pytest.raises(ArgumentError, match="stages of MultiStage must be a list of patterns; got 'tw4@50%'"):
         MultiStage("tw4@50%", every=5)
-    with pytest.raises(
-        ArgumentError, match="MultiStage needs stages to be tile-wise for apriori tuning; it is 'any@50%'"
-    ):
+    with pytest.raises(ArgumentError, match="stages of MultiStage must be tile-wise for apriori tuning; got 'any@50%'"):
         MultiStage(["any@50%"], every=5, apriori=Apriori())
-    with pytest.raises(ArgumentError, match=r"0 <= drop < protect <= 1; it got drop 0\.5 and protect 0\.2"):
+    with pytest.raises(ArgumentError, match=r"0 <= drop < protect <= 1; got drop=0\.5, protect=0\.2"):
         Apriori(0.2, 0.5)
     with pytest.raises(
-        ArgumentError, match="MultiStage takes all targets through the same patterns; targets must be a list"
+        ArgumentError, match="MultiStage prunes all targets to the same patterns; targets must be a list"
     ):
         Sparsifier(network(), MultiStage(["tw4@50%"], every=5), targets={"0": "tw2@50%"})

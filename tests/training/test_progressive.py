@@ -1,4 +1,4 @@
-"""distill_progressively_: what the composite is, what learns in it, and that a run goes on to the same bits."""
+"""distill_progressively_: what the composite runs, what learns in it, and that a resumed run ends with the same bits."""
 
 import copy
 from pathlib import Path
@@ -26,7 +26,7 @@ def chain(count: int = 3) -> nn.Sequential:
 
 
 def other(model: nn.Module) -> nn.Module:
-    """Return a model of the same shape with other weights everywhere."""
+    """Return a model of the same shape with different weights everywhere."""
     copied = copy.deepcopy(model)
     with torch.no_grad():
         for parameter in copied.parameters():
@@ -216,20 +216,20 @@ def losses_of(teacher: Any, filler: int = 0, **changes: Any) -> dict[str, float]
 def test_an_encoder_is_compared_by_its_attention_probabilities_without_padding() -> None:
     teacher = bert()
     torch.manual_seed(5)
-    found = losses_of(teacher)
-    assert {"hidden", "attention", "output", "replaced"} <= found.keys()
+    losses = losses_of(teacher)
+    assert {"hidden", "attention", "output", "replaced"} <= losses.keys()
     torch.manual_seed(5)
-    assert losses_of(teacher, filler=17)["attention"] == pytest.approx(found["attention"], rel=1e-5)
+    assert losses_of(teacher, filler=17)["attention"] == pytest.approx(losses["attention"], rel=1e-5)
     torch.manual_seed(5)
     student, batch = other(teacher), encoded(0)
     with torch.no_grad():
-        mine, theirs = (model(**batch, output_attentions=True).attentions for model in (student, teacher))
+        attentions, goals = (model(**batch, output_attentions=True).attentions for model in (student, teacher))
     real = batch["attention_mask"].bool()
     expected = []
-    for a, b in zip(mine, theirs, strict=True):
+    for a, b in zip(attentions, goals, strict=True):
         rows = [x.transpose(1, 2)[real] for x in (a - b, b)]
         expected.append(float(rows[0].square().sum() / rows[1].square().sum()))
-    assert found["attention"] == pytest.approx(sum(expected) / 2, rel=1e-4)
+    assert losses["attention"] == pytest.approx(sum(expected) / 2, rel=1e-4)
 
 
 def test_fused_attention_is_compared_by_its_output() -> None:
@@ -241,16 +241,16 @@ def test_fused_attention_is_compared_by_its_output() -> None:
 def test_cross_entropy_is_zero_only_where_the_probabilities_agree() -> None:
     logits = torch.randn(5, 7, dtype=torch.float64)
     assert float(output_loss("cross-entropy", logits + 3, logits, None)) == pytest.approx(0, abs=1e-6)
-    mine = torch.randn(5, 7)
+    guess = torch.randn(5, 7)
     soft = torch.softmax(logits, -1).float()
     entropy = -(soft * soft.log()).sum(-1).mean()
-    expected = torch.nn.functional.cross_entropy(mine, soft) - entropy
-    assert float(output_loss("cross-entropy", mine, logits.float(), None)) == pytest.approx(float(expected), rel=1e-5)
+    expected = torch.nn.functional.cross_entropy(guess, soft) - entropy
+    assert float(output_loss("cross-entropy", guess, logits.float(), None)) == pytest.approx(float(expected), rel=1e-5)
 
 
 def test_what_cannot_be_distilled_is_refused() -> None:
     teacher = chain()
-    with pytest.raises(TargetError, match="modules 'layers"):
+    with pytest.raises(TargetError, match="modules='layers"):
         run(other(teacher), teacher, modules=["layers.*"])
     with pytest.raises(TargetError, match="the teacher has no module '2'"):
         run(chain(3), chain(2), modules=["?"])
@@ -260,5 +260,5 @@ def test_what_cannot_be_distilled_is_refused() -> None:
         run(teacher, teacher, modules=["?"])
     with pytest.raises(ArgumentError, match="start must be a probability"):
         choices(start=1.5)
-    with pytest.raises(TargetError, match="attentions 'none'"):
+    with pytest.raises(TargetError, match="attentions='none'"):
         run(other(teacher), teacher, modules=["?"], options=choices(attentions=("none",)))

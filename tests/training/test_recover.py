@@ -1,4 +1,4 @@
-"""recover_: it recovers, it keeps zeros, it leaves everything else alone, and it refuses what cannot work."""
+"""recover_: it recovers quality, keeps zeros, leaves everything else unchanged, and refuses invalid arguments."""
 
 import copy
 
@@ -18,7 +18,7 @@ MASK = Padding([torch.tensor([[1, 1, 0], [1, 0, 0]]).bool()])
 
 @pytest.mark.parametrize(("kind", "expected"), [("cosine", 1 - (1 + 0 + 1) / 3), ("mse", (0 + 4 + 0) / (1 + 2 + 1))])
 def test_only_real_tokens_count_and_only_their_number_divides(kind: str, expected: float) -> None:
-    """Three tokens are real: alike, at right angles (squared error 4 to a power of 2), alike. The padded ones are far off."""
+    """Three real tokens: equal, orthogonal (squared error 4, mean square 2), equal. The padded ones differ widely."""
     student = torch.tensor([[[1.0, 0.0], [1.0, -1.0], [0.0, 50.0]], [[0.0, 1.0], [-70.0, 0.0], [9.0, 9.0]]])
     teacher = torch.tensor([[[1.0, 0.0], [1.0, 1.0], [30.0, 0.0]], [[0.0, 1.0], [70.0, 0.0], [-9.0, -9.0]]])
     assert output_loss(kind, student, teacher, MASK).item() == pytest.approx(expected)
@@ -28,7 +28,7 @@ def test_only_real_tokens_count_and_only_their_number_divides(kind: str, expecte
 
 
 def test_cross_entropy_is_a_mean_over_real_tokens() -> None:
-    """Teacher certain of one of two classes, student torn: ``log 2`` for each real token that is torn, one of three."""
+    """The teacher is certain of one of two classes; the student is undecided on one of three real tokens, which costs ``log 2``."""
     teacher = torch.tensor([[[40.0, 0.0], [40.0, 0.0], [40.0, 0.0]], [[40.0, 0.0], [0.0, 0.0], [0.0, 0.0]]])
     student = torch.tensor([[[40.0, 0.0], [0.0, 0.0], [0.0, 40.0]], [[40.0, 0.0], [0.0, 9.0], [9.0, 0.0]]])
     assert output_loss("cross-entropy", student, teacher, MASK).item() == pytest.approx(
@@ -94,13 +94,13 @@ def test_a_hugging_face_model_reports_its_own_hidden_states(kind: str) -> None:
 
 def test_padding_counts_neither_in_hidden_states_nor_in_the_pooled_output() -> None:
     generator = torch.Generator().manual_seed(0)
-    goal, mine = (torch.randn(2, 3, 4, generator=generator) for _ in range(2))
+    goal, states = (torch.randn(2, 3, 4, generator=generator) for _ in range(2))
     mask = torch.tensor([[1, 1, 0], [1, 0, 0]])
     real = mask.bool()
-    expected = (mine - goal)[real].square().mean() / goal[real].square().mean()
-    assert torch.allclose(hidden_loss([mine], [goal], Padding([real])), expected)
-    unmasked = (mine - goal).square().mean() / goal.square().mean()
-    assert torch.allclose(hidden_loss([mine, mine], [goal, mine], None), (unmasked + 0) / 2)
+    expected = (states - goal)[real].square().mean() / goal[real].square().mean()
+    assert torch.allclose(hidden_loss([states], [goal], Padding([real])), expected)
+    unmasked = (states - goal).square().mean() / goal.square().mean()
+    assert torch.allclose(hidden_loss([states, states], [goal, states], None), (unmasked + 0) / 2)
     output = type("Output", (), {"last_hidden_state": goal})()
     pooled = mean_pooled(output, {"attention_mask": mask})
     assert torch.allclose(pooled, torch.stack([goal[0, :2].mean(0), goal[1, 0]]))
@@ -108,15 +108,15 @@ def test_padding_counts_neither_in_hidden_states_nor_in_the_pooled_output() -> N
 
 
 def test_output_terms_by_hand() -> None:
-    mine, goal = torch.tensor([[1.0, 0.0], [3.0, 4.0]]), torch.tensor([[0.0, 2.0], [3.0, 4.0]])
-    assert output_loss("cosine", mine, goal, None).item() == pytest.approx(0.5)
-    assert output_loss("mse", mine, goal, None).item() == pytest.approx(5 / 29)
+    output, goal = torch.tensor([[1.0, 0.0], [3.0, 4.0]]), torch.tensor([[0.0, 2.0], [3.0, 4.0]])
+    assert output_loss("cosine", output, goal, None).item() == pytest.approx(0.5)
+    assert output_loss("mse", output, goal, None).item() == pytest.approx(5 / 29)
 
 
 def test_equal_student_has_a_loss_and_a_gradient_of_zero() -> None:
-    mine = torch.ones(2, 3, requires_grad=True)
-    hidden_loss([mine], [torch.ones(2, 3)], None).backward()
-    assert torch.equal(mine.grad, torch.zeros(2, 3))
+    states = torch.ones(2, 3, requires_grad=True)
+    hidden_loss([states], [torch.ones(2, 3)], None).backward()
+    assert torch.equal(states.grad, torch.zeros(2, 3))
 
 
 def test_everything_it_arranged_is_put_back() -> None:
@@ -150,16 +150,16 @@ def test_pruned_elements_that_are_not_zero_yet_are_zeroed_before_the_first_step(
 def test_each_step_moves_by_the_rate_of_the_schedule() -> None:
     student, teacher = pair()
     before = student.head.weight.detach().clone()
-    moved, told = [], []
+    moves, rates = [], []
 
     def measure(step: int, steps: int, loss: float, extras: dict[str, float]) -> None:
-        moved.append(float((student.head.weight.detach() - before).abs().max()))
-        told.append(extras["learning_rate"])
+        moves.append(float((student.head.weight.detach() - before).abs().max()))
+        rates.append(extras["learning_rate"])
 
     settings = options(10, warmup=0.5, mode="eval", clip=None)
     recover_(student, teacher, tokens(), options=settings, progress=measure)
-    assert told == [settings.rate(step) for step in range(10)]
-    assert moved[0] == pytest.approx(settings.rate(0), rel=0.01)  # the first step of Adam is the sign of the gradient
+    assert rates == [settings.rate(step) for step in range(10)]
+    assert moves[0] == pytest.approx(settings.rate(0), rel=0.01)  # the first step of Adam is the sign of the gradient
 
 
 def test_clipping_does_not_count_pruned_elements() -> None:
@@ -196,7 +196,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights_change() -> None:
     calls: list[int] = []
     states = []
     with pytest.raises(
-        CheckFailed, match="the loss is nan at step 3 of 24; training stopped before it touched the weights"
+        CheckFailed, match="the loss is nan at step 3 of 24; training stopped before updating the weights"
     ):
         recover_(
             student,
@@ -222,7 +222,9 @@ def test_a_mask_that_prunes_nothing_stops_the_run_before_it_begins() -> None:
     student, teacher = pair()
     student.head.weight_mask.fill_(True)
     before = student.head.weight.detach().clone()
-    with pytest.raises(CheckFailed, match=r"head\.weight keeps everything: its mask prunes nothing, .* pattern is 2:4"):
+    with pytest.raises(
+        CheckFailed, match=r"head\.weight keeps everything: its mask prunes nothing, although its pattern is 2:4"
+    ):
         recover_(student, teacher, tokens(), options=options(1))
     assert torch.equal(student.head.weight, before)
 
@@ -242,23 +244,23 @@ def test_a_write_behind_the_masks_is_found_at_the_end() -> None:
 
 def test_what_cannot_work_is_refused() -> None:
     student, teacher = pair()
-    with pytest.raises(ArgumentError, match=r"the student has no masks, .* call sparsify_ on it first"):
+    with pytest.raises(ArgumentError, match=r"the student has no masks to hold; call sparsify_ on it first"):
         recover_(Tiny(), teacher, tokens(), options=options())
     with pytest.raises(ArgumentError, match=r"share the parameter embed\.weight, .* copy\.deepcopy"):
         recover_(student, student, tokens(), options=options())
-    with pytest.raises(ArgumentError, match="24 steps need as many batches, and there are 2; Batches goes round"):
+    with pytest.raises(ArgumentError, match="24 steps need 24 batches, but there are only 2; use Batches"):
         recover_(student, teacher, [tokens()[0]] * 2, options=options())
     with pytest.raises(
-        ArgumentError, match=r"Tiny does not report hidden states .* layers=\('blocks\.\*',\), or set hidden=0"
+        ArgumentError, match=r"Tiny cannot return hidden states; .* layers=\('blocks\.\*',\), or set hidden=0"
     ):
         recover_(student, teacher, tokens(), options=options(layers=()))
     with pytest.raises(
-        TargetError, match=r"layers 'block\.\*' matches no module of Tiny; it begins with embed, blocks"
+        TargetError, match=r"layers='block\.\*' matches no module of Tiny; its first modules are embed, blocks"
     ):
         recover_(student, teacher, tokens(), options=options(layers=("block.*",)))
-    with pytest.raises(TargetError, match=r"freeze 'embeddings\.\*' matches no parameter of Tiny"):
+    with pytest.raises(TargetError, match=r"freeze='embeddings\.\*' matches no parameter of Tiny"):
         recover_(student, teacher, tokens(), options=options(freeze=("embeddings.*",)))
-    with pytest.raises(ArgumentError, match="no parameter left to train"):
+    with pytest.raises(ArgumentError, match="the model has no parameters to train"):
         recover_(student, teacher, tokens(), options=options(freeze=("*",)))
     with pytest.raises(ArgumentError, match="layer 'blocks' was not called, so it has no hidden state to compare"):
         recover_(student, teacher, tokens(), options=options(layers=("blocks",)))
@@ -269,7 +271,7 @@ def test_what_cannot_work_is_refused() -> None:
         recover_(wrapped, goal, tokens(), options=options(layers=("*blocks.?",)))
     wide = copy.deepcopy(teacher)
     wide.head = nn.Linear(16, 5)
-    with pytest.raises(ArgumentError, match=r"the student gives shape \[8, 16\] where the teacher gives \[8, 5\]"):
+    with pytest.raises(ArgumentError, match=r"outputs must have the same shape; got \[8, 16\] and \[8, 5\]"):
         recover_(student, wide, tokens(), options=options())
 
 

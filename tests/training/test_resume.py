@@ -1,4 +1,4 @@
-"""A recovery that is killed and started again ends with the same bits as one that never was."""
+"""A recovery that is killed and restarted ends with the same bits as an uninterrupted one."""
 
 import os
 import random
@@ -49,8 +49,8 @@ class _StopError(Exception):
 
 
 def stop_at(step: int, error: type[BaseException] = _StopError):
-    def progress(done, steps, loss, extras):
-        if done == step:
+    def progress(count, steps, loss, extras):
+        if count == step:
             raise error
 
     return progress
@@ -125,7 +125,7 @@ def test_full_disk_names_the_file_and_keeps_the_last_checkpoint(
 
     monkeypatch.setattr("tilewright.records.files.whole.flush", full)
     student, teacher = pair()
-    with pytest.raises(OSError, match=r"the checkpoint of step 4 cannot be written to .*state: .*No space left"):
+    with pytest.raises(OSError, match=r"cannot write the checkpoint of step 4 to .*state: .*No space left"):
         recover_(student, teacher, tokens(), options=options(), checkpoint=Checkpoint(path, every=2))
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["state"]
@@ -141,7 +141,7 @@ def test_damaged_checkpoint_is_refused_with_the_remedy(tmp_path: Path, damage) -
     student, teacher = pair()
     before = {name: tensor.clone() for name, tensor in student.state_dict().items()}
     with pytest.raises(
-        FormatError, match=r"state is not a whole checkpoint of a training run .*; remove it to begin anew"
+        FormatError, match=r"state is not a complete checkpoint of a training run .*; remove it to start over"
     ):
         recover_(student, teacher, tokens(), options=options(), checkpoint=path)
     assert all(torch.equal(student.state_dict()[name], tensor) for name, tensor in before.items())
@@ -152,22 +152,24 @@ def test_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
     interrupted(path, 3)
     student, teacher = pair()
     with pytest.raises(
-        ArgumentError, match="belongs to a run with other options; give it what it began with, or remove"
+        ArgumentError, match="belongs to a run that differs in its options; pass the original arguments, or remove"
     ):
         recover_(student, teacher, tokens(), options=options(seed=12), checkpoint=path)
-    with pytest.raises(ArgumentError, match="a run with other batches;"):
+    with pytest.raises(ArgumentError, match="a run that differs in its batches;"):
         recover_(student, teacher, tokens(60), options=options(), checkpoint=path)
     sparser, _ = pair("1:4")
-    with pytest.raises(ArgumentError, match="a run with other masks;"):
+    with pytest.raises(ArgumentError, match="a run that differs in its masks;"):
         recover_(sparser, teacher, tokens(), options=options(), checkpoint=path)
     with torch.no_grad():
         teacher.head.weight[0, 0] += 1
-    with pytest.raises(ArgumentError, match="a run with other teacher;"):
+    with pytest.raises(ArgumentError, match="a run that differs in its teacher;"):
         recover_(student, teacher, tokens(), options=options(), checkpoint=path)
 
 
 def test_bad_checkpoint_settings_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ArgumentError, match="every 1 or more steps or some seconds; got 0 steps and None seconds"):
+    with pytest.raises(
+        ArgumentError, match="every must be 1 or more and seconds above 0 or None; got every=0, seconds=None"
+    ):
         Checkpoint(tmp_path / "state", every=0)
     with pytest.raises(ArgumentError, match="is a folder; it must be a file"):
         Checkpoint(tmp_path)

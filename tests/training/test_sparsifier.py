@@ -1,4 +1,4 @@
-"""Sparsifier in a plain loop: each method against a few lines of arithmetic, and the loops people write around it."""
+"""Sparsifier in a plain loop: each method against a few lines of arithmetic, and the usual variations of the loop."""
 
 import copy
 import itertools
@@ -120,7 +120,7 @@ def test_gradual_carries_banks_to_every_ratio(ratio: int) -> None:
         optimizer.zero_grad()
         model(torch.randn(4, 128)).square().mean().backward()
         optimizer.step()
-        kept.append(int(masks_of(model)["0.weight"].view(8, 2, 64).sum(2).unique()))  # one count in all banks, always
+        kept.append(int(masks_of(model)["0.weight"].view(8, 2, 64).sum(2).unique()))  # all banks keep the same count
     sparsifier.finish()
     assert kept == sorted(kept, reverse=True)
     assert kept[-1] == 64 // ratio
@@ -132,7 +132,7 @@ def test_a_mask_that_keeps_everything_is_found_though_others_of_its_pattern_prun
     sparsifier = Sparsifier(model, FixedMask()).attach(optimizer := sgd(model))
     model[0].weight_mask.fill_(True)
     loop(model, optimizer, 1)
-    with pytest.raises(CheckFailed, match=r"the mask of 0\.weight keeps 192 elements, and the last cut left 96"):
+    with pytest.raises(CheckFailed, match=r"the mask of 0\.weight keeps 192 elements, but the last cut left 96"):
         sparsifier.finish()
 
 
@@ -200,13 +200,13 @@ def test_fixed_masks_keep_pruned_elements_out_of_moments() -> None:
 )
 def test_state_goes_on_to_the_same_bits(method) -> None:
     whole = network()
-    done = Sparsifier(whole, method).attach(optimizer := sgd(whole))
+    reference = Sparsifier(whole, method).attach(optimizer := sgd(whole))
     loop(whole, optimizer)
     first = network()
     early = Sparsifier(first, method).attach(optimizer := sgd(first))
     loop(first, optimizer, 5)
     state = copy.deepcopy((first.state_dict(), optimizer.state_dict(), early.state_dict()))
-    loop(first, optimizer, 2, 5)  # must not reach into the saved state
+    loop(first, optimizer, 2, 5)  # must not modify the saved state
     again = network(seed=9)
     late = Sparsifier(again, method)
     optimizer = sgd(again)
@@ -217,32 +217,33 @@ def test_state_goes_on_to_the_same_bits(method) -> None:
     loop(again, optimizer, STEPS - 5, 5)
     for name, tensor in whole.state_dict().items():
         assert torch.equal(again.state_dict()[name], tensor), name
-    assert (late.changes, late.step) == (done.changes, done.step)
+    assert (late.changes, late.step) == (reference.changes, reference.step)
     late.finish()
 
 
 def test_wrong_use_is_refused() -> None:
     model = network()
-    with pytest.raises(
-        ArgumentError, match="the model has no masks, so there is nothing to hold at zero; call sparsify_"
-    ):
+    with pytest.raises(ArgumentError, match="the model has no masks to hold; call sparsify_ on it first"):
         Sparsifier(model, FixedMask())
     with pytest.raises(
-        ArgumentError, match="Gradual changes masks until step 9, and the training has 5 steps; train longer"
+        ArgumentError, match="Gradual changes masks until step 9, but training ends after 5 steps; train longer"
     ):
         Sparsifier(model, Gradual("2:4", end=9, every=3), steps=5)
     with pytest.raises(TargetError, match="targets 'head' matches nothing in Sequential"):
         Sparsifier(model, SRSTE("2:4"), targets=["head"])
-    with pytest.raises(ArgumentError, match=r"Gradual needs end to be a step after begin, which is 5; it is 5"):
+    with pytest.raises(ArgumentError, match=r"end of Gradual must be a step after begin, which is 5; got 5"):
         Gradual("2:4", begin=5, end=5, every=1)
     sparsifier = Sparsifier(model, Gradual("2:4", end=9, every=3))
-    with pytest.raises(ArgumentError, match=r"the optimizer does not have 2\.weight; make it from the parameters"):
+    with pytest.raises(
+        ArgumentError,
+        match=r"the optimizer does not have 2\.weight; create the optimizer from the model's current parameters",
+    ):
         sparsifier.attach(torch.optim.SGD(model[0].parameters(), lr=0.1))
     sparsifier.attach(optimizer := sgd(model))
-    with pytest.raises(ArgumentError, match="attached to an optimizer already"):
+    with pytest.raises(ArgumentError, match="already attached to an optimizer"):
         sparsifier.attach(optimizer)
     loop(model, optimizer, 3)
-    with pytest.raises(CheckFailed, match="training stopped after 3 steps, and Gradual reaches its pattern after 9"):
+    with pytest.raises(CheckFailed, match="training stopped after 3 steps, but Gradual reaches its pattern after 9"):
         sparsifier.finish()
 
 
@@ -254,10 +255,10 @@ def test_weights_loaded_behind_its_back_are_not_overwritten() -> None:
     loop(model, optimizer, 1)
     ema = copy.deepcopy(model.state_dict())
     model.load_state_dict(kept)
-    model.load_state_dict(ema)  # swapped in and out again, as averages are: nothing is lost
+    model.load_state_dict(ema)  # swapped in and out again, as with averages: nothing is lost
     loop(model, optimizer, 1)
     model.load_state_dict(other, strict=False)
-    with pytest.raises(CheckFailed, match=r"0\.weight holds other values than the last step left"):
+    with pytest.raises(CheckFailed, match=r"0\.weight was changed since the last step"):
         loop(model, optimizer, 1)
     assert sparsifier.step == 2
 
@@ -270,14 +271,14 @@ def test_a_mask_of_an_earlier_cut_is_not_the_end() -> None:
     loop(model, optimizer, 6)
     last = copy.deepcopy(model.state_dict())
     model.load_state_dict(best)
-    with pytest.raises(CheckFailed, match=r"the mask of 0\.weight keeps \d+ elements, and the last cut left"):
+    with pytest.raises(CheckFailed, match=r"the mask of 0\.weight keeps \d+ elements, but the last cut left"):
         sparsifier.finish()
     model.load_state_dict(last)
     assert abs(sparsifier.finish().summary["sparsity of the pruned"] - 0.8) < 0.02
 
 
 def test_masks_that_change_at_different_steps_keep_their_hidden_values() -> None:
-    """The pattern of one weight has a step of its n between cuts, so that only some masks are computed anew."""
+    """The patterns step to their next n at different cuts, so that only some masks are recomputed."""
 
     class Late(SRSTE):
         def at(self, step: int, final):

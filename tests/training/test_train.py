@@ -26,7 +26,7 @@ from .tiny import STEPS, Tiny, tokens
 
 
 def loss_of(model: nn.Module, ids: torch.Tensor) -> torch.Tensor:
-    """Tell from the pooled vector how often each of the first 16 tokens occurs."""
+    """Return the loss of predicting, from the pooled vector, how often each of the first 16 tokens occurs."""
     counts = torch.nn.functional.one_hot(ids, 50)[..., :16].sum(dim=1).float()
     return (model(ids) - counts).square().mean()
 
@@ -62,8 +62,8 @@ class _StopError(Exception):
 
 
 def stop_at(step: int):
-    def progress(done, steps, loss, extras):
-        if done == step:
+    def progress(count, steps, loss, extras):
+        if count == step:
             raise _StopError
 
     return progress
@@ -72,8 +72,8 @@ def stop_at(step: int):
 @pytest.mark.parametrize("name", METHODS)
 def test_a_resumed_run_ends_with_the_same_bits(name: str, tmp_path: Path) -> None:
     whole = start(name)
-    done = train_(whole, tokens(), loss_of, options=settings(), method=METHODS[name])
-    assert sum(done.losses[-6:]) < sum(done.losses[:6])
+    training = train_(whole, tokens(), loss_of, options=settings(), method=METHODS[name])
+    assert sum(training.losses[-6:]) < sum(training.losses[:6])
     path = tmp_path / "state"
     for step in (4, 13):
         with pytest.raises(_StopError):
@@ -90,14 +90,14 @@ def test_a_resumed_run_ends_with_the_same_bits(name: str, tmp_path: Path) -> Non
     again = start(name)
     result = train_(again, tokens(), loss_of, options=settings(), method=METHODS[name], checkpoint=path)
     assert result.resumed_from == 12
-    assert (result.losses, result.mask_changes) == (done.losses, done.mask_changes)
+    assert (result.losses, result.mask_changes) == (training.losses, training.mask_changes)
     assert again.state_dict().keys() == whole.state_dict().keys()
     for key, tensor in whole.state_dict().items():
         assert torch.equal(again.state_dict()[key], tensor), key
 
 
 class Noisy:
-    """Batches that are augmented anew whenever they are fetched."""
+    """Batches that are randomly augmented on every access."""
 
     def __getitem__(self, step: int) -> torch.Tensor:
         return (tokens()[step] + torch.randint(0, 3, (1,))) % 50
@@ -116,7 +116,7 @@ def test_augmented_batches_resume_whatever_was_drawn_before(tmp_path: Path) -> N
             checkpoint=Checkpoint(tmp_path / "state", every=4),
             progress=stop_at(9),
         )
-    torch.manual_seed(1234)  # of a program that drew something else on its way here
+    torch.manual_seed(1234)  # the state of a program that has drawn other numbers
     before = torch.get_rng_state()
     result = train_(
         again, Noisy(), loss_of, options=settings(), method=METHODS["gradual"], checkpoint=tmp_path / "state"
@@ -133,7 +133,7 @@ def test_augmented_batches_resume_whatever_was_drawn_before(tmp_path: Path) -> N
 def test_every_option_resumes(changes: dict, tmp_path: Path) -> None:
     whole, again = fresh(), fresh()
     options, path = settings(12, **changes), tmp_path / "state"
-    done = train_(whole, tokens(), loss_of, options=options, method=SRSTE("1:4"))
+    training = train_(whole, tokens(), loss_of, options=options, method=SRSTE("1:4"))
     with pytest.raises(_StopError):
         train_(
             again,
@@ -145,25 +145,32 @@ def test_every_option_resumes(changes: dict, tmp_path: Path) -> None:
             progress=stop_at(7),
         )
     again = fresh()
-    assert train_(again, tokens(), loss_of, options=options, method=SRSTE("1:4"), checkpoint=path).losses == done.losses
+    assert (
+        train_(again, tokens(), loss_of, options=options, method=SRSTE("1:4"), checkpoint=path).losses
+        == training.losses
+    )
     assert all(torch.equal(again.state_dict()[key], tensor) for key, tensor in whole.state_dict().items())
 
 
 def test_accumulated_batches_are_one_large_batch() -> None:
     small = Batches(list(torch.randint(0, 50, (64, 6), generator=torch.Generator().manual_seed(3))), 4, seed=5)
     large = [torch.cat([small[2 * i], small[2 * i + 1]]) for i in range(8)]
-    one, two = fresh(), fresh()
+    model, reference = fresh(), fresh()
     train_(
-        one,
+        model,
         small,
         loss_of,
         options=settings(8, accumulate=2, mode="eval", optimizer="sgd", learning_rate=0.05),
         method=SRSTE("2:4"),
     )
     train_(
-        two, large, loss_of, options=settings(8, mode="eval", optimizer="sgd", learning_rate=0.05), method=SRSTE("2:4")
+        reference,
+        large,
+        loss_of,
+        options=settings(8, mode="eval", optimizer="sgd", learning_rate=0.05),
+        method=SRSTE("2:4"),
     )
-    for (name, a), b in zip(one.named_parameters(), two.parameters(), strict=True):
+    for (name, a), b in zip(model.named_parameters(), reference.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6, msg=name)
 
 
@@ -210,7 +217,7 @@ def test_the_weights_a_failed_step_leaves_are_those_of_the_step_before() -> None
     def poisoned(inner: nn.Module, ids: torch.Tensor) -> torch.Tensor:
         return loss_of(inner, ids) * (float("nan") if len(states) == 3 else 1.0)
 
-    with pytest.raises(CheckFailed, match="the loss is nan at step 4 of 8; training stopped before it touched"):
+    with pytest.raises(CheckFailed, match="the loss is nan at step 4 of 8; training stopped before updating"):
         train_(
             model,
             tokens(),
@@ -223,26 +230,24 @@ def test_the_weights_a_failed_step_leaves_are_those_of_the_step_before() -> None
 
 
 def test_what_cannot_work_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ArgumentError, match="8 steps of 4 batches need 32, and there are 3; Batches goes round"):
+    with pytest.raises(ArgumentError, match="8 steps of 4 batches need 32 batches, but there are only 3; use Batches"):
         train_(fresh(), [tokens()[0]] * 3, loss_of, options=settings(8, accumulate=4))
     with pytest.raises(
         ArgumentError, match=r"the loss must be a scalar tensor .*; at step 1 it is a tensor of shape \[8, 16\]"
     ):
         train_(fresh(), tokens(), lambda model, ids: model(ids), options=settings(2))
-    with pytest.raises(TargetError, match=r"recompute 'layers\.\*' matches no module of Tiny"):
+    with pytest.raises(TargetError, match=r"recompute='layers\.\*' matches no module of Tiny"):
         train_(fresh(), tokens(), loss_of, options=settings(2, recompute=("layers.*",)))
-    with pytest.raises(ArgumentError, match="Gradual changes masks until step 20, and the training has 10 steps"):
+    with pytest.raises(ArgumentError, match="Gradual changes masks until step 20, but training ends after 10 steps"):
         train_(fresh(), tokens(), loss_of, options=settings(10), method=METHODS["gradual"])
     path = tmp_path / "state"
     train_(fresh(), tokens(), loss_of, options=settings(2), method=SRSTE("2:4"), checkpoint=path)
-    with pytest.raises(ArgumentError, match="belongs to a run with other method; give it what it began with"):
+    with pytest.raises(ArgumentError, match="belongs to a run that differs in its method; pass the original arguments"):
         train_(fresh(), tokens(), loss_of, options=settings(2), method=SRSTE("1:4"), checkpoint=path)
-    with pytest.raises(
-        ArgumentError, match=r"batches must give the i-th batch as batches\[i\], .* a DataLoader cannot"
-    ):
+    with pytest.raises(ArgumentError, match=r"batches must support batches\[i\], .* a DataLoader does not"):
         train_(fresh(), torch.utils.data.DataLoader(tokens()[0]), loss_of, options=settings(2))
     model = fresh()
-    with pytest.raises(ArgumentError, match="Gradual changes masks until step 20, and the training has 10 steps"):
+    with pytest.raises(ArgumentError, match="Gradual changes masks until step 20, but training ends after 10 steps"):
         train_(model, tokens(), loss_of, options=settings(10), method=Sparsifier(model, METHODS["gradual"]))
 
 
@@ -253,13 +258,13 @@ def test_targets_of_another_run_are_not_gone_on_from(tmp_path: Path) -> None:
         train_(model, tokens(), loss_of, options=settings(2), method=method, checkpoint=tmp_path / "state")
 
     run({"blocks.0.*": "2:4", "blocks.1.*": "1:4"})
-    with pytest.raises(ArgumentError, match="belongs to a run with other method"):
+    with pytest.raises(ArgumentError, match="belongs to a run that differs in its method"):
         run({"blocks.0.*": "1:4", "blocks.1.*": "2:4"})
 
 
 @pytest.mark.parametrize("rule", ["sgd", "adamw"])
 def test_only_matrices_decay(rule: str) -> None:
-    """A loss whose gradient is zero leaves decay alone: one step takes ``rate * decay`` of a matrix, and nothing of biases and norms."""
+    """With a zero gradient only decay acts: one step removes ``rate * decay`` of a matrix, and nothing of biases and norms."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Embedding(5, 6), nn.Linear(6, 4), nn.LayerNorm(4), nn.Conv1d(3, 2, 1), nn.BatchNorm1d(2))
     with torch.no_grad():
@@ -276,7 +281,7 @@ def test_only_matrices_decay(rule: str) -> None:
 
 
 def drawn(seed: int, step: int, rank: int) -> list[float]:
-    """Return what one step of one process draws."""
+    """Return the random draws of one step of one process."""
     numbers: list[float] = []
 
     def terms(batch: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
@@ -291,7 +296,7 @@ def drawn(seed: int, step: int, rank: int) -> list[float]:
 
 
 def test_seed_step_and_process_each_draw_numbers_of_their_own() -> None:
-    """Dropout on two processes must not drop the same units, nor a step repeat the one before, nor the next seed begin one step later."""
+    """Dropout must differ between processes and between steps, and the next seed must not be the same sequence one step later."""
     places = [(seed, step, rank) for seed in (0, 1, 2, 2**32 - 1) for step in (0, 1, 2) for rank in (0, 1, 2)]
     streams = {place: tuple(drawn(*place)) for place in places}
     assert len(set(streams.values())) == len(places)

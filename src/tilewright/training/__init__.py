@@ -1,11 +1,12 @@
 """Training of sparse models: one loop, methods that prune on the way, and recovery against the dense model.
 
-`train_` trains with any loss, such as a `Distillation`, `recover_` against a teacher; both go on to the same bits after a kill. `TrainOptions` and `RecoverOptions`
-are their choices, `Batches` a source of batches that can start anywhere, `Checkpoint` says where and how often to save. Methods
-(`FixedMask`, `Gradual`, `MultiStage`, `SRSTE`) are frozen values; `Sparsifier` carries one out in a loop of your own. `distill_progressively_` lets a student's blocks
-take their teacher's places one by one; `inherit_` trains a whole `Family` of n:m
-models. `lora_` and `merge_lora_` train and merge low-rank adapters that keep the pattern. `check_masks`, `check_patterns` and
-`keeping_patterns` guard the result. `adapters` holds callbacks for other trainers.
+`train_` trains with any loss, such as a `Distillation`; `recover_` trains a pruned model against its dense teacher. Both resume
+from a checkpoint to the same bits as an uninterrupted run. `TrainOptions` and `RecoverOptions` configure them, `Batches` supplies
+batches by index, and `Checkpoint` says where and how often to save. Methods (`FixedMask`, `Gradual`, `MultiStage`, `SRSTE`) are
+frozen values; `Sparsifier` applies one in your own training loop. `distill_progressively_` replaces a teacher's blocks with the
+student's during training; `inherit_` trains a whole `Family` of n:m models. `lora_` and `merge_lora_` train and merge low-rank
+adapters that keep the pattern. `check_masks`, `check_patterns` and `keeping_patterns` verify the result. `adapters` holds callbacks
+for other trainers.
 """
 
 from ..pruning import copy_masks_

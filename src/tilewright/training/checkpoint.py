@@ -1,8 +1,8 @@
-"""Checkpoints of a training run: one safetensors file, replaced in one step, so that a kill at any instant leaves a whole one.
+"""Checkpoints of a training run: one safetensors file, replaced atomically, so that a kill at any time leaves a complete one.
 
-Tensors are the model's parameters and buffers, the optimizer's moments and the dense values behind dynamic masks, all of them whole, so
-that a run on several processes can go on in one. The rest, JSON in the file's metadata, is the step reached, the losses so far, the
-patterns of the masks, and hashes of what the run was given. No random state is stored: each step seeds itself.
+Its tensors are the model's parameters and buffers, the optimizer's moments and the dense values behind dynamic masks, all unsharded,
+so that a distributed run can be resumed by a single process. The rest is JSON in the file's metadata: the step reached, the losses
+so far, the patterns of the masks, and hashes of the run's inputs. No random state is stored: each step seeds itself.
 """
 
 import json
@@ -24,7 +24,7 @@ from .sparsifier import Sparsifier
 __all__ = ["Checkpoint", "Snapshot", "State", "restore_", "save", "write_atomically"]
 
 _KINDS = ("dense", "sums")
-"""The tensors by weight name in the state of a sparsifier."""
+"""Entries of a sparsifier's state that hold tensors by weight name."""
 
 _KEY = "tilewright_recovery"
 _VERSION = 2
@@ -32,16 +32,21 @@ _VERSION = 2
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where a training run saves itself, and how often.
+    """Where a training run saves its state, and how often.
 
     Parameters
     ----------
     path
-        The file. If it exists, the run goes on from it.
+        The checkpoint file. If it exists, the run resumes from it.
     every
-        Steps between two saves.
+        Number of steps between saves. Default: 50.
     seconds
-        Also save when this much time has passed since the last; None to count steps only.
+        Also save once this many seconds have passed since the last save. Default: save by steps only.
+
+    Raises
+    ------
+    ArgumentError
+        If an interval is not positive, or the path is a folder.
     """
 
     path: Path | str
@@ -51,7 +56,7 @@ class Checkpoint:
     def __post_init__(self) -> None:
         if self.every < 1 or (self.seconds is not None and self.seconds <= 0):
             raise ArgumentError(
-                f"a checkpoint is saved every 1 or more steps or some seconds; got {self.every} steps and {self.seconds} seconds"
+                f"every must be 1 or more and seconds above 0 or None; got every={self.every}, seconds={self.seconds}"
             )
         if Path(self.path).is_dir():
             raise ArgumentError(f"the checkpoint {self.path} is a folder; it must be a file")
@@ -59,16 +64,16 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class State:
-    """What a checkpoint holds beside tensors.
+    """What a checkpoint holds besides tensors.
 
     Parameters
     ----------
     step
-        Steps done.
+        Number of steps done.
     losses
-        One a step.
+        Loss of each step.
     inputs
-        Hashes by name of what the run was given; a run with others may not go on from here.
+        Hashes of the run's inputs, by name. A run with different inputs cannot resume from the checkpoint.
     """
 
     step: int
@@ -77,39 +82,41 @@ class State:
 
 
 class Snapshot:
-    """What of a run is saved: a model, its optimizer, and what prunes it."""
+    """The parts of a run that are saved: the model, its optimizer and its sparsifier."""
 
     def __init__(self, model: nn.Module, optimizer: Optimizer, sparsifier: Sparsifier | None) -> None:
         self.model, self.optimizer, self.sparsifier = model, optimizer, sparsifier
 
     def take(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Return full copies of all tensors by name, and the rest of the method's state. With sharded weights every process must call."""
-        found = {f"model.{name}": tensor for name, tensor in self._named()}
+        """Return unsharded copies of all tensors by name, and the rest of the sparsifier's state. Every process must call."""
+        tensors = {f"model.{name}": tensor for name, tensor in self._named()}
         moments: Mapping[int, Mapping[str, Any]] = self.optimizer.state_dict()["state"]
         for index, values in moments.items():
-            found |= {f"optimizer.{index}.{key}": value for key, value in values.items() if value is not None}
+            tensors |= {f"optimizer.{index}.{key}": value for key, value in values.items() if value is not None}
         method = {} if self.sparsifier is None else self.sparsifier.state_dict()
         for kind in _KINDS:
-            found |= {f"{kind}.{name}": value for name, value in method.pop(kind, {}).items()}
-        return {name: whole(tensor).detach().cpu().clone().contiguous() for name, tensor in found.items()}, method
+            tensors |= {f"{kind}.{name}": value for name, value in method.pop(kind, {}).items()}
+        return {name: whole(tensor).detach().cpu().clone().contiguous() for name, tensor in tensors.items()}, method
 
     def restore_(self, path: Path, tensors: Mapping[str, Tensor], method: Mapping[str, Any]) -> None:
-        """Put saved tensors back.
+        """Restore saved tensors.
 
         Raises
         ------
         FormatError
-            If they are not of this model. Nothing is changed then.
+            If a tensor is missing or has a different shape than in this model, which is then unchanged.
         """
-        own = {f"model.{name}": tensor for name, tensor in self._named()}
-        wrong = [name for name, tensor in own.items() if name not in tensors or tensors[name].shape != tensor.shape]
-        if wrong:
+        current = {f"model.{name}": tensor for name, tensor in self._named()}
+        misfits = [
+            name for name, tensor in current.items() if name not in tensors or tensors[name].shape != tensor.shape
+        ]
+        if misfits:
             raise FormatError(
-                f"the checkpoint {path} has no {wrong[0].removeprefix('model.')} of this model's shape; "
-                "remove the file to begin anew"
+                f"the checkpoint {path} has no {misfits[0].removeprefix('model.')} of shape {list(current[misfits[0]].shape)}, "
+                "which this model needs; remove the file to start over"
             )
         with torch.no_grad():
-            for name, tensor in own.items():
+            for name, tensor in current.items():
                 local(tensor).copy_(own_part(tensors[name].to(tensor.device), tensor))
         self._restore_moments(tensors)
         if self.sparsifier is not None:
@@ -121,23 +128,23 @@ class Snapshot:
         for name, tensor in _under("optimizer", tensors).items():
             index, key = name.split(".", 1)
             parameter = parameters[int(index)]
-            alike = tensor.shape == parameter.shape and tensor.ndim > 0
-            moments.setdefault(int(index), {})[key] = spread_like(tensor, parameter) if alike else tensor
+            elementwise = tensor.shape == parameter.shape and tensor.ndim > 0
+            moments.setdefault(int(index), {})[key] = spread_like(tensor, parameter) if elementwise else tensor
         self.optimizer.load_state_dict({"state": moments, "param_groups": self.optimizer.state_dict()["param_groups"]})
 
     def _named(self) -> Iterator[tuple[str, Tensor]]:
-        """Every parameter and buffer once, tied ones under their first name."""
+        """Yield every parameter and buffer once, tied ones under their first name."""
         yield from self.model.named_parameters()
         yield from self.model.named_buffers()
 
 
 def save(path: Path, state: State, snapshot: Snapshot, ranks: Ranks) -> None:
-    """Write a checkpoint beside the last one, then take its place. The first process writes; all must call.
+    """Write a checkpoint and atomically replace the previous one. Rank 0 writes; every process must call.
 
     Raises
     ------
     OSError
-        If it cannot be written. The last checkpoint is then as it was.
+        If it cannot be written. The previous checkpoint is then unchanged.
     """
     tensors, method = snapshot.take()
     body = {"version": _VERSION, "step": state.step, "losses": state.losses, "inputs": dict(state.inputs)}
@@ -146,14 +153,14 @@ def save(path: Path, state: State, snapshot: Snapshot, ranks: Ranks) -> None:
         try:
             write_atomically(path, tensors, {_KEY: json.dumps({**body, "method": method})})
         except Exception as failure:
-            # safetensors reports a full disk as an error of its own.
-            error = OSError(f"the checkpoint of step {state.step} cannot be written to {path}: {failure}")
+            # safetensors reports a full disk as its own error type.
+            error = OSError(f"cannot write the checkpoint of step {state.step} to {path}: {failure}")
             error.__cause__ = failure
     ranks.agree(error, next(snapshot.model.parameters()).device)
 
 
 def write_atomically(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write a safetensors file so that at any instant there is the old one or the new one."""
+    """Write a safetensors file atomically: readers see either the old file or the new one."""
     from safetensors.torch import save_file
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -162,23 +169,23 @@ def write_atomically(path: Path, tensors: Mapping[str, Tensor], metadata: dict[s
 
 
 def restore_(path: Path, inputs: Mapping[str, str], snapshot: Snapshot) -> State | None:
-    """Put a checkpoint into a run; None, and nothing changed, if there is no such file.
+    """Restore a run from a checkpoint and return its state; return None, without changes, if the file does not exist.
 
     Raises
     ------
     FormatError
-        If the file is no whole checkpoint of this model.
+        If the file is not a complete checkpoint of this model.
     ArgumentError
-        If the run was given other inputs than the one that wrote it.
+        If the run that wrote it had different inputs.
     """
     if not path.exists():
         return None
     state, method, tensors = _read(path)
-    different = [name for name, value in inputs.items() if state.inputs.get(name) != value]
-    if different:
+    mismatches = [name for name, value in inputs.items() if state.inputs.get(name) != value]
+    if mismatches:
         raise ArgumentError(
-            f"the checkpoint {path} belongs to a run with other {' and '.join(different)}; "
-            "give it what it began with, or remove the file to begin anew"
+            f"the checkpoint {path} belongs to a run that differs in its {' and '.join(mismatches)}; "
+            "pass the original arguments, or remove the file to start over"
         )
     snapshot.restore_(path, tensors, method)
     return state
@@ -192,7 +199,7 @@ def _read(path: Path) -> tuple[State, dict[str, Any], dict[str, Tensor]]:
             body = json.loads((file.metadata() or {})[_KEY])
             if body["version"] != _VERSION:
                 raise FormatError(
-                    f"the checkpoint {path} is of version {body['version']}, and this build reads {_VERSION}"
+                    f"the checkpoint {path} has version {body['version']}, but this build reads version {_VERSION}"
                 )
             state = State(int(body["step"]), tuple(float(loss) for loss in body["losses"]), dict(body["inputs"]))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
@@ -201,7 +208,7 @@ def _read(path: Path) -> tuple[State, dict[str, Any], dict[str, Tensor]]:
         if isinstance(error, FormatError):
             raise
         raise FormatError(
-            f"{path} is not a whole checkpoint of a training run ({error}); remove it to begin anew"
+            f"{path} is not a complete checkpoint of a training run ({error}); remove it to start over"
         ) from error
 
 

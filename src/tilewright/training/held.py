@@ -1,4 +1,4 @@
-"""`Held`: the weights that a sparsifier looks after, with the dense values behind their masks and the sums of their scores."""
+"""`Held`: the weights of a sparsifier, with the dense values behind their masks and their score sums."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,18 +14,18 @@ from ..pruning import Assignment, Weight, gathered, local, own_part, zero_
 __all__ = ["Held"]
 
 _TINY = 1e-150
-"""Score of a kept element that scores nothing: below every other, and still above what is pruned."""
+"""Score of a kept element whose own score is zero: below all other kept elements, above pruned ones."""
 
 
 class Held:
-    """Weights by name. Of sharded ones, each process holds its own part of values and sums.
+    """Weights by name. Of a sharded weight, each process holds its own part of the dense values and score sums.
 
     Parameters
     ----------
     choices
         Weights with their final patterns.
     dynamic
-        Whether dense values live on behind the masks. Then a parameter holds them only inside the optimizer.
+        Whether to keep dense values behind the masks. A parameter then holds them only inside the optimizer step.
     """
 
     def __init__(self, choices: Sequence[Assignment], dynamic: bool) -> None:
@@ -42,24 +42,24 @@ class Held:
         return list(self._choices)
 
     def weights(self) -> list[Weight]:
-        """Return the weights with the parameters their modules have now, which sharding and casting replace."""
+        """Return the weights with the current parameters of their modules, as sharding and casting replace parameters."""
         return [self.weight(name) for name in self._choices]
 
     def weight(self, name: str) -> Weight:
-        """Return one weight as `weights` does."""
+        """Return one weight with its current parameter."""
         weight = self._choices[name].weight
         parameter = weight.module._parameters[weight.parameter_name]
         assert parameter is not None
         return replace(weight, tensor=parameter)
 
     def final(self, name: str) -> Pattern:
-        """Return the pattern that a weight is to have in the end."""
+        """Return the final pattern of a weight."""
         pattern = self._choices[name].pattern
         assert pattern is not None
         return pattern
 
     def mask(self, name: str) -> Tensor:
-        """Return the mask as it is in its module, whole."""
+        """Return the full mask, the buffer of its module."""
         weight = self._choices[name].weight
         mask = weight.module._buffers[f"{weight.parameter_name}_mask"]
         assert mask is not None
@@ -70,18 +70,18 @@ class Held:
         return own_part(self.mask(weight.name), weight.tensor)
 
     def values(self, weight: Weight) -> Tensor:
-        """Return this process's part of the values that are scored and trained: the dense ones of a dynamic method."""
-        own = local(weight.tensor)
+        """Return this process's part of the values to score and train: the dense values if the method is dynamic."""
+        shard = local(weight.tensor)
         if not self.dynamic:
-            return own
+            return shard
         dense = self.dense[weight.name]
-        if dense.shape != own.shape or dense.device != own.device or dense.dtype != own.dtype:
+        if dense.shape != shard.shape or dense.device != shard.device or dense.dtype != shard.dtype:
             dense = self.dense[weight.name] = self._placed(weight.name, dense)  # the model was moved, cast or sharded
         return dense
 
     @torch.no_grad()
     def keep(self) -> None:
-        """Remember the values that the parameters hold now as the dense ones."""
+        """Store the current values of the parameters as the dense values."""
         if self.dynamic:
             for weight in self.weights():
                 if weight.name in self.dense:
@@ -91,12 +91,12 @@ class Held:
 
     @torch.no_grad()
     def reveal(self) -> None:
-        """Put the dense values where the optimizer will update them.
+        """Put the dense values into the parameters, for the optimizer to update.
 
         Raises
         ------
         CheckFailed
-            If something else has written to a weight since `hide`, as loading a state into the model does: that would be lost.
+            If something else has written to a weight since `hide`, such as loading a state dict; those values would be lost.
         """
         if self.dynamic:
             weights = self.weights()
@@ -108,19 +108,19 @@ class Held:
             self.revealed = True
 
     def _require_untouched(self, weight: Weight) -> None:
-        own = local(weight.tensor)
-        if self._hidden.get(weight.name) == _stamp(own):
+        shard = local(weight.tensor)
+        if self._hidden.get(weight.name) == _stamp(shard):
             return
-        kept = self.own_mask(weight)
-        if bool((own != self.values(weight) * kept)[kept].any()):
+        mask = self.own_mask(weight)
+        if bool((shard != self.values(weight) * mask)[mask].any()):
             raise CheckFailed(
-                f"{weight.name} holds other values than the last step left, and the dense ones kept behind its mask would overwrite them; "
-                "load weights before the sparsifier is made, or load its own state with them"
+                f"{weight.name} was changed since the last step, and the dense values behind its mask would overwrite the change; "
+                "load weights before creating the sparsifier, or load the sparsifier's state together with them"
             )
 
     @torch.no_grad()
     def hide(self) -> None:
-        """Take the dense values, which `keep` has remembered, away again and leave the masked ones."""
+        """Zero the pruned elements of the parameters; the dense values are those stored by `keep`."""
         if self.dynamic:
             for weight in self.weights():
                 zero_(weight.tensor, self.mask(weight.name))
@@ -129,42 +129,42 @@ class Held:
 
     @torch.no_grad()
     def count(self, weight: Weight, gradient: Tensor, scale: float) -> None:
-        """Add ``(w * g)**2`` to a weight's sum. Gradients that overflowed belong to a step that will be skipped."""
+        """Add ``(w * g)**2`` to a weight's sum, unless gradients overflowed, as a scaler will skip that step."""
         values = self.values(weight)
         wide = torch.promote_types(values.dtype, torch.float32)
         square = (values.to(wide) * gradient.to(wide) / scale).square()
         if bool(torch.isfinite(square).all()):
-            so_far = self.sums.get(weight.name)
-            self.sums[weight.name] = square if so_far is None else so_far.add_(square)
+            total = self.sums.get(weight.name)
+            self.sums[weight.name] = square if total is None else total.add_(square)
 
     def score(self, weight: Weight, kind: str) -> Tensor:
-        """Return a weight's scores, whole; of a static method so that pruned elements come after all others.
+        """Return the full scores of a weight; for a static method, pruned elements rank below all others.
 
         Raises
         ------
         CheckFailed
-            If no gradient was counted for a Taylor score.
+            If a Taylor score is requested and the weight got no gradient.
         """
         if kind == "taylor":
             sums = self.sums.get(weight.name)
             if sums is None:
                 raise CheckFailed(
-                    f"{weight.name} got no gradient in the scoring steps before this cut, so a Taylor score cannot rank it; "
+                    f"{weight.name} got no gradient in the scoring steps before this cut, so it has no Taylor score; "
                     "leave it out of the targets, or use score='magnitude'"
                 )
-            # Gradients that are all zero are an answer: an earlier cut took everything this weight feeds.
+            # Gradients that are all zero are valid: an earlier cut removed everything this weight feeds.
             scores = gathered(sums, weight.tensor).sqrt()
         else:
             scores = gathered(self.values(weight), weight.tensor).abs()
         return scores if self.dynamic else scores.double().clamp(min=_TINY) * self.mask(weight.name)
 
     def state(self) -> dict[str, dict[str, Tensor]]:
-        """Return dense values and sums, whole. With sharded weights every process must call."""
+        """Return full dense values and score sums. With sharded weights every process must call this."""
         dense = {weight.name: self.values(weight) for weight in self.weights()} if self.dynamic else {}
         return {"dense": self._whole(dense), "sums": self._whole(self.sums)}
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Take over what `state` returned."""
+        """Restore what `state` returned."""
         self.dense = {name: self._placed(name, value) for name, value in state["dense"].items()}
         self.sums = {name: self._placed(name, value, wide=True) for name, value in state["sums"].items()}
 
@@ -172,12 +172,12 @@ class Held:
         return {name: gathered(part, self.weight(name).tensor).clone() for name, part in parts.items()}
 
     def _placed(self, name: str, full: Tensor, wide: bool = False) -> Tensor:
-        """Return a copy of this process's part of a full tensor, where and as the parameter is."""
+        """Return a copy of this process's part of a full tensor, with the device and dtype of the parameter."""
         parameter = self.weight(name).tensor
         dtype = torch.promote_types(parameter.dtype, torch.float32) if wide else parameter.dtype
         return own_part(full.to(parameter.device, dtype), parameter).clone()
 
 
 def _stamp(tensor: Tensor) -> tuple[int, int]:
-    """Return what changes when a tensor is written to or replaced; by torch, that is."""
+    """Return a value that changes whenever torch writes to or replaces a tensor."""
     return tensor.data_ptr(), tensor._version

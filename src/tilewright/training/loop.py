@@ -1,4 +1,4 @@
-"""The one training loop: seeded step by step, checked, saved, and the same to the bit however often it was interrupted."""
+"""The training loop: seeded at every step, checked, checkpointed, and bit-identical however often it is interrupted."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sized
@@ -29,37 +29,37 @@ from .sparsifier import Sparsifier
 __all__ = ["Indexed", "StepCallback", "Task", "Training", "run_", "trained_of"]
 
 StepCallback = Callable[[int, int, float, Mapping[str, float]], None]
-"""``progress(step, steps, loss, extras)`` after every step, counted from 1; extras: learning_rate, gradient_norm, the terms of the loss
-by name, and mask_changes where masks may change."""
+"""``progress(step, steps, loss, extras)``, called after every step, counted from 1. ``extras`` holds learning_rate, gradient_norm, the
+terms of the loss by name, and mask_changes if the method changes masks."""
 
 Terms = Callable[[Any], tuple[Tensor, Mapping[str, Tensor]]]
-"""From a batch to the loss and what is reported beside it."""
+"""``terms(batch)`` returns the loss, a scalar, and the tensors to report with it, by name."""
 
 
 class Indexed(Protocol):
-    """``batches[i]``, the same whenever it is asked for."""
+    """A source of batches: ``batches[i]`` is always the same batch."""
 
     def __getitem__(self, step: int, /) -> Any: ...
 
 
 @dataclass(frozen=True)
 class Training:
-    """What a training run did.
+    """The result of a training run.
 
     Parameters
     ----------
     steps
-        Steps the model has been trained for, all runs together.
+        Total number of steps trained, including those before a resume.
     resumed_from
-        Steps that a checkpoint had already done.
+        Number of steps already done in the checkpoint that the run resumed from; 0 for a fresh run.
     losses
-        One a step, from the first.
+        Loss of each step, from the first.
     seconds
-        Wall-clock time of this run.
+        Wall-clock time of this run, in seconds.
     notes
-        Sentences about what is odd in the end: masks that keep everything or nothing.
+        Warnings about the final masks: those that keep everything or nothing.
     mask_changes
-        Elements of masks that changed, summed over the steps (the architecture divergence of Zhou et al., arXiv 2102.04010).
+        Number of mask elements that changed, summed over the steps (the architecture divergence of Zhou et al., arXiv 2102.04010).
     """
 
     steps: int
@@ -72,7 +72,7 @@ class Training:
 
 @dataclass(frozen=True)
 class Task:
-    """What is trained: a model, the terms of its loss, and batches."""
+    """What to train: a model, the terms of its loss, its batches, options and input hashes."""
 
     model: nn.Module
     terms: Terms
@@ -88,8 +88,8 @@ def run_(
     progress: StepCallback | None = None,
     watch: Callable[[int], None] | None = None,
 ) -> Training:
-    """Train a task's model in place, inside `arranged`; `watch` is told each step before it is saved."""
-    began = saved = time.monotonic()
+    """Train a task's model in place, inside `arranged`; ``watch(step)`` runs after each step, before any save."""
+    start = last_save = time.monotonic()
     options, inner, ranks = task.options, bare(task.model), ranks_of(task.model)
     optimizer = _optimizer(trained_of(inner), options)
     if sparsifier is not None:
@@ -107,10 +107,10 @@ def run_(
             state = State(state.step + 1, (*state.losses, loss), task.inputs)
             if watch:
                 watch(state.step)
-            if where and ranks.mean(float(_due(where, state.step, options.steps, saved)), step_.device) > 0:
+            if where and ranks.mean(float(_due(where, state.step, options.steps, last_save)), step_.device) > 0:
                 check_masks(inner)
                 save(Path(where.path), state, snapshot, ranks)
-                saved = time.monotonic()
+                last_save = time.monotonic()
             if progress:
                 progress(state.step, options.steps, loss, extras)
         changes = sparsifier.changes if sparsifier else 0
@@ -118,11 +118,11 @@ def run_(
     finally:
         if sparsifier is not None:
             sparsifier.detach()
-    return Training(state.step, resumed, state.losses, time.monotonic() - began, _notes(inner), changes)
+    return Training(state.step, resumed, state.losses, time.monotonic() - start, _notes(inner), changes)
 
 
 class _Step:
-    """One step of training: everything random in it is drawn from a seed made of the run's seed and the step."""
+    """One training step; all its randomness comes from a seed derived from the run's seed and the step."""
 
     def __init__(self, task: Task, optimizer: Optimizer, sparsifier: Sparsifier | None, ranks: Ranks) -> None:
         self.task, self.options = task, task.options
@@ -147,7 +147,7 @@ class _Step:
         return loss, extras
 
     def _gradients(self, step: int) -> tuple[float, dict[str, float]]:
-        """Take the gradient of the mean loss over the batches of a step."""
+        """Compute the gradient of the mean loss over the batches of a step."""
         count = self.options.accumulate
         losses, extras = [], dict[str, float]()
         for index in range(count):
@@ -164,12 +164,12 @@ class _Step:
         return sum(losses) / count, extras
 
     def _quiet(self, more: bool) -> Any:
-        """Return a context in which DDP does not exchange gradients yet."""
+        """Return a context that defers DDP's gradient exchange if more batches follow."""
         model = self.task.model
         return model.no_sync() if more and isinstance(model, DistributedDataParallel) else nullcontext()
 
     def _prepare(self) -> int:
-        """Let pruned elements count neither for clipping nor in the moments; return the changes of masks so far."""
+        """Remove pruned elements from gradients before clipping and moments; return the number of mask changes so far."""
         if self.sparsifier is None:
             return 0
         self.sparsifier.prepare()
@@ -181,22 +181,22 @@ class _Step:
     def _require_finite(self, what: str, value: float, step: int) -> None:
         if not abs(value) < float("inf"):
             raise CheckFailed(
-                f"the {what} is {value} at step {step + 1} of {self.options.steps}; training stopped before it touched the weights. "
-                "Lower the learning rate, or look at this step's batch"
+                f"the {what} is {value} at step {step + 1} of {self.options.steps}; training stopped before updating the weights. "
+                "Lower the learning rate, or inspect this step's batch"
             )
 
 
 def _mixed(seed: int, step: int, rank: int) -> int:
-    """Return 64 bits of which each depends on all three: torch's CPU generator looks at the low 32 alone.
+    """Mix seed, step and rank into 64 bits; torch's CPU generator uses only the low 32, so every bit must depend on all three.
 
-    Processes that share a model draw differently; the first one draws as a single one does.
+    Each process draws differently; rank 0 draws what a single process would.
     """
     return int(np.random.SeedSequence((seed, step, rank)).generate_state(1, np.uint64)[0])
 
 
 @contextmanager
 def arranged(model: nn.Module, options: TrainOptions) -> Iterator[None]:
-    """Set modes, frozen parameters, recomputation and random state for training, and put all of them back afterwards."""
+    """Set modes, frozen parameters, recomputation and random state for training; restore them all on exit."""
     frozen = [parameter for parameter in _frozen(model, options.freeze) if parameter.requires_grad]
     devices = sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
     wrapped: list[nn.Module] = []
@@ -207,9 +207,7 @@ def arranged(model: nn.Module, options: TrainOptions) -> Iterator[None]:
         for parameter in frozen:
             parameter.requires_grad_(False)
         for module in _recomputed(model, options.recompute):
-            module.forward = _recomputing(
-                module.forward
-            )  # an attribute of the instance, in front of the class's method
+            module.forward = _recomputing(module.forward)  # an instance attribute that shadows the class's method
             wrapped.append(module)
         with torch.random.fork_rng(devices), torch.enable_grad():
             yield
@@ -224,33 +222,34 @@ def arranged(model: nn.Module, options: TrainOptions) -> Iterator[None]:
 
 
 def trained_of(model: nn.Module) -> list[nn.Parameter]:
-    """Return the parameters that are trained; a model without any is refused."""
+    """Return the trainable parameters; raise `ArgumentError` if there are none."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not trained:
-        raise ArgumentError("the model has no parameter left to train; all are frozen or require no gradient")
+        raise ArgumentError("the model has no parameters to train; all are frozen or do not require gradients")
     return trained
 
 
 def require_batches(batches: Indexed, options: TrainOptions) -> None:
-    """Refuse a run that would ask for batches which do not exist."""
+    """Raise `ArgumentError` if the batches cannot be indexed or are too few for the run."""
     if not hasattr(batches, "__getitem__"):
         raise ArgumentError(
-            f"batches must give the i-th batch as batches[i], the same whenever it is asked for, and a {type(batches).__name__} cannot; "
-            "use Batches, or list() of a loader that is small enough"
+            f"batches must support batches[i], the same batch every time, which a {type(batches).__name__} does not; "
+            "use Batches, or list(loader) if the data is small enough"
         )
-    wanted = options.steps * options.accumulate
+    total = options.steps * options.accumulate
     batches = batches.whole if isinstance(batches, Share) else batches
-    count = len(batches) if isinstance(batches, Sized) else wanted
-    if count < wanted:
+    count = len(batches) if isinstance(batches, Sized) else total
+    if count < total:
         raise ArgumentError(
-            f"{wanted} steps need as many batches, and there are {count}; Batches goes round for ever"
+            f"{total} steps need {total} batches, but there are only {count}; use Batches, which never runs out"
             if options.accumulate == 1
-            else f"{options.steps} steps of {options.accumulate} batches need {wanted}, and there are {count}; Batches goes round for ever"
+            else f"{options.steps} steps of {options.accumulate} batches need {total} batches, but there are only {count}; "
+            "use Batches, which never runs out"
         )
 
 
 def on(batch: Any, device: torch.device) -> Any:
-    """Return the batch with its tensors on a device."""
+    """Return a batch with its tensors moved to a device."""
     match batch:
         case Tensor():
             return batch.to(device)
@@ -266,7 +265,7 @@ def _frozen(model: nn.Module, freeze: tuple[str, ...]) -> list[nn.Parameter]:
     named = list(bare(model).named_parameters())
     for expression in freeze:
         if not any(fnmatchcase(name, expression) for name, _ in named):
-            raise TargetError(f"freeze {expression!r} matches no parameter of {type(bare(model)).__name__}")
+            raise TargetError(f"freeze={expression!r} matches no parameter of {type(bare(model)).__name__}")
     return [p for name, p in named if any(fnmatchcase(name, expression) for expression in freeze)]
 
 
@@ -274,7 +273,7 @@ def _recomputed(model: nn.Module, names: tuple[str, ...]) -> list[nn.Module]:
     named = [(name, module) for name, module in bare(model).named_modules() if name]
     for expression in names:
         if not any(fnmatchcase(name, expression) for name, _ in named):
-            raise TargetError(f"recompute {expression!r} matches no module of {type(bare(model)).__name__}")
+            raise TargetError(f"recompute={expression!r} matches no module of {type(bare(model)).__name__}")
     return [module for name, module in named if any(fnmatchcase(name, expression) for expression in names)]
 
 
@@ -290,18 +289,18 @@ def _optimizer(trained: list[nn.Parameter], options: TrainOptions) -> Optimizer:
         {"params": [p for p in trained if p.ndim > 1], "weight_decay": options.weight_decay},
         {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    some = [group for group in groups if group["params"]]
+    groups = [group for group in groups if group["params"]]
     if options.optimizer == "sgd":
         fused = not any(is_spread(parameter) for parameter in trained)  # torch has no fused SGD for sharded weights
-        return SGD(some, lr=options.learning_rate, momentum=options.momentum, fused=fused)
-    return AdamW(some, lr=options.learning_rate, betas=options.betas, fused=True)
+        return SGD(groups, lr=options.learning_rate, momentum=options.momentum, fused=fused)
+    return AdamW(groups, lr=options.learning_rate, betas=options.betas, fused=True)
 
 
 def _require_scalar(total: Any, step: int) -> None:
     if not isinstance(total, Tensor) or total.numel() != 1 or not total.requires_grad:
-        what = f"a tensor of shape {list(total.shape)}" if isinstance(total, Tensor) else f"a {type(total).__name__}"
+        kind = f"a tensor of shape {list(total.shape)}" if isinstance(total, Tensor) else f"a {type(total).__name__}"
         raise ArgumentError(
-            f"the loss must be a scalar tensor that depends on the weights; at step {step + 1} it is {what}"
+            f"the loss must be a scalar tensor that depends on the weights; at step {step + 1} it is {kind}"
         )
 
 
@@ -322,5 +321,5 @@ def _odd(name: str, mask: Tensor) -> str:
 
 
 def _due(where: Checkpoint, step: int, steps: int, saved: float) -> bool:
-    late = where.seconds is not None and time.monotonic() - saved >= where.seconds
-    return late or step % where.every == 0 or step == steps
+    overdue = where.seconds is not None and time.monotonic() - saved >= where.seconds
+    return overdue or step % where.every == 0 or step == steps

@@ -1,8 +1,8 @@
-"""`Sparsifier`: carries out a method on a model, from two hooks on its optimizer.
+"""`Sparsifier`: applies a method to a model through two hooks on its optimizer.
 
-Static methods drop the gradients of pruned elements. Dynamic ones keep every weight's dense values in a shadow: outside of the
-optimizer the parameter holds the masked values, so that any layer, and anything that reads the model, sees the sparse one; inside
-of it the dense values, so that any optimizer updates them. Gradients taken at the masked values are the straight-through ones.
+Static methods drop the gradients of pruned elements. Dynamic methods keep a dense copy of every weight. Outside the optimizer step
+the parameter holds the masked values, so every layer and every reader of the model sees the sparse weight; inside the step it holds
+the dense values, so any optimizer can update them. Gradients taken at the masked values are the straight-through gradients.
 """
 
 import weakref
@@ -36,27 +36,28 @@ __all__ = ["Sparsifier"]
 
 
 class Sparsifier:
-    """Prunes a model while it trains.
+    """Prune a model while it trains.
 
-    Masks are buffers ``<parameter>_mask`` from the beginning, as `sparsify_` makes them, and part of the model's `state_dict`.
+    From the start, masks are buffers ``<parameter>_mask``, as created by `sparsify_`, and part of the model's `state_dict`.
 
     Parameters
     ----------
     model
-        Trained in place. A `DistributedDataParallel` wrapper is looked through.
+        The model to prune in place. A `DistributedDataParallel` wrapper is unwrapped.
     method
-        `FixedMask`, `Gradual`, `MultiStage`, `SRSTE`, or one of your own.
+        `FixedMask`, `Gradual`, `MultiStage`, `SRSTE`, or your own `Method`.
     targets, ignore
-        As in `sparsify_`; a mapping gives each target its own final pattern. `FixedMask` takes the masks that there are.
+        Which weights to prune, as in `sparsify_`; a mapping gives each target its own final pattern. `FixedMask` accepts neither,
+        as it holds the masks the model has. Default: every weight that can take the pattern.
     steps
-        Optimizer steps to come, if known: a method that needs more is refused at once.
+        Number of optimizer steps to come. If given, a method that needs more raises an error now instead of in `finish`.
 
     Raises
     ------
     TargetError, PatternError
-        As `sparsify_`.
+        As in `sparsify_`.
     ArgumentError
-        If method, targets and steps do not fit together, or `FixedMask` finds no mask.
+        If method, targets and steps contradict each other, or `FixedMask` is used on a model without masks.
 
     Examples
     --------
@@ -91,7 +92,7 @@ class Sparsifier:
         self._optimizer: Optimizer | None = None
         self._handles: list[Any] = []
         self._prepared: dict[str, weakref.ref[Tensor]] = {}
-        self._counts: dict[str, int] = {}  # kept elements, where the pattern does not say how many
+        self._counts: dict[str, int] = {}  # kept elements of weights whose pattern does not fix the number
         if method.final is not None:
             self._begin()
         for name, pattern in patterns_of(model).items():
@@ -99,36 +100,38 @@ class Sparsifier:
                 self._count(name, pattern)
 
     def require_steps(self, steps: int) -> None:
-        """Raise `ArgumentError` if so many more steps end before the schedule does."""
+        """Raise `ArgumentError` if training for `steps` more steps would end before the schedule does."""
         if self.step + steps < self.method.last:
             raise ArgumentError(
-                f"{type(self.method).__name__} changes masks until step {self.method.last}, and the training has "
+                f"{type(self.method).__name__} changes masks until step {self.method.last}, but training ends after "
                 f"{self.step + steps} steps; train longer or end the schedule earlier"
             )
 
     def finals(self) -> dict[str, str]:
-        """Return the text of the pattern that each weight is to have in the end."""
+        """Return the final pattern of each weight, as text."""
         return {name: str(self._held.final(name)) for name in self._held.names}
 
     def attach(self, optimizer: Optimizer) -> "Sparsifier":
-        """Hook into an optimizer, before and after each of its steps; return the sparsifier.
+        """Register hooks that run before and after each step of an optimizer; return the sparsifier.
 
         Raises
         ------
         ArgumentError
-            If it is attached already, or a weight is trained and the optimizer does not have it.
+            If the sparsifier is already attached, or the optimizer lacks a trainable weight.
         """
         inner = getattr(optimizer, "optimizer", optimizer)
         while isinstance(inner, Optimizer) and inner is not optimizer:
             optimizer, inner = inner, getattr(inner, "optimizer", inner)
         if self._handles:
-            raise ArgumentError("this sparsifier is attached to an optimizer already; finish it, or make another one")
-        own = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+            raise ArgumentError(
+                "this sparsifier is already attached to an optimizer; call finish(), or create another one"
+            )
+        members = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
         for weight in self._held.weights():
-            if weight.tensor.requires_grad and id(weight.tensor) not in own:
+            if weight.tensor.requires_grad and id(weight.tensor) not in members:
                 raise ArgumentError(
-                    f"the optimizer does not have {weight.name}; make it from the parameters of the model as it is now, after "
-                    "it was moved, cast or sharded"
+                    f"the optimizer does not have {weight.name}; create the optimizer from the model's current parameters, after "
+                    "moving, casting or sharding the model"
                 )
         self._optimizer = optimizer
         self._handles = [
@@ -138,18 +141,18 @@ class Sparsifier:
         return self
 
     def detach(self) -> None:
-        """Take the hooks off the optimizer again."""
+        """Remove the hooks from the optimizer."""
         for handle in self._handles:
             handle.remove()
         self._handles = []
 
     @torch.no_grad()
     def prepare(self) -> None:
-        """Make the gradients ready for the step: pruned elements dropped, or their decay added.
+        """Prepare the gradients for the optimizer step: drop those of pruned elements, or add their decay.
 
-        The hook does this too. Call it before clipping gradients, so that their norm is that of what the optimizer will see.
+        The hook does this too. Call it before you clip gradients, so that the norm is that of the gradients the optimizer will see.
         """
-        scale = getattr(self._optimizer, "grad_scale", None)  # set while a GradScaler leaves unscaling to the optimizer
+        scale = getattr(self._optimizer, "grad_scale", None)  # set if a GradScaler leaves unscaling to the optimizer
         factor = 1.0 if scale is None else float(scale)
         prepared = {}
         for weight in self._held.weights():
@@ -166,38 +169,38 @@ class Sparsifier:
         self._prepared = prepared
 
     def finish(self) -> Report:
-        """Take the hooks off and leave the model with fixed masks.
+        """Remove the hooks, check the masks and leave them fixed on the model.
 
         Returns
         -------
         Report
-            One row a weight: name, pattern, density and sparsity, all counted from the mask.
+            One row per weight: name, pattern, and density and sparsity counted from the mask.
 
         Raises
         ------
         CheckFailed
-            If the schedule is not at its end, a mask is not the one of the last cut, keeps everything or breaks its pattern, or a pruned
-            element is not zero.
+            If the schedule has not ended, a mask differs from that of the last cut, keeps everything or breaks its pattern, or a
+            pruned element is not zero.
         """
         self.detach()
         if self.step < self.method.last:
             raise CheckFailed(
-                f"training stopped after {self.step} steps, and {type(self.method).__name__} reaches its pattern after "
-                f"{self.method.last}; train on, or shorten the schedule"
+                f"training stopped after {self.step} steps, but {type(self.method).__name__} reaches its pattern after "
+                f"{self.method.last}; train longer, or shorten the schedule"
             )
         for name, count in self._counts.items():
             now = int(self._held.mask(name).sum())
             if now != count:
                 raise CheckFailed(
-                    f"the mask of {name} keeps {now} elements, and the last cut left {count}; the model has loaded the state of another "
-                    "step. A trainer that returns to its best checkpoint must not take one from before the schedule's end"
+                    f"the mask of {name} keeps {now} elements, but the last cut left {count}; the model has loaded the state of a "
+                    "different step. A trainer that restores its best checkpoint must not use one from before the end of the schedule"
                 )
         self._held.dense, self._held.sums = {}, {}
         check_masks(self.model)
         return self.report()
 
     def report(self) -> Report:
-        """Return what is pruned now: one row a weight, counted from the masks."""
+        """Return the current sparsity: one row per weight, counted from its mask."""
         patterns, rows, kept, total = patterns_of(self.model), [], 0, 0
         for name in self._held.names:
             mask = self._held.mask(name)
@@ -210,25 +213,26 @@ class Sparsifier:
         return Report("sparsifier", tuple(rows), summary)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what the model's own `state_dict` lacks: steps, patterns, dense values and score sums.
+        """Return the state that the model's `state_dict` does not hold: steps, patterns, dense values and score sums.
 
-        With sharded weights every process must call, and each gets full tensors.
+        With sharded weights every process must call this, and each gets full tensors.
         """
         patterns = patterns_of(self.model)
         texts = {name: str(patterns[name]) for name in self._held.names}
         return {"step": self.step, "changes": self.changes, "patterns": texts, **self._held.state()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a `state_dict`, after the model has loaded its own.
+        """Restore a `state_dict`, after the model has loaded its own.
 
         Raises
         ------
         FormatError
-            If the state is of a sparsifier with other weights or another kind of method.
+            If the state comes from a sparsifier with different weights or a different kind of method.
         """
         if set(state["patterns"]) != set(self._held.names) or bool(state["dense"]) != self.method.dynamic:
             raise FormatError(
-                "the state is of a sparsifier with other weights or another method; build this one as that one was built"
+                "the state comes from a sparsifier with different weights or a different method; create this one with the same "
+                "arguments"
             )
         self.step, self.changes = int(state["step"]), int(state["changes"])
         for name, text in state["patterns"].items():
@@ -240,35 +244,36 @@ class Sparsifier:
     def _chosen(self, targets: Targets | None, ignore: Iterable[str]) -> list[Assignment]:
         final = self.method.final
         if isinstance(ignore, str):
-            raise TargetError(f"ignore must be a list of expressions, and it is {ignore!r}; write [{ignore!r}]")
+            raise TargetError(f"ignore must be a list of expressions; got {ignore!r}, use [{ignore!r}]")
         if self.method.shared and isinstance(targets, Mapping):
             raise ArgumentError(
-                f"{type(self.method).__name__} takes all targets through the same patterns; targets must be a list"
+                f"{type(self.method).__name__} prunes all targets to the same patterns; targets must be a list, not a mapping"
             )
         if final is not None:
-            chosen = choose(self.model, final, targets, list(ignore))
-            taken = [choice for choice in chosen if choice.pattern is not None]
-            if not taken:
-                raise TargetError(f"no weight can take {final}: {chosen[0].weight.name}: {chosen[0].reason}")
-            return taken
+            assignments = choose(self.model, final, targets, list(ignore))
+            pruned = [assignment for assignment in assignments if assignment.pattern is not None]
+            if not pruned:
+                first = assignments[0]
+                raise TargetError(f"no weight can take {final}: {first.weight.name}: {first.reason}")
+            return pruned
         if targets is not None or list(ignore):
-            raise ArgumentError("FixedMask holds the masks that there are; targets and ignore belong to sparsify_")
+            raise ArgumentError(
+                "FixedMask holds the masks the model already has; pass targets and ignore to sparsify_ instead"
+            )
         patterns = patterns_of(self.model)
         if not patterns:
-            raise ArgumentError(
-                "the model has no masks, so there is nothing to hold at zero; call sparsify_ on it first"
-            )
-        found = {weight.name: weight for weight in prunable(self.model)}
-        return [Assignment(found[name], pattern) for name, pattern in patterns.items()]
+            raise ArgumentError("the model has no masks to hold; call sparsify_ on it first")
+        weights = {weight.name: weight for weight in prunable(self.model)}
+        return [Assignment(weights[name], pattern) for name, pattern in patterns.items()]
 
     def _begin(self) -> None:
-        """Give every weight the mask that it has before the first step."""
-        there = masks_of(self.model)
+        """Give every weight the mask it has before the first step."""
+        masks = masks_of(self.model)
         self._held.keep()
         for weight in self._held.weights():
-            if weight.name not in there:
-                every = torch.ones(weight.tensor.shape, dtype=torch.bool)
-                set_mask_(weight, every, at_sparsity(self._held.final(weight.name), 0.0))
+            if weight.name not in masks:
+                full = torch.ones(weight.tensor.shape, dtype=torch.bool)
+                set_mask_(weight, full, at_sparsity(self._held.final(weight.name), 0.0))
         firsts = {name: self.method.first(self._held.final(name)) for name in self._held.names}
         self._cut({name: pattern for name, pattern in firsts.items() if pattern.density < 1})
         self._held.hide()
@@ -284,14 +289,14 @@ class Sparsifier:
         return (args[0], self._wrapped(closure)), {key: value for key, value in kwargs.items() if key != "closure"}
 
     def _is_prepared(self) -> bool:
-        """Say whether `prepare` was called for these very gradients; those of a step that was skipped are others."""
+        """Return whether `prepare` ran on the current gradient tensors; after a skipped step they are different tensors."""
         if not self._prepared:
             return False
         gradients = {weight.name: weight.tensor.grad for weight in self._held.weights()}
         return all(ref() is gradients[name] for name, ref in self._prepared.items())
 
     def _wrapped(self, closure: Callable[[], Any]) -> Callable[[], Any]:
-        """Return a closure that sees masked weights, however often the optimizer calls it from within its step."""
+        """Return a closure that sees masked weights, however often the optimizer calls it within a step."""
 
         def inside() -> Any:
             if self._held.revealed:
@@ -299,7 +304,7 @@ class Sparsifier:
                 self._held.hide()
             self._prepared = {}
             result = closure()
-            if not self._is_prepared():  # the closure may have done it, before it clipped the gradients
+            if not self._is_prepared():  # the closure may have called it before clipping the gradients
                 self.prepare()
             self._held.reveal()
             return result
@@ -310,30 +315,31 @@ class Sparsifier:
     def _after(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.step += 1
         self._prepared = {}
-        wanted = {name: self.method.at(self.step, self._held.final(name)) for name in self._held.names}
-        due = {name: pattern for name, pattern in wanted.items() if pattern is not None}
+        schedule = {name: self.method.at(self.step, self._held.final(name)) for name in self._held.names}
+        due = {name: pattern for name, pattern in schedule.items() if pattern is not None}
         self._held.keep()
-        if due:  # while elements that come back have their values in place
+        if due:  # before hide, while elements that return still have their dense values
             self._cut(due)
             self._held.sums = {}
         self._held.hide()
 
     def _cut(self, patterns: Mapping[str, Pattern]) -> None:
-        """Compute masks anew and apply them."""
-        now = patterns_of(self.model)
-        choices = []
+        """Compute new masks for these patterns and apply them."""
+        current = patterns_of(self.model)
+        assignments = []
         for name, pattern in patterns.items():
             weight = self._held.weight(name)
-            same = pattern.fixed and pattern == now[name] and not self.method.dynamic
+            same = pattern.fixed and pattern == current[name] and not self.method.dynamic
             if not same and pattern.density < 1 and not weight.refusal(pattern):
-                choices.append(Assignment(weight, pattern))
-        masks = self.method.solve(choices, self._score) if choices else {}
-        for choice in choices:
-            assert choice.pattern is not None
-            mask, before = masks[choice.weight.name], self._held.mask(choice.weight.name)
-            self.changes += int((mask.to(before.device) != before).sum())
-            set_mask_(choice.weight, mask, choice.pattern, in_place=True)
-            self._count(choice.weight.name, choice.pattern)
+                assignments.append(Assignment(weight, pattern))
+        masks = self.method.solve(assignments, self._score) if assignments else {}
+        for assignment in assignments:
+            assert assignment.pattern is not None
+            name = assignment.weight.name
+            mask, previous = masks[name], self._held.mask(name)
+            self.changes += int((mask.to(previous.device) != previous).sum())
+            set_mask_(assignment.weight, mask, assignment.pattern, in_place=True)
+            self._count(name, assignment.pattern)
 
     def _count(self, name: str, pattern: Pattern) -> None:
         if not pattern.fixed:

@@ -1,4 +1,4 @@
-"""`train_`: train a model with any loss, dense, with fixed masks, or pruning it on the way."""
+"""`train_`: train a model with any loss, dense, with fixed masks, or pruning as it trains."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,7 +22,7 @@ from .sparsifier import Sparsifier
 __all__ = ["Loss", "train_"]
 
 Loss = Callable[[nn.Module, Any], Tensor]
-"""``loss(model, batch)``, a scalar tensor."""
+"""``loss(model, batch)`` returns a scalar tensor."""
 
 
 def train_(
@@ -35,40 +35,46 @@ def train_(
     checkpoint: Checkpoint | Path | str | None = None,
     progress: StepCallback | None = None,
 ) -> Training:
-    """Train a model in place; what is pruned stays zero.
+    """Train a model in place; pruned elements stay zero.
 
-    With a checkpoint, a run killed at any instant and started again with the same arguments, on a model built the same way, ends
-    with the same bits as one that was never interrupted (on the same machine, with the same number of threads).
+    With a checkpoint, a run that is killed at any time and restarted with the same arguments, on a model built the same way, ends
+    bit-identical to an uninterrupted run (on the same machine, with the same number of threads).
 
     Parameters
     ----------
     model
-        Dense, or with masks from `sparsify_`. May be wrapped in `DistributedDataParallel` or sharded by ``fully_shard``; then every
-        process calls `train_` with its own share of each batch, see `Share`.
+        The model to train: dense, or with masks from `sparsify_`. It may be wrapped in `DistributedDataParallel` or sharded by
+        ``fully_shard``; every process then calls `train_` with its own part of each batch, see `Share`.
     batches
-        ``batches[i]`` is the i-th batch, the same whenever it is asked for.
+        A sequence whose ``batches[i]`` is always the same batch, such as `Batches`. Step i reads the batches from
+        ``i * options.accumulate`` on.
     loss
-        ``loss(model, batch)`` gives a scalar tensor. Under ``precision="bfloat16"`` it runs under autocast.
+        ``loss(model, batch)`` returns a scalar tensor. With ``precision="bfloat16"`` it runs under autocast.
     options
-        See `TrainOptions`.
+        Steps, learning rate, optimizer and everything else, see `TrainOptions`.
     method
-        How to prune while training: `FixedMask`, `Gradual`, `MultiStage`, `SRSTE`, or a `Sparsifier` of this model where targets
-        have to be chosen. None holds the masks that there are, if any.
+        How to prune while training: `FixedMask`, `Gradual`, `MultiStage`, `SRSTE`, or a `Sparsifier` of this model to choose
+        targets. Default: hold the masks the model already has, if any.
     checkpoint
-        A file to save to and, if it exists, to go on from; `Checkpoint` says how often.
+        A file to save to, and to resume from if it exists. Pass a `Checkpoint` to set how often to save.
     progress
-        Called after every step.
+        A callback that runs after every step, see `StepCallback`.
+
+    Returns
+    -------
+    Training
+        Steps, losses and notes of the run.
 
     Raises
     ------
     ArgumentError
-        If the arguments do not fit together, or the checkpoint is another run's.
+        If the arguments contradict each other, or the checkpoint belongs to a different run.
     FormatError
         If the checkpoint is damaged.
     CheckFailed
-        If the loss or its gradient is no longer finite, or masks do not hold.
+        If the loss or its gradient becomes infinite or NaN, or a mask no longer holds.
     OSError
-        If a checkpoint cannot be written.
+        If the checkpoint cannot be written.
 
     Examples
     --------
@@ -84,9 +90,9 @@ def train_(
     True
     """
     require_batches(batches, options)
-    where = checkpoint if isinstance(checkpoint, Checkpoint | None) else Checkpoint(checkpoint)
-    with prepared(model, batches, loss, options, method, where is not None) as (task, sparsifier):
-        return run_(task, sparsifier, where, progress)
+    target = checkpoint if isinstance(checkpoint, Checkpoint | None) else Checkpoint(checkpoint)
+    with prepared(model, batches, loss, options, method, target is not None) as (task, sparsifier):
+        return run_(task, sparsifier, target, progress)
 
 
 @contextmanager
@@ -98,7 +104,7 @@ def prepared(
     method: Method | Sparsifier | None,
     hashed: bool,
 ) -> Iterator[tuple[Task, Sparsifier | None]]:
-    """Yield task and sparsifier of a training run, the model set up for it."""
+    """Set the model up for training; yield the task and its sparsifier. `hashed`: whether a checkpoint needs the input hashes."""
     inner = bare(model)
     masks = masks_of(inner)
     if method is None and masks:
@@ -107,14 +113,14 @@ def prepared(
         trained_of(inner)
         inputs = {}
         if hashed:
-            chosen = method.method if isinstance(method, Sparsifier) else method
+            schedule = method.method if isinstance(method, Sparsifier) else method
             finals = method.finals() if isinstance(method, Sparsifier) else {}
             inputs = {
                 "options": digest(asdict(options), getattr(loss, "__qualname__", type(loss).__qualname__)),
-                "method": digest(repr(chosen), finals) if finals else digest(repr(chosen)),
+                "method": digest(repr(schedule), finals) if finals else digest(repr(schedule)),
                 "batches": digest(sample(batches, options)),
-                # Masks that training moves are where the model starts from, and no more an input than its weights.
-                "masks": digest(masks if isinstance(chosen, FixedMask) else sorted(masks)),
+                # Masks that training changes are part of the starting point, like the weights, so only their names are hashed.
+                "masks": digest(masks if isinstance(schedule, FixedMask) else sorted(masks)),
             }
         sparsifier = Sparsifier(model, method, steps=options.steps) if isinstance(method, Method) else method
         if sparsifier is not None:
@@ -123,7 +129,7 @@ def prepared(
 
 
 def sample(batches: Indexed, options: TrainOptions) -> list[Any]:
-    """Return three batches to tell these batches from others. What torch draws for them is drawn alike each time, as in training."""
+    """Return three batches that identify the data: first, middle and last, drawn from torch's generator with the run's seed."""
     batches = batches.whole if isinstance(batches, Share) else batches
     last = options.steps * options.accumulate - 1
     with torch.random.fork_rng(devices=[]):

@@ -1,1 +1,1 @@
-"""Learning from the dense model: losses, recovery, and students whose blocks take their teacher's places."""
+"""Distillation from the dense model: losses, recovery, and progressive replacement of the teacher's blocks."""

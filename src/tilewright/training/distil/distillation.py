@@ -1,4 +1,4 @@
-"""`Distillation`: a teacher as the loss of any training, so that every method can recover quality without labels."""
+"""`Distillation`: a loss against a teacher, so that every method can recover quality without labels."""
 
 from typing import Any
 
@@ -16,21 +16,22 @@ __all__ = ["Distillation"]
 
 
 class Distillation:
-    """The loss of `recover_`, for `train_` and `inherit_`: hidden states and output against a dense model.
+    """The loss of `recover_`, hidden states and output against a dense model, for use in `train_` and `inherit_`.
 
     Parameters
     ----------
     teacher
-        Put into eval mode and otherwise left as it is.
+        The dense model. It is put into evaluation mode and otherwise unchanged.
     options
-        Its fields `hidden`, `output`, `output_loss` and `layers` count.
+        The terms of the loss: only the fields `hidden`, `output`, `output_loss` and `layers` are used.
     output
-        ``output(result, batch)`` gives the tensor of the output term, as in `recover_`.
+        ``output(result, batch)`` returns the tensor of the output term, as in `recover_`. Default: as in `recover_`.
     scored
-        Whether gradients are also to score weights. A student that is the dense model to the bit is at the least loss there is: all its
-        gradients are zero, and so would be all Taylor scores. While nothing is pruned, the gradient of the output along
-        a random direction is added then, other for each batch, and the value of the loss stays what it is. The mean square of these
-        gradients is the diagonal of the Gauss-Newton matrix: what the distance to the teacher grows by.
+        Whether the gradients must also provide Taylor scores. A student identical to its teacher is at the minimum of the loss, so
+        all its gradients, and with them all Taylor scores, are zero. If set, then while nothing is pruned the gradient of the output
+        along a random direction, different for each batch, is added; the value of the loss is unchanged. The mean square of these
+        gradients is the diagonal of the Gauss-Newton matrix, which measures how fast the distance to the teacher grows. Default:
+        False.
 
     Examples
     --------
@@ -51,33 +52,33 @@ class Distillation:
     ) -> None:
         self.teacher, self.scored = teacher.eval(), scored
         self.options, self.output = options, output or final_output
-        # Checkpoints of a training are told apart by the name of its loss; this one's is as good as its teacher.
+        # Checkpoints identify a loss by its qualified name, so this one includes a hash of the teacher.
         weights = digest(dict(bare(teacher).named_parameters()), getattr(output, "__qualname__", ""), scored)
         self.__qualname__ = f"{type(self).__qualname__} {weights}"
 
     def __call__(self, model: nn.Module, batch: Any) -> Tensor:
-        """Return the loss of a batch, a scalar.
+        """Return the loss of a batch, a scalar tensor.
 
         Raises
         ------
         ArgumentError
-            If the model shares parameters with the teacher, or their outputs do not fit together.
+            If the model shares parameters with the teacher, or their outputs differ in shape or number.
         """
         refuse_shared(bare(model), self.teacher)
         options = self.options
         batch, padding = PaddingReader(bare(model)).read(batch)
         with torch.no_grad():
-            goal, goals = self._seen(self.teacher, batch)
-            aim = self.output(goal, batch) if options.output else None
-        result, hidden = self._seen(model, batch)
-        terms = [options.hidden * hidden_loss(hidden, goals, padding)] if options.hidden else []
-        if aim is not None:
-            terms.append(options.output * output_loss(options.output_loss, self.output(result, batch), aim, padding))
+            teacher_result, teacher_hidden = self._run(self.teacher, batch)
+            goal = self.output(teacher_result, batch) if options.output else None
+        result, hidden = self._run(model, batch)
+        terms = [options.hidden * hidden_loss(hidden, teacher_hidden, padding)] if options.hidden else []
+        if goal is not None:
+            terms.append(options.output * output_loss(options.output_loss, self.output(result, batch), goal, padding))
         if self.scored and all(bool(mask.all()) for mask in masks_of(bare(model)).values()):
             terms.append(_direction(self.output(result, batch), batch))
         return torch.stack(terms).sum()
 
-    def _seen(self, model: nn.Module, batch: Any) -> tuple[Any, list[Tensor]]:
+    def _run(self, model: nn.Module, batch: Any) -> tuple[Any, list[Tensor]]:
         probe = Probe(model, self.options.layers, self.options.hidden > 0)
         try:
             return probe(batch)
@@ -86,8 +87,8 @@ class Distillation:
 
 
 def _direction(output: Tensor, batch: Any) -> Tensor:
-    """Return a zero whose gradient is that of the output, each row of length 1, along a direction that depends on the batch alone."""
+    """Return 0 with the gradient of the output, rows scaled to length 1, along a direction that depends only on the batch."""
     seed = int(digest(batch)[:12], 16)
     noise = torch.randn(output.shape, generator=torch.Generator().manual_seed(seed)).to(output.device)
-    along = (torch.nn.functional.normalize(output.float(), dim=-1) * noise).sum(-1).mean()
-    return along - along.detach()
+    projection = (torch.nn.functional.normalize(output.float(), dim=-1) * noise).sum(-1).mean()
+    return projection - projection.detach()

@@ -1,4 +1,4 @@
-"""`distill_progressively_`: the student's blocks take the places of the teacher's one by one, and learn inside of it."""
+"""`distill_progressively_`: train a student's blocks inside the teacher, replacing more of them over time."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -41,46 +41,52 @@ def distill_progressively_(
 ) -> Training:
     """Train a student in place inside its teacher: sparse progressive distillation (Huang et al., arXiv 2110.08190).
 
-    For every batch each block of the running teacher is replaced by the student's with a probability that rises to 1 (the schedule
-    of Xu et al., BERT-of-Theseus, arXiv 2002.02925), and what comes out is compared with the teacher: hidden states, attention
-    and output. A block's gradient is that of its part in a model whose other blocks still work. Once all blocks are the
-    student's, so is everything around them; before, that is the teacher's. `method` may prune meanwhile.
+    For every batch, each block of the teacher is replaced by the student's with a probability that rises to 1 (the schedule of Xu
+    et al., BERT-of-Theseus, arXiv 2002.02925). Hidden states, attention and output of this mixed model are compared with the
+    teacher's, so each block learns inside a model whose other blocks still work. Modules around the blocks are the teacher's
+    until every block is the student's, and the student's from then on. `method` may prune at the same time.
 
-    With a checkpoint, a run killed at any instant and started again with the same arguments ends with the same bits as one
-    that was never interrupted (on the same machine, with the same number of threads).
+    With a checkpoint, a run that is killed at any time and restarted with the same arguments ends bit-identical to an
+    uninterrupted run (on the same machine, with the same number of threads).
 
     Parameters
     ----------
     student
-        Built like the teacher around its blocks; dense, or with masks from `sparsify_`.
+        The model to train: dense, or with masks from `sparsify_`. Its blocks must fit into the teacher.
     teacher
-        Left as it is. A deep copy of the student made before pruning will do.
+        The dense model, which stays unchanged, for example a deep copy of the student from before pruning.
     batches
-        As in `recover_`.
+        A sequence whose ``batches[i]`` is always the same batch, as in `recover_`.
     modules
-        Names or globs of the blocks, such as ``["encoder.layer.*"]``; of matches inside one another the outermost count. Each
-        is called like the teacher's module of the same name.
+        Names or globs of the blocks, such as ``["encoder.layer.*"]``. If matches are nested, only the outermost count. Each block
+        must take the same arguments as the teacher's module of the same name.
     options
-        See `ProgressiveOptions`.
+        Steps, learning rate, replacement schedule and loss terms, see `ProgressiveOptions`.
     method
-        As in `train_`. `Gradual` prunes while distilling.
+        How to prune while distilling, as in `train_`, for example `Gradual`. Default: hold the masks the student has, if any.
     output
-        ``output(result, batch)`` gives the tensor of the output term, as in `recover_`.
+        ``output(result, batch)`` returns the tensor of the output term, as in `recover_`. Default: as in `recover_`.
     checkpoint, progress
-        As in `train_`. Extras of progress are also the terms of the loss, and ``replaced``, the share of blocks replaced.
+        As in `train_`. The extras of `progress` also hold ``replaced``, the share of blocks that were the student's.
+
+    Returns
+    -------
+    Training
+        Steps, losses and notes of the run.
 
     Raises
     ------
     TargetError
-        If a name matches no module, or the teacher has no such module.
+        If an expression matches no module, or the teacher lacks a module that the student has.
     ArgumentError
-        If the arguments do not fit together, the student is trained in several processes, or the checkpoint is another run's.
+        If the arguments contradict each other, the student is distributed over several processes, or the checkpoint belongs to a
+        different run.
     FormatError
         If the checkpoint is damaged.
     CheckFailed
-        If the loss or its gradient is no longer finite, or masks do not hold.
+        If the loss or its gradient becomes infinite or NaN, or a mask no longer holds.
     OSError
-        If a checkpoint cannot be written.
+        If the checkpoint cannot be written.
 
     Examples
     --------
@@ -99,17 +105,20 @@ def distill_progressively_(
     """
     _check(student, teacher)
     require_batches(batches, options)
-    where = checkpoint if isinstance(checkpoint, Checkpoint | None) else Checkpoint(checkpoint)
+    target = checkpoint if isinstance(checkpoint, Checkpoint | None) else Checkpoint(checkpoint)
     composite = Composite(student, teacher, modules)
     terms = _Terms(composite, options, output or final_output)
-    with prepared(student, batches, _unused, options, method, where is not None) as (task, sparsifier), _still(teacher):
-        inputs = dict(task.inputs) | (_inputs(composite, output) if where else {})
+    with (
+        prepared(student, batches, _unused, options, method, target is not None) as (task, sparsifier),
+        _still(teacher),
+    ):
+        inputs = dict(task.inputs) | (_inputs(composite, output) if target else {})
         task = replace(task, terms=terms, batches=_Numbered(batches), inputs=inputs)
-        return run_(task, sparsifier, where, progress)
+        return run_(task, sparsifier, target, progress)
 
 
 class _Numbered:
-    """Batches that know their index, on which the draws depend."""
+    """Batches paired with their index, on which the draws depend."""
 
     def __init__(self, batches: Indexed) -> None:
         self._batches = batches
@@ -134,35 +143,35 @@ class _Terms:
         options, composite = self.options, self.composite
         batch, padding = self.reader.read(batch)
         probability = options.replacing(index // options.accumulate)
-        chosen = drawn(composite.names, probability, options.seed, index)
+        blocks = drawn(composite.names, probability, options.seed, index)
         with torch.no_grad():
             goal = self._run(composite.teacher, batch)
-        with composite.using(chosen) as model:
-            found = self._run(model, batch)
-        terms = self._compared(found, goal, batch, padding)
+        with composite.using(blocks) as model:
+            sight = self._run(model, batch)
+        terms = self._compared(sight, goal, batch, padding)
         total = torch.stack([getattr(options, name) * term for name, term in terms.items()]).sum()
-        return total, {**terms, "replaced": torch.tensor(len(chosen) / len(composite.names))}
+        return total, {**terms, "replaced": torch.tensor(len(blocks) / len(composite.names))}
 
     def _run(self, model: nn.Module, batch: Any) -> Sight:
         return run_watched(model, batch, self.layers, self.attentions)
 
-    def _compared(self, found: Sight, goal: Sight, batch: Any, padding: Padding | None) -> dict[str, Tensor]:
+    def _compared(self, sight: Sight, goal: Sight, batch: Any, padding: Padding | None) -> dict[str, Tensor]:
         terms = {}
-        for name, mine, theirs in (
-            ("hidden", found.hidden, goal.hidden),
-            ("attention", found.attention, goal.attention),
+        for name, states, goals in (
+            ("hidden", sight.hidden, goal.hidden),
+            ("attention", sight.attention, goal.attention),
         ):
-            if mine:
-                terms[name] = hidden_loss([mine[key] for key in mine], [theirs[key] for key in mine], padding)
+            if states:
+                terms[name] = hidden_loss([states[key] for key in states], [goals[key] for key in states], padding)
         if self.options.output:
-            mine_out, aim = self.output(found.result, batch), self.output(goal.result, batch)
-            terms["output"] = output_loss(self.options.output_loss, mine_out, aim, padding)
+            outputs = self.output(sight.result, batch), self.output(goal.result, batch)
+            terms["output"] = output_loss(self.options.output_loss, *outputs, padding)
         return terms
 
 
 @contextmanager
 def _still(teacher: nn.Module) -> Iterator[None]:
-    """Keep the teacher in eval mode and without gradients of its own; undo it afterwards."""
+    """Put the teacher into evaluation mode with frozen parameters; undo both on exit."""
     trained = [parameter for parameter in teacher.parameters() if parameter.requires_grad]
     try:
         for parameter in trained:
@@ -177,18 +186,18 @@ def _still(teacher: nn.Module) -> Iterator[None]:
 def _check(student: nn.Module, teacher: nn.Module) -> None:
     if bare(student) is not student or any(local(p).shape != p.shape for p in student.parameters()):
         raise ArgumentError(
-            "the student is trained in several processes, and which of its blocks get a gradient changes from batch to batch, "
-            "which those would wait for; distil it in one process"
+            "the student is distributed over several processes, but which of its blocks get gradients changes from batch to batch, "
+            "so the processes would wait for each other; distil it in a single process"
         )
     refuse_shared(student, teacher)
 
 
 def _unused(model: nn.Module, batch: Any) -> Tensor:
-    raise AssertionError("the terms take the place of the loss")
+    raise AssertionError("the terms replace this loss")
 
 
 def _inputs(composite: Composite, output: Output | None) -> dict[str, str]:
-    """Return hashes of what decides the result beside what `train_` is given."""
+    """Return hashes of the inputs that determine the result, besides those of `train_`."""
     state = dict(composite.teacher.named_parameters())
     return {
         "teacher": digest(state, dict(composite.teacher.named_buffers())),

@@ -1,4 +1,4 @@
-"""`recover_`: train what a mask has kept until the model behaves like the dense one again."""
+"""`recover_`: train the kept weights until the model behaves like the dense one again."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -25,7 +25,7 @@ from .losses import Output, Probe, final_output, hidden_loss, output_loss
 __all__ = ["Recovery", "recover_", "refuse_shared"]
 
 Recovery = Training
-"""What `recover_` did."""
+"""The result of `recover_`."""
 
 
 def recover_(
@@ -38,40 +38,45 @@ def recover_(
     checkpoint: Checkpoint | Path | str | None = None,
     progress: StepCallback | None = None,
 ) -> Recovery:
-    """Train a masked model in place to follow a dense one; its zeros stay where they are.
+    """Train a masked model in place to follow a dense one; pruned elements stay zero.
 
-    With a checkpoint, a run killed at any instant and started again with the same arguments ends with the same bits as one
-    that was never interrupted (on the same machine, with the same number of threads).
+    With a checkpoint, a run that is killed at any time and restarted with the same arguments ends bit-identical to an
+    uninterrupted run (on the same machine, with the same number of threads).
 
     Parameters
     ----------
     student
-        With masks, from `sparsify_`.
+        The model to train, with masks from `sparsify_`.
     teacher
-        The dense model, which is left as it is. A deep copy made before pruning will do.
+        The dense model, which stays unchanged, for example a deep copy of the student from before pruning.
     batches
-        ``batches[i]`` is the batch of step i, the same whenever it is asked for. A mapping is passed to the models as keywords, a
-        tuple or list as positional arguments.
+        A sequence whose ``batches[i]`` is always the same batch, such as `Batches`. A mapping is passed to the models as keyword
+        arguments, a tuple or list as positional arguments.
     options
-        See `RecoverOptions`.
+        Steps, learning rate, terms of the loss and everything else, see `RecoverOptions`.
     output
-        ``output(result, batch)`` gives the tensor of the output term. By default the logits, or the mean over tokens of the last
-        hidden state, or the tensor that the model returns.
+        ``output(result, batch)`` returns the tensor of the output term. Default: the logits, or the mean of the last hidden state
+        over tokens, or the tensor that the model returns.
     checkpoint
-        A file to save to and, if it exists, to go on from; `Checkpoint` says how often.
+        A file to save to, and to resume from if it exists. Pass a `Checkpoint` to set how often to save.
     progress
-        Called after every step.
+        A callback that runs after every step, see `StepCallback`.
+
+    Returns
+    -------
+    Recovery
+        Steps, losses and notes of the run.
 
     Raises
     ------
     ArgumentError
-        If student, teacher, batches and options do not fit together, or the checkpoint is another run's.
+        If student, teacher, batches and options do not match, or the checkpoint belongs to a different run.
     FormatError
         If the checkpoint is damaged.
     CheckFailed
-        If the loss or its gradient is no longer finite, or masks do not hold.
+        If the loss or its gradient becomes infinite or NaN, or a mask no longer holds.
     OSError
-        If a checkpoint cannot be written.
+        If the checkpoint cannot be written.
 
     Examples
     --------
@@ -85,17 +90,17 @@ def recover_(
     """
     _check(student, teacher)
     require_batches(batches, options)
-    where = checkpoint if isinstance(checkpoint, Checkpoint | None) else Checkpoint(checkpoint)
+    target = checkpoint if isinstance(checkpoint, Checkpoint | None) else Checkpoint(checkpoint)
     with arranged(student, options), _probed(student, teacher, options) as probes:
         trained_of(bare(student))
         terms = _Terms(probes, options, output or final_output)
-        inputs = _inputs(student, teacher, batches, options, output) if where else {}
+        inputs = _inputs(student, teacher, batches, options, output) if target else {}
         task = Task(student, terms, batches, options, inputs)
-        return run_(task, Sparsifier(student, FixedMask()), where, progress)
+        return run_(task, Sparsifier(student, FixedMask()), target, progress)
 
 
 class _Terms:
-    """The loss of a batch: hidden states and output of the student against the teacher's."""
+    """The loss of a batch: the student's hidden states and output against the teacher's."""
 
     def __init__(self, probes: tuple[Probe, Probe], options: RecoverOptions, output: Output) -> None:
         self.student, self.teacher = probes
@@ -106,21 +111,21 @@ class _Terms:
         options = self.options
         batch, padding = self.reader.read(batch)
         with torch.no_grad():
-            goal, goals = self.teacher(batch)
-            aim = self.output(goal, batch) if options.output else None
+            teacher_result, teacher_hidden = self.teacher(batch)
+            goal = self.output(teacher_result, batch) if options.output else None
         result, hidden = self.student(batch)
-        mine = self.output(result, batch) if options.output else None
+        output = self.output(result, batch) if options.output else None
         terms = {}
         if options.hidden:
-            terms["hidden"] = hidden_loss(hidden, goals, padding)
-        if mine is not None and aim is not None:
-            terms["output"] = output_loss(options.output_loss, mine, aim, padding)
+            terms["hidden"] = hidden_loss(hidden, teacher_hidden, padding)
+        if output is not None and goal is not None:
+            terms["output"] = output_loss(options.output_loss, output, goal, padding)
         return torch.stack([getattr(options, name) * term for name, term in terms.items()]).sum(), terms
 
 
 @contextmanager
 def _probed(student: nn.Module, teacher: nn.Module, options: RecoverOptions) -> Iterator[tuple[Probe, Probe]]:
-    """Put the teacher into eval mode and hook into both models; undo it afterwards."""
+    """Put the teacher into evaluation mode and probe both models; undo both on exit."""
     probes: list[Probe] = []
     try:
         for model in (student, teacher):
@@ -133,27 +138,27 @@ def _probed(student: nn.Module, teacher: nn.Module, options: RecoverOptions) -> 
 
 
 def _check(student: nn.Module, teacher: nn.Module) -> None:
-    """Refuse what cannot work."""
+    """Raise `ArgumentError` if the student has no masks or shares parameters with the teacher."""
     if not masks_of(student):
-        raise ArgumentError("the student has no masks, so there is nothing to hold at zero; call sparsify_ on it first")
+        raise ArgumentError("the student has no masks to hold; call sparsify_ on it first")
     refuse_shared(student, teacher)
 
 
 def refuse_shared(student: nn.Module, teacher: nn.Module) -> None:
-    """Raise `ArgumentError` if training the student would change the teacher."""
-    shared = {id(parameter) for parameter in teacher.parameters()}
-    mine = [name for name, parameter in student.named_parameters() if id(parameter) in shared]
-    if mine:
+    """Raise `ArgumentError` if student and teacher share parameters."""
+    parameters = {id(parameter) for parameter in teacher.parameters()}
+    shared = [name for name, parameter in student.named_parameters() if id(parameter) in parameters]
+    if shared:
         raise ArgumentError(
-            f"student and teacher share the parameter {mine[0]}, so training one would change the other; "
-            "make the teacher a copy.deepcopy of the model from before it was pruned"
+            f"student and teacher share the parameter {shared[0]}, so training one would change the other; "
+            "use copy.deepcopy(model), made before pruning, as the teacher"
         )
 
 
 def _inputs(
     student: nn.Module, teacher: nn.Module, batches: Indexed, options: RecoverOptions, output: Output | None
 ) -> dict[str, str]:
-    """Return a hash of each thing that decides what the run computes. Of the batches three are looked at."""
+    """Return a hash of each input that determines the result; of the batches, three are sampled."""
     return {
         "options": digest(asdict(options), getattr(output, "__qualname__", type(output).__qualname__)),
         "batches": digest(sample(batches, options)),

@@ -1,4 +1,4 @@
-"""Pruning during training: each method is a frozen value that says when masks change; `Sparsifier` carries it out."""
+"""Methods of pruning during training: each is a frozen value that says when masks change; `Sparsifier` applies it."""
 
 from .apriori import Apriori
 from .base import Method, at_sparsity

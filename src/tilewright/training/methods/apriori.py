@@ -1,9 +1,9 @@
-"""Apriori tuning: an element-wise pass says which outputs and tile columns the tile-wise cuts protect, and which they drop first.
+"""Apriori tuning: an element-wise pass decides which outputs and tile columns the tile-wise cuts protect, and which they drop first.
 
-The tile-wise paper describes the idea (Guo et al., arXiv 2008.13006); its artifact accepts flags for it and ignores them. The rule here
-is ours. With the scores of the cut, an unstructured mask is taken at the same sparsity over all layers. Then, at each of the two
-cuts of the tile-wise algorithm, what the unstructured mask keeps nearly all of comes before everything else, and what it prunes
-nearly all of comes after; within the three classes the scores of the algorithm decide.
+The tile-wise paper describes the idea (Guo et al., arXiv 2008.13006); its artifact accepts flags for it and ignores them, so the rule
+here is our own. An unstructured mask is computed from the scores of the cut, at the same sparsity over all layers. At each of the
+two cuts of the tile-wise algorithm, rows and columns that this mask keeps almost entirely then rank before all others, and those
+that it prunes almost entirely rank after all others; within these three classes the usual scores decide.
 """
 
 from collections.abc import Mapping
@@ -22,19 +22,19 @@ Matrices = Mapping[str, NDArray[Any]]
 Masks = dict[str, NDArray[np.bool_]]
 
 _FAR = 1e40
-"""Ratio between the scores of two classes, far above that within one; its square is far inside a double."""
+"""Factor between the scores of two classes: far above any ratio within a class, and its square is far from overflowing a double."""
 
 
 @dataclass(frozen=True)
 class Apriori:
-    """Which outputs and tile columns are extreme.
+    """Thresholds of apriori tuning, as shares of elements that the element-wise pass keeps.
 
     Parameters
     ----------
     protect
-        Share kept by the element-wise pass from which on an output or a tile column is kept before all others.
+        Outputs and tile columns with at least this share are kept before all others. Default: 0.95.
     drop
-        Share up to which it is pruned before all others.
+        Outputs and tile columns with at most this share are pruned before all others. Default: 0.05.
 
     Raises
     ------
@@ -48,7 +48,7 @@ class Apriori:
     def __post_init__(self) -> None:
         if not 0 <= self.drop < self.protect <= 1:
             raise ArgumentError(
-                f"apriori tuning needs 0 <= drop < protect <= 1; it got drop {self.drop} and protect {self.protect}"
+                f"apriori tuning needs 0 <= drop < protect <= 1; got drop={self.drop}, protect={self.protect}"
             )
 
 
@@ -58,11 +58,16 @@ def tuned_masks(pattern: Pattern, scores: Matrices, apriori: Apriori) -> Masks:
     Parameters
     ----------
     pattern
-        Tile-wise, tile-element-wise or tile-vector-wise.
+        A tile-wise, tile-element-wise or tile-vector-wise pattern.
     scores
-        ``[N, K]`` by name.
+        Scores ``[N, K]`` by weight name.
     apriori
-        The limits.
+        The thresholds.
+
+    Returns
+    -------
+    dict
+        Boolean masks ``[N, K]`` by weight name.
 
     Raises
     ------
@@ -83,17 +88,16 @@ def tuned_masks(pattern: Pattern, scores: Matrices, apriori: Apriori) -> Masks:
         case TileVectorWise():
             outer = round(1 - pattern.density * pattern.m / pattern.n, 12)
             base = _tile_wise(TileWise(pattern.tile, outer), wide, apriori)
-            floor = (
-                np.finfo(np.float64).tiny ** 0.25
-            )  # a kept tile column stays above a dropped one though its scores are zero
+            # With this floor, a kept tile column ranks above dropped ones even if its scores are zero.
+            floor = np.finfo(np.float64).tiny ** 0.25
             return project(
                 pattern, {name: np.where(base[name], np.maximum(score, floor), 0) for name, score in wide.items()}
             )
-    raise ArgumentError(f"apriori tuning is for tile-wise patterns (tw, tew, tvw), and the pattern is {pattern}")
+    raise ArgumentError(f"apriori tuning needs a tile-wise pattern (tw, tew, tvw); got {pattern}")
 
 
 def _tile_wise(pattern: TileWise, scores: Matrices, apriori: Apriori) -> Masks:
-    """Return the masks of both cuts: outputs in three classes, then tile columns in three classes."""
+    """Return the masks after both cuts: outputs ranked in three classes, then tile columns ranked in three classes."""
     single = project(Unstructured(pattern.sparsity), scores)
     first = 1 - float(np.sqrt(1 - pattern.sparsity))
     norms = {
@@ -107,7 +111,7 @@ def _tile_wise(pattern: TileWise, scores: Matrices, apriori: Apriori) -> Masks:
     guided = {}
     for name, score in scores.items():
         rows = np.flatnonzero(alive[name])
-        guide = np.zeros_like(score)  # outputs that the first cut drops score nothing, so that it drops them again
+        guide = np.zeros_like(score)  # outputs dropped by the first cut score zero, so that `project` drops them too
         for start in range(0, len(rows), pattern.tile):
             tile = rows[start : start + pattern.tile]
             guide[tile] = np.maximum(score[tile], floor) * _factor(single[name][tile].mean(axis=0), apriori)

@@ -1,4 +1,4 @@
-"""The seam of every method, and patterns on their way from dense to their target."""
+"""The interface of all methods, and intermediate patterns between dense and the target."""
 
 import math
 from collections.abc import Sequence
@@ -14,71 +14,71 @@ __all__ = ["Method", "at_sparsity", "need", "parsed", "whole_number"]
 
 
 class Method:
-    """When masks change during training, and what pruned elements do meanwhile.
+    """When masks change during training, and what happens to pruned elements in between.
 
-    A method is a frozen value without state; it overrides what differs from holding one mask. `Sparsifier` asks it after each
-    optimizer step. Steps are counted from 1, so that step 0 is the model as it was given.
+    A method is a frozen value without state. The defaults hold one mask; a subclass overrides what differs. `Sparsifier` calls it
+    after each optimizer step. Steps are counted from 1; step 0 is the model before training.
     """
 
     @property
     def final(self) -> Pattern | None:
-        """The pattern at the end, parsed; None for the masks that the model has."""
+        """The final pattern, parsed; None to hold the masks that the model already has."""
         return None
 
     @property
     def shared(self) -> bool:
-        """Whether every weight goes through the method's own patterns, so that targets cannot have theirs."""
+        """Whether all weights share the method's sequence of patterns, so that targets cannot set their own."""
         return False
 
     @property
     def dynamic(self) -> bool:
-        """Whether pruned elements keep a dense value and may come back."""
+        """Whether pruned elements keep a dense value and may return."""
         return False
 
     @property
     def last(self) -> int:
-        """Step after which masks no longer have to change."""
+        """The step after which masks need no further change."""
         return 0
 
     @property
     def by(self) -> tuple[str, str]:
-        """Score and budget of a cut."""
+        """The score and the budget of a cut, as in `sparsify_`."""
         return "magnitude", "uniform"
 
     @property
     def hidden_decay(self) -> float:
-        """Decay added to the gradient of hidden values."""
+        """The decay added to the gradient of the dense values behind masks."""
         return 0.0
 
     def first(self, final: Pattern) -> Pattern:
-        """Return what a mask obeys before the first step."""
+        """Return the pattern of a mask before the first step, for a final pattern."""
         return final
 
     def at(self, step: int, final: Pattern) -> Pattern | None:
-        """Return the pattern for which masks are computed anew after a step; None to leave them."""
+        """Return the pattern to recompute masks for after a step; None to leave them unchanged."""
         return None
 
     def scoring(self, step: int) -> bool:
-        """Say whether the gradients of a step count for the score of the next cut."""
+        """Return whether the gradients of a step count towards the score of the next cut."""
         return False
 
     def solve(self, choices: Sequence[Assignment], scorer: Scorer) -> dict[str, Tensor]:
-        """Return the masks of a cut in the stored shapes."""
+        """Return the masks of a cut by weight name, in the stored shapes."""
         return solve(choices, scorer, self.by[1])
 
 
 def at_sparsity(pattern: Pattern, sparsity: float) -> Pattern:
-    """Return a pattern of the same kind that prunes only this much, for the way from dense to the pattern.
+    """Return a pattern of the same kind at a lower sparsity, for gradual pruning towards the pattern.
 
-    n:m patterns take the least n that keeps ``1 - sparsity``, never below their own; a tile-vector-wise pattern below its least
-    sparsity is tile-wise alone.
+    For n:m patterns, n is the smallest that keeps at least ``1 - sparsity``, and never below the target's n. A tile-vector-wise
+    pattern below the sparsity of its n:m becomes tile-wise.
 
     Parameters
     ----------
     pattern
-        The target.
+        The target pattern.
     sparsity
-        From 0 to the target's own.
+        The sparsity to reach, from 0 to that of the target.
 
     Examples
     --------
@@ -99,16 +99,16 @@ def at_sparsity(pattern: Pattern, sparsity: float) -> Pattern:
 
 
 def parsed(pattern: Pattern | str) -> Pattern:
-    """Return a pattern given as a value or as text."""
+    """Return a pattern, parsed if it is text."""
     return parse(pattern) if isinstance(pattern, str) else pattern
 
 
-def need(fine: bool, kind: str, name: str, value: object, expected: str) -> None:
-    """Raise `ArgumentError` for a field of a method."""
-    if not fine:
-        raise ArgumentError(f"{kind} needs {name} to be {expected}; it is {value!r}")
+def need(valid: bool, kind: str, name: str, value: object, expected: str) -> None:
+    """Raise `ArgumentError` for an invalid field of a method."""
+    if not valid:
+        raise ArgumentError(f"{name} of {kind} must be {expected}; got {value!r}")
 
 
 def whole_number(value: object, least: int) -> bool:
-    """Say whether a value is a whole number of at least so much."""
+    """Return whether a value is an integer of at least `least`."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= least

@@ -1,6 +1,6 @@
-"""n:m masks where the weights are, for methods that compute them after every step.
+"""n:m masks computed on the weights' device, for methods that recompute them after every step.
 
-The definition is `tilewright.mask`; this gives the same masks without a copy to the host and back.
+`tilewright.mask` is the definition; this returns the same masks without copying to the host and back.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ __all__ = ["group_mask", "solve_where_they_are"]
 
 
 def group_mask(scores: Tensor, n: int, m: int) -> Tensor:
-    """Return the n:m mask of ``scores[N, K]`` along K: the best n of every m, ties to the lowest index.
+    """Return the n:m mask ``[N, K]`` of ``scores[N, K]``: the best n of every m along K, ties to the lowest index.
 
     Examples
     --------
@@ -25,7 +25,7 @@ def group_mask(scores: Tensor, n: int, m: int) -> Tensor:
     """
     rows, inputs = scores.shape
     padding = -inputs % m
-    padded = torch.nn.functional.pad(scores, (0, padding), value=-1.0)  # below every score, so never kept before one
+    padded = torch.nn.functional.pad(scores, (0, padding), value=-1.0)  # below every score, so padding is kept last
     groups = padded.reshape(rows, -1, m)
     order = torch.sort(groups, dim=-1, descending=True, stable=True).indices[..., :n]
     mask = torch.zeros_like(groups, dtype=torch.bool).scatter_(-1, order, value=True)
@@ -33,7 +33,7 @@ def group_mask(scores: Tensor, n: int, m: int) -> Tensor:
 
 
 def solve_where_they_are(choices: Sequence[Assignment], scorer: Scorer, budget: str) -> dict[str, Tensor]:
-    """Return masks as `solve` does; plain n:m ones of weights on an accelerator are computed there."""
+    """Return masks as `solve` does; plain n:m masks of weights on an accelerator are computed there."""
     near = [c for c in choices if c.weight.tensor.device.type != "cpu" and _plain(c)]
     names = {choice.weight.name for choice in near}
     masks = (
@@ -43,7 +43,9 @@ def solve_where_they_are(choices: Sequence[Assignment], scorer: Scorer, budget: 
         pattern, scores = choice.pattern, scorer(choice.weight)
         assert isinstance(pattern, NM)
         if not bool(torch.isfinite(scores).all()):
-            raise PatternError(f"{choice.weight.name} holds NaN or infinite elements, which no mask can rank")
+            raise PatternError(
+                f"scores of {choice.weight.name} contain NaN or infinite elements; scores must be finite"
+            )
         matrix = _matrix(scores, choice.weight.layout)
         masks[choice.weight.name] = _stored(
             group_mask(matrix, pattern.n, pattern.m), choice.weight.layout, tuple(scores.shape)
@@ -56,7 +58,7 @@ def _plain(choice: Assignment) -> bool:
 
 
 def _matrix(tensor: Tensor, layout: Layout) -> Tensor:
-    """See a weight as ``[N, K]``, as `tilewright.patterns.as_matrix` does."""
+    """View a weight as ``[N, K]``, like `tilewright.patterns.as_matrix`."""
     match layout:
         case "conv":
             return tensor.movedim(1, -1).reshape(tensor.shape[0], -1)
@@ -66,7 +68,7 @@ def _matrix(tensor: Tensor, layout: Layout) -> Tensor:
 
 
 def _stored(matrix: Tensor, layout: Layout, shape: tuple[int, ...]) -> Tensor:
-    """The inverse of `_matrix`."""
+    """Return the inverse of `_matrix`."""
     match layout:
         case "conv":
             return matrix.reshape(shape[0], *shape[2:], shape[1]).movedim(-1, 1).contiguous()

@@ -1,4 +1,4 @@
-"""`FixedMask`: train what the masks of `sparsify_` have kept."""
+"""`FixedMask`: train the elements kept by the masks of `sparsify_`."""
 
 from dataclasses import dataclass
 
@@ -9,8 +9,8 @@ __all__ = ["FixedMask"]
 
 @dataclass(frozen=True)
 class FixedMask(Method):
-    """Hold the masks that a model has: prune once with `sparsify_`, then train (Mishra et al., arXiv 2104.08378, section 4).
+    """Hold the masks a model already has: prune once with `sparsify_`, then train (Mishra et al., arXiv 2104.08378, section 4).
 
-    Gradients of pruned elements are dropped before the optimizer sees them, so that they count neither in moments nor in
-    norms, and pruned weights are zeroed after it, whatever weight decay and momentum did.
+    Gradients of pruned elements are dropped before the optimizer step, so they affect neither moments nor norms. Pruned weights are
+    zeroed after the step, whatever weight decay and momentum did to them.
     """

@@ -1,4 +1,4 @@
-"""`Gradual`: sparsity rises along a cubic curve while the model trains."""
+"""`Gradual`: sparsity that rises along a cubic curve during training."""
 
 from dataclasses import KW_ONLY, dataclass
 
@@ -10,34 +10,36 @@ __all__ = ["Gradual"]
 
 @dataclass(frozen=True)
 class Gradual(Method):
-    """Prune step by step: ``s(t) = s_f + (s_0 - s_f) * (1 - (t - begin) / (end - begin))**3`` (Zhu & Gupta, arXiv 1710.01878, eq. 1).
+    """Prune gradually: ``s(t) = s_f + (s_0 - s_f) * (1 - (t - begin) / (end - begin))**3`` (Zhu & Gupta, arXiv 1710.01878, eq. 1).
 
-    Patterns with a sparsity rise to it. For n:m and banks, n falls from m to its target through whole numbers.
-    What is pruned stays pruned, as the masked weights are what is scored (the practice of Yen et al., arXiv
-    2207.08006), unless `regrow`. Tile-wise patterns regroup their outputs at each cut, so elements may come back with a new tile;
-    they start again from zero.
+    For patterns with a sparsity, the sparsity rises along this curve. For n:m and banks, n falls from m to the target in whole
+    numbers. Each cut scores the masked weights, so pruned elements stay pruned (as in Yen et al., arXiv 2207.08006), unless
+    `regrow` is set. Tile-wise patterns regroup their outputs at each cut, so an element may return with a new tile; it then starts
+    from zero.
 
     Parameters
     ----------
     pattern
-        At the end; targets of a `Sparsifier` may each have their own.
+        The final pattern. The targets of a `Sparsifier` may override it.
     begin, end, every
-        Steps: after step `begin` sparsity starts to rise, after step `end` the target is met; cuts are `every` steps apart.
+        Schedule in steps: sparsity starts to rise after step `begin` (default 0) and reaches the target after step `end`, with a
+        cut every `every` steps.
     score
-        ``"magnitude"``, or ``"taylor"``: ``sum of (w * g)**2`` over the last `scoring_steps` steps before the cut.
+        ``"magnitude"`` (default), or ``"taylor"``: the sum of ``(w * g)**2`` over the last `scoring_steps` steps before the cut.
     budget
-        ``"uniform"`` or ``"global"``, as in `sparsify_`.
+        ``"uniform"`` (default) or ``"global"``, as in `sparsify_`.
     initial
-        Sparsity s_0 before `begin`.
+        Initial sparsity s_0, up to step `begin`. Default: 0.
     regrow
-        Keep dense values behind the mask, train them on with straight-through gradients, and let a later cut bring them back.
+        Whether to keep dense values behind the mask and train them with straight-through gradients, so that a later cut can bring
+        them back. Default: False.
     scoring_steps
-        Steps whose gradients make up a Taylor score, at most `every`.
+        Number of steps before a cut whose gradients make up its Taylor score; only the last `every` of them count. Default: 100.
 
     Raises
     ------
     ArgumentError
-        If the steps contradict each other.
+        If a value is out of range, or `end` is not after `begin`.
 
     Examples
     --------
@@ -72,41 +74,41 @@ class Gradual(Method):
 
     @property
     def final(self) -> Pattern:
-        """The pattern at the end."""
+        """The final pattern."""
         return parsed(self.pattern)
 
     @property
     def dynamic(self) -> bool:
-        """Whether pruned elements may come back."""
+        """Whether pruned elements may return."""
         return self.regrow
 
     @property
     def last(self) -> int:
-        """The step at which the target is met."""
+        """The step at which the target is reached."""
         return self.end
 
     @property
     def by(self) -> tuple[str, str]:
-        """Score and budget."""
+        """The score and the budget."""
         return self.score, self.budget
 
     def sparsity(self, step: int, final: float) -> float:
-        """Return the sparsity after a step on the way to a final one."""
-        left = 1 - min(max(step - self.begin, 0) / (self.end - self.begin), 1)
-        return final + (min(self.initial, final) - final) * left**3
+        """Return the sparsity after a step, for a final sparsity."""
+        remainder = 1 - min(max(step - self.begin, 0) / (self.end - self.begin), 1)
+        return final + (min(self.initial, final) - final) * remainder**3
 
     def first(self, final: Pattern) -> Pattern:
         """Return the pattern at the initial sparsity."""
         return at_sparsity(final, self.initial)
 
     def at(self, step: int, final: Pattern) -> Pattern | None:
-        """Return the pattern of a cut, None between cuts."""
+        """Return the pattern of the cut after a step; None between cuts."""
         if not self._cut(step):
             return None
         return final if step == self.end else at_sparsity(final, self.sparsity(step, 1 - final.density))
 
     def scoring(self, step: int) -> bool:
-        """Say whether a cut follows within `scoring_steps`."""
+        """Return whether a cut follows within `scoring_steps`."""
         if self.score != "taylor" or step > self.end:
             return False
         ahead = range(step, min(step + self.scoring_steps, self.end + 1))

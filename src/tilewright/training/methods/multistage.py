@@ -1,4 +1,4 @@
-"""`MultiStage`: one cut after another, with training between them, as tile-wise pruning is done."""
+"""`MultiStage`: a sequence of cuts with training in between, as in tile-wise pruning."""
 
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
@@ -18,33 +18,34 @@ __all__ = ["MultiStage"]
 
 @dataclass(frozen=True)
 class MultiStage(Method):
-    """Prune in stages, each from the model that the last one has trained (Guo et al., arXiv 2008.13006, and its artifact).
+    """Prune in stages, each starting from the model that the previous stage trained (Guo et al., arXiv 2008.13006, and its artifact).
 
-    Gradients of the `scoring_steps` before a cut make up its scores; all layers are ranked together; between cuts the model trains
-    on with its mask fixed. Scores of pruned elements are zero, so a new stage takes from what the last one left. Tiles are
-    formed anew at each stage: an element may come back with its tile, and starts again from zero.
+    The gradients of the `scoring_steps` steps before a cut make up its scores, and all layers are ranked together; between cuts the
+    model trains with a fixed mask. Pruned elements score zero, so each stage prunes what the previous one kept. Tiles are regrouped
+    at each stage, so an element may return with its tile; it then starts from zero.
 
     Parameters
     ----------
     stages
-        Patterns, each sparser than the one before, for all targets alike.
+        Patterns of the stages, each sparser than the one before; all targets share them.
     every
-        Steps from one cut to the next.
+        Number of steps between cuts.
     begin
-        Steps before the first cut; ``min(scoring_steps, every)`` where not given.
+        The step after which the first cut is made. Default: ``min(scoring_steps, every)``.
     score
-        ``"taylor"`` or ``"magnitude"``.
+        ``"taylor"`` (default) or ``"magnitude"``.
     budget
-        ``"global"`` or ``"uniform"``, as in `sparsify_`.
+        ``"global"`` (default) or ``"uniform"``, as in `sparsify_`.
     scoring_steps
-        Steps before each cut whose gradients count, at most `every`.
+        Number of steps before each cut whose gradients count; only the last `every` of them do. Default: 100.
     apriori
-        Tuning of tile-wise cuts by an element-wise pass, for patterns with tiles and a global budget; None for none.
+        Element-wise tuning of tile-wise cuts, see `Apriori`; requires tile-wise patterns and a global budget. Default: None, no
+        tuning.
 
     Raises
     ------
     ArgumentError
-        If stages or steps contradict each other.
+        If a value is out of range, or the stages do not grow sparser.
 
     Examples
     --------
@@ -65,12 +66,12 @@ class MultiStage(Method):
     def __post_init__(self) -> None:
         kind = "MultiStage"
         if isinstance(self.stages, str) or not self.stages:
-            raise ArgumentError(f"MultiStage needs a list of patterns, and its stages are {self.stages!r}")
+            raise ArgumentError(f"stages of MultiStage must be a list of patterns; got {self.stages!r}")
         stages = tuple(parsed(stage) for stage in self.stages)
-        object.__setattr__(self, "stages", stages)  # a list would make the value change and its hash fail
-        for before, after in pairwise(stages):
-            if after.density >= before.density:
-                raise ArgumentError(f"each stage must keep less than the one before, and {after} follows {before}")
+        object.__setattr__(self, "stages", stages)  # a tuple keeps the value immutable and hashable
+        for stage, successor in pairwise(stages):
+            if successor.density >= stage.density:
+                raise ArgumentError(f"each stage must be sparser than the one before, but {successor} follows {stage}")
         need(whole_number(self.every, 1), kind, "every", self.every, "a whole number of steps, 1 or more")
         need(self.begin is None or whole_number(self.begin, 1), kind, "begin", self.begin, "a step, 1 or more, or None")
         need(self.score in ("magnitude", "taylor"), kind, "score", self.score, "'magnitude' or 'taylor'")
@@ -88,7 +89,7 @@ class MultiStage(Method):
 
     @property
     def shared(self) -> bool:
-        """Always True: targets are lists."""
+        """Always True: all targets share the stages."""
         return True
 
     @property
@@ -98,30 +99,30 @@ class MultiStage(Method):
 
     @property
     def by(self) -> tuple[str, str]:
-        """Score and budget."""
+        """The score and the budget."""
         return self.score, self.budget
 
     def first(self, final: Pattern) -> Pattern:
-        """Return the pattern that prunes nothing yet."""
+        """Return the pattern at sparsity 0, which prunes nothing."""
         return at_sparsity(final, 0.0)
 
     def at(self, step: int, final: Pattern) -> Pattern | None:
-        """Return the stage that begins after a step, None if none does."""
-        number, rest = divmod(step - self._first, self.every)
-        return parsed(self.stages[number]) if rest == 0 and 0 <= number < len(self.stages) else None
+        """Return the pattern of the stage that begins after a step; None if none does."""
+        number, remainder = divmod(step - self._first, self.every)
+        return parsed(self.stages[number]) if remainder == 0 and 0 <= number < len(self.stages) else None
 
     def scoring(self, step: int) -> bool:
-        """Say whether a cut follows within `scoring_steps`."""
+        """Return whether a cut follows within `scoring_steps`."""
         if self.score != "taylor" or step > self.last:
             return False
         ahead = self._first - step if step <= self._first else (self._first - step) % self.every
         return ahead < self.scoring_steps
 
     def solve(self, choices: Sequence[Assignment], scorer: Scorer) -> dict[str, Tensor]:
-        """Return the masks of a cut, tuned if asked for."""
+        """Return the masks of a cut, with apriori tuning if it is set."""
         if self.apriori is None:
             return solve(choices, scorer, self.budget)
-        pattern = choices[0].pattern  # one stage at a time
+        pattern = choices[0].pattern  # all targets are in the same stage
         assert pattern is not None
         weights = {choice.weight.name: choice.weight for choice in choices}
         scores = {name: as_matrix(scorer(weight).cpu().numpy(), weight.layout) for name, weight in weights.items()}

@@ -1,4 +1,4 @@
-"""`SRSTE`: sparse-refined straight-through estimation, masks chosen anew while training."""
+"""`SRSTE`: sparse-refined straight-through estimation, with masks that follow the weights during training."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,17 +17,23 @@ __all__ = ["SRSTE"]
 class SRSTE(Method):
     """Train dense weights through a mask that follows them (Zhou et al., arXiv 2102.04010, section 3.2).
 
-    The forward pass sees ``W * mask``, mask the best the pattern allows by magnitude. The gradient goes straight to all of W, and the
-    hidden part is decayed: ``g = dL/d(W * mask) + decay * (1 - mask) * W``. After each step the mask is computed anew.
+    The forward pass uses ``W * mask``, where the mask keeps the largest magnitudes that the pattern allows. The gradient passes
+    straight through to all of W, and masked elements decay: ``g = dL/d(W * mask) + decay * (1 - mask) * W``. The mask is recomputed
+    after each step.
 
     Parameters
     ----------
     pattern
-        Of every target without a pattern of its own; n:m in the paper, any pattern here.
+        Pattern of every target that does not set its own. The paper uses n:m; any pattern works here.
     decay
-        Of hidden values; 2e-4 in the paper. 0 is the plain straight-through estimator.
+        Decay of masked elements. 0 gives the plain straight-through estimator. Default: 2e-4, as in the paper.
     every
-        Steps between two computations of the mask.
+        Number of steps between mask updates. Default: 1.
+
+    Raises
+    ------
+    ArgumentError
+        If a value is out of range.
 
     Examples
     --------
@@ -66,9 +72,9 @@ class SRSTE(Method):
         return self.decay
 
     def at(self, step: int, final: Pattern) -> Pattern | None:
-        """Return the pattern at every `every`-th step."""
+        """Return the pattern at multiples of `every`; None otherwise."""
         return None if step % self.every else final
 
     def solve(self, choices: Sequence[Assignment], scorer: Scorer) -> dict[str, Tensor]:
-        """Return the masks of a step, on the device of the weights where that is possible."""
+        """Return the masks of a step, computed on the weights' device if possible."""
         return solve_where_they_are(choices, scorer, self.by[1])
