@@ -1,4 +1,4 @@
-"""One thread for every test of this room: bits are compared, and tiny operations spend two threads waiting for each other."""
+"""One thread for all tests of this room: bits are compared, and with tiny operations two threads mostly wait for each other."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""Two processes for a test, through torchrun."""
+"""Start two processes for a test, with torchrun."""
 
 import subprocess
 import sys
@@ -6,14 +6,14 @@ from pathlib import Path
 
 
 def on_two_processes(program: str, place: Path) -> Path:
-    """Run a program beside this file, which gets the folder it writes to; return the folder."""
+    """Run a program from this file's folder with the folder for its results; return that folder."""
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run(
+    process = subprocess.run(
         [*launch, str(Path(__file__).with_name(program)), str(place)],
         capture_output=True,
         text=True,
         timeout=400,
         check=False,
     )
-    assert done.returncode == 0, done.stderr[-4000:]
+    assert process.returncode == 0, process.stderr[-4000:]
     return place

@@ -1,4 +1,4 @@
-"""The program that two processes run together: every way of spreading a model, with every method. Not a test by itself."""
+"""The program that two processes run together: every way of distributing a model, with every method. Not a test by itself."""
 
 import contextlib
 import sys
@@ -40,7 +40,7 @@ KINDS = ("ddp", "sharded")
 
 
 class Net(nn.Module):
-    """Odd sizes: one process holds more outputs than the other, and of the last layer one holds none."""
+    """Odd sizes: one process holds more outputs than the other, and none of the last layer's."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class Net(nn.Module):
 
 
 def build(name: str) -> Net:
-    """Return the model before it is spread, with masks for the method that needs them."""
+    """Return the model before it is distributed, with masks for the method that needs them."""
     torch.manual_seed(3)
     model = Net()
     if name == "fixed":
@@ -68,18 +68,18 @@ def batches() -> list[torch.Tensor]:
 
 
 def loss_of(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """Return a mean over the batch, which the mean over processes leaves as it is."""
+    """Return a mean over the batch, which equals the mean over processes."""
     return (model(x)[:, 0] - x[:, :3].sum(dim=1).sin()).square().mean()
 
 
 def settings(**changes: object) -> TrainOptions:
-    """Return options under which state matters: moments, a clipped norm, two batches a step, batch statistics left alone."""
+    """Return options that exercise all state: moments, a clipped norm, two batches per step, frozen batch statistics."""
     chosen = {"steps": STEPS, "learning_rate": 0.05, "optimizer": "sgd", "accumulate": 2, "mode": "eval", "clip": 0.5}
     return TrainOptions(**(chosen | {"weight_decay": 0.01} | changes))
 
 
 def spread(model: Net, kind: str) -> nn.Module:
-    """Spread a model over the processes."""
+    """Distribute a model over the processes."""
     if kind == "ddp":
         return DistributedDataParallel(model)
     for layer in (model.first, model.second, model.last):
@@ -89,7 +89,7 @@ def spread(model: Net, kind: str) -> nn.Module:
 
 
 def train(model: nn.Module, name: str, place: Path, stop: int | None = None) -> Training:
-    """Train a model, spread or not, and save on the way; `stop` ends the run at a step as a kill would."""
+    """Train a model, distributed or not, with checkpoints; `stop` ends the run at a step as a kill would."""
 
     def progress(step: int, *rest: object) -> None:
         if step == stop:
@@ -107,7 +107,7 @@ def train(model: nn.Module, name: str, place: Path, stop: int | None = None) -> 
 
 
 def plain_loop(model: nn.Module, name: str) -> Sparsifier:
-    """Train with the three lines of one's own loop, batch statistics left alone as they are a matter of each process."""
+    """Train in a manual loop with the three lines; batch statistics are frozen, as each process has its own."""
     model.eval()
     inner = model.module if isinstance(model, DistributedDataParallel) else model
     optimizer = torch.optim.AdamW(inner.parameters(), lr=0.01)
@@ -121,7 +121,7 @@ def plain_loop(model: nn.Module, name: str) -> Sparsifier:
 
 
 def whole_state(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Return parameters and buffers, whole, under the names of the plain model."""
+    """Return full parameters and buffers under the names of the plain model."""
     inner = model.module if isinstance(model, DistributedDataParallel) else model
     state = inner.state_dict()
     return {
@@ -130,7 +130,7 @@ def whole_state(model: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def main() -> None:
-    """Train everything and leave, per process, the results in ``argv[1]``."""
+    """Train everything and save the results of each process in ``argv[1]``."""
     torch.set_num_threads(1)
     folder = Path(sys.argv[1])
     torch.distributed.init_process_group("gloo")
@@ -145,9 +145,9 @@ def main() -> None:
             results[kind, name] = (state, training.losses, training.mask_changes, digest(masks_of(inner)))
             with contextlib.suppress(KeyboardInterrupt):
                 train(spread(build(name), kind), name, folder / f"half-{kind}-{name}", stop=5)
-            own = spread(build(name), kind)
-            plain_loop(own, name)
-            results["loop", kind, name] = whole_state(own)
+            looped = spread(build(name), kind)
+            plain_loop(looped, name)
+            results["loop", kind, name] = whole_state(looped)
         for stop in (5, None):
             again = spread(build("srste"), kind)
             with contextlib.suppress(KeyboardInterrupt):

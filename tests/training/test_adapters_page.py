@@ -34,10 +34,10 @@ def test_every_block_about_adapters_runs(
     for package in ("accelerate", "lightning"):
         pytest.importorskip(package, reason=f"{package} is not installed")
     monkeypatch.chdir(tmp_path)
-    found = blocks("how-to/adapters.md")
-    assert len(found) == 5
+    code = blocks("how-to/adapters.md")
+    assert len(code) == 5
     names: dict[str, Any] = {}
-    for block in found:
+    for block in code:
         exec(block, names)
     for kind in ("model", "classifier", "module"):
         check_masks(names[kind])

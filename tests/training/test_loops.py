@@ -1,4 +1,4 @@
-"""What people do around an optimizer step: averages, loss scaling, skipped steps, every kind of optimizer, recomputation."""
+"""Common variations of a training loop: averages, loss scaling, skipped steps, every kind of optimizer, recomputation."""
 
 import copy
 
@@ -33,7 +33,7 @@ def started(method: Method) -> tuple[nn.Sequential, Sparsifier]:
 
 
 def holds(model: nn.Module) -> bool:
-    """Say whether every weight's elements that are not zero obey its pattern."""
+    """Return whether the non-zero elements of every weight obey its pattern."""
     weights = dict(model.named_parameters())
     return all(
         bool(verify_mask(pattern, weights[name].detach().numpy() != 0, check_density=False))
@@ -141,7 +141,7 @@ def test_any_optimizer_will_do(kind: str) -> None:
 
 @pytest.mark.parametrize("fused", [False, True])
 def test_taylor_sums_are_those_of_the_loss_without_its_scale(fused: bool) -> None:
-    """The scale doubles between the two steps that are summed: left in, it would weigh the second one four times."""
+    """The scale doubles between the two summed steps: if it stayed in, the second step would have four times the weight."""
     sums = []
     for scale in (1.0, 1024.0):
         model = network()
@@ -164,7 +164,7 @@ def test_taylor_sums_are_those_of_the_loss_without_its_scale(fused: bool) -> Non
 @pytest.mark.parametrize("method", METHODS, ids=repr)
 @pytest.mark.parametrize("fused", [False, True])
 def test_a_loss_scaler_changes_nothing_but_rounding(method: Method, fused: bool) -> None:
-    """Also where the optimizer itself takes the scale out, after the hooks, and where a step is skipped."""
+    """Also if the optimizer itself unscales, after the hooks, and if a step is skipped."""
     plain, sparsifier = started(method)
     optimizer = torch.optim.SGD(plain.parameters(), lr=0.1, momentum=0.9, fused=fused)
     sparsifier.attach(optimizer)
@@ -191,7 +191,7 @@ def test_a_loss_scaler_changes_nothing_but_rounding(method: Method, fused: bool)
 
 @pytest.mark.parametrize("method", METHODS, ids=repr)
 def test_a_step_that_overflowed_can_be_left_out(method: Method) -> None:
-    """A loop of its own in half precision: a gradient that is not finite is dropped, and the next one used."""
+    """A manual loop in half precision: a gradient that is not finite is dropped, and the next one used."""
     plain, sparsifier = started(method)
     sparsifier.attach(optimizer := sgd(plain))
     loop(plain, optimizer, STEPS)
@@ -202,7 +202,7 @@ def test_a_step_that_overflowed_can_be_left_out(method: Method) -> None:
             optimizer.zero_grad()
             (loss_of(model, data(step)) * (float("inf") if spoilt else 1.0)).backward()
             if spoilt:
-                sparsifier.prepare()  # as a loop that clips does before it looks at the norm
+                sparsifier.prepare()  # as a loop that clips does before it computes the norm
             norm = torch.nn.utils.clip_grad_norm_(model.parameters(), float("inf"))
             if torch.isfinite(norm):
                 optimizer.step()

@@ -1,4 +1,4 @@
-"""The page on sparse training runs, block after block, in an empty folder."""
+"""The page on sparse training: its blocks run one after another in an empty folder."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A transformer small enough to train in a test, with dropout, and a program that recovers it: what the kill test runs and kills."""
+"""A transformer small enough to train in a test, with dropout, and a program that recovers it, which the kill test runs."""
 
 import copy
 import sys
@@ -13,7 +13,7 @@ STEPS = 24
 
 
 class Tiny(nn.Module):
-    """Token ids ``[B, T]`` to a pooled vector ``[B, 16]``."""
+    """A model from token ids ``[B, T]`` to a pooled vector ``[B, 16]``."""
 
     def __init__(self, dropout: float = 0.2) -> None:
         super().__init__()
@@ -46,13 +46,13 @@ def tokens(count: int = 64) -> Batches:
 
 
 def options(steps: int = STEPS, **changes: object) -> RecoverOptions:
-    """Return options under which every kind of state matters: dropout on, moments, a moving learning rate."""
+    """Return options that exercise all state: dropout, moments, a changing learning rate."""
     chosen = {"steps": steps, "layers": ("blocks.?",), "mode": "train", "learning_rate": 1e-3, "seed": 11}
     return RecoverOptions(**(chosen | changes))
 
 
 def main() -> None:
-    """Recover into ``argv[1]``, saying each finished step on stdout."""
+    """Recover with a checkpoint in ``argv[1]``, printing each finished step."""
     torch.set_num_threads(1)
     torch.manual_seed(int(sys.argv[2]))  # the caller's random state must not matter
     student, teacher = pair()
