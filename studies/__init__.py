@@ -1,1 +1,1 @@
-"""Studies: each paper's claim tried on real data with small real models. Run one as ``python -m studies.NAME``."""
+"""Studies that test each paper's claim on real data with small, fully trained models. Run one with ``python -m studies.NAME``."""

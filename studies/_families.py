@@ -1,4 +1,4 @@
-"""The eight families of the studies: model, real data, loss and score of each, all trained here."""
+"""The model families of the studies: model, real data, loss and score of each, all trained from scratch."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ from ._text import Windows, bare, characters, without_vowels
 
 LENGTH = 96
 HELD_OUT = 256
-"""Windows of text that a score is taken over."""
+"""Number of text windows that a score is computed on."""
 
 
 @dataclass(frozen=True)
@@ -28,19 +28,19 @@ class Family:
     Parameters
     ----------
     name, score
-        As figures and tables show them; every score is better when higher.
+        Names of the family and its score, as shown in figures and tables. A higher score is better.
     build
-        An untrained model.
+        ``build()`` returns an untrained model.
     batches
-        From a seed to training batches.
+        ``batches(seed)`` returns the training batches.
     loss, evaluate
-        Of a model and a batch; of a model.
+        ``loss(model, batch)`` returns the training loss; ``evaluate(model)`` returns the score on held-out data.
     inputs
-        The model's own arguments in a batch.
+        ``inputs(batch)`` returns the arguments of the model.
     options
-        Of `TrainOptions`, without the seed: what trains the dense model, and what is repeated after pruning.
+        Fields of `TrainOptions`, without the seed, for training the dense model and for repeating that training after pruning.
     ignore
-        Modules that stay dense: those that see raw inputs.
+        Names or globs of modules that stay dense: those that see raw inputs.
     """
 
     name: str
@@ -124,7 +124,7 @@ def _vowel_score(model: nn.Module) -> float:
 
 
 def _restoration(windows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return bare text, the wanted text one place late, and the wanted text."""
+    """Return the bare text, the target text shifted right by one, and the target text."""
     source = torch.stack([bare(window) for window in windows])
     return source, nn.functional.pad(windows[:, :-1], (1, 0)), windows
 

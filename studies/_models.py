@@ -1,4 +1,4 @@
-"""Small models of eight architectures, plain torch: large enough to learn their task, small enough for one core."""
+"""Small models of the studies' architectures in plain torch: large enough to learn their task, small enough for one core."""
 
 import torch
 from torch import Tensor, nn
@@ -8,14 +8,14 @@ from ._text import VOCABULARY
 
 
 def mlp(width: int = 256) -> nn.Module:
-    """Three linear layers for 8 x 8 digits."""
+    """Return three linear layers for 8 x 8 digits."""
     return nn.Sequential(
         nn.Flatten(), nn.Linear(64, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 10)
     )
 
 
 def cnn(width: int = 32) -> nn.Module:
-    """Three convolutions with batch norm."""
+    """Return three convolutions with batch norm for 8 x 8 digits."""
     layers: list[nn.Module] = []
     for inputs, outputs, stride in ((1, width, 1), (width, 2 * width, 2), (2 * width, 2 * width, 2)):
         layers += [nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
@@ -23,7 +23,7 @@ def cnn(width: int = 32) -> nn.Module:
 
 
 class Residual(nn.Module):
-    """Two convolutions around a shortcut, the second of which changes the number of channels where needed."""
+    """Two convolutions with a shortcut, which is a 1 x 1 convolution if the shape changes."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class Residual(nn.Module):
 
 
 def resnet(width: int = 32) -> nn.Module:
-    """Four residual blocks."""
+    """Return a network of four residual blocks for 8 x 8 digits."""
     return nn.Sequential(
         nn.Conv2d(1, width, 3, 1, 1, bias=False),
         nn.BatchNorm2d(width),
@@ -103,10 +103,10 @@ class Vit(nn.Module):
 
 
 class Characters(nn.Module):
-    """A Transformer over characters: BERT-style when it sees both sides, GPT-style when causal.
+    """A Transformer over characters: GPT-style if causal, otherwise BERT-style.
 
     A convolution over three neighbours comes first, as in character models such as CANINE: without it, attention needs thousands of
-    steps only to find out what stands next to what.
+    steps just to learn which characters are adjacent.
     """
 
     def __init__(self, causal: bool, width: int = 128, layers: int = 3, heads: int = 4, length: int = 96) -> None:
@@ -126,7 +126,7 @@ class Characters(nn.Module):
 
 
 class Restorer(nn.Module):
-    """An LSTM encoder and an LSTM decoder with attention, from bare text back to text with case and signs."""
+    """An LSTM encoder and an LSTM decoder with attention, which restore case and punctuation in bare text."""
 
     def __init__(self, width: int = 128) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Text that every Python carries, as numbers: characters of the documentation, for language models and sequence-to-sequence."""
+"""Characters of Python's own documentation as integer codes, for language models and sequence-to-sequence models."""
 
 from functools import cache
 
@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 from tilewright.jobs import python_docs
 
 VOCABULARY = 96
-"""Printable ASCII, and 0 for padding, for what is masked and for what else there is."""
+"""Number of codes: printable ASCII, and 0 for padding, masked characters and everything else."""
 
 
 @cache
 def characters() -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return (training, held-out) text as one stream of codes each; passages are shuffled once and never cut between the two."""
+    """Return training and held-out text, a stream of codes each. Passages are shuffled once and never split between the two."""
     passages = list(python_docs().passages)
     np.random.default_rng(0).shuffle(passages)
     cut = len(passages) * 9 // 10
@@ -22,13 +22,13 @@ def characters() -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 
 def encode(text: str) -> NDArray[np.int64]:
-    """Return codes 1 to 95 for printable characters, 1 (a space) for a line end, 0 for the rest."""
+    """Return codes 1 to 95 for printable characters, 1 (a space) for newlines, and 0 for everything else."""
     raw = np.frombuffer(text.replace("\n", " ").encode("utf-32-le"), np.uint32).astype(np.int64)
     return np.where((raw >= 32) & (raw < 127), raw - 31, 0)
 
 
 class Windows:
-    """Windows of a stream: item i begins at character ``i * stride``."""
+    """Windows of a stream; item i starts at character ``i * stride``."""
 
     def __init__(self, stream: NDArray[np.int64], length: int, stride: int) -> None:
         self.stream, self.length, self.stride = stream, length, stride
@@ -42,18 +42,18 @@ class Windows:
 
 
 def bare(window: torch.Tensor) -> torch.Tensor:
-    """Return a window in lower case with every sign but letters, digits and spaces dropped, padded at its end."""
+    """Return a window in lower case with only letters, digits and spaces, padded at the end."""
     upper = (window >= 34) & (window <= 59)
     lowered = torch.where(upper, window + 32, window)
     keep = (lowered == 1) | ((lowered >= 17) & (lowered <= 26)) | ((lowered >= 66) & (lowered <= 91))
-    kept = lowered[keep]
-    return torch.nn.functional.pad(kept, (0, len(window) - len(kept)))
+    text = lowered[keep]
+    return torch.nn.functional.pad(text, (0, len(window) - len(text)))
 
 
 VOWELS = torch.tensor([ord(letter) - 31 for letter in "aeiou"])
 
 
 def without_vowels(windows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return windows ``[batch, length]`` with every small vowel replaced by 0, and where they stood."""
+    """Return windows ``[batch, length]`` with every lower-case vowel replaced by 0, and the boolean mask of those positions."""
     hidden = torch.isin(windows, VOWELS)
     return windows.masked_fill(hidden, 0), hidden

@@ -1,7 +1,7 @@
-"""Bank-balanced sparsity up to 32x: what recovery it needs, and a large sparse model against small dense ones at equal latency.
+"""Bank-balanced sparsity up to 32x: which recovery it needs, and a large sparse model against small dense ones at equal latency.
 
-The claims of Yen et al. (arXiv 2207.08006): banks of 64 carry a network to 32x, and a larger sparse model beats a smaller dense one in
-accuracy and in speed at once. Run as ``python -m studies.high_sparsity [--small]``.
+The claims of Yen et al. (arXiv 2207.08006): banks of 64 allow 32x, and a larger sparse model beats a smaller dense one in both
+accuracy and speed. Run as ``python -m studies.high_sparsity [--small]``.
 """
 
 import copy
@@ -27,13 +27,13 @@ RATIOS = (2, 4, 8, 16, 32)
 METHODS = ("one-shot", "gradual", "progressive")
 STEPS = 240
 WIDTHS, WIDEST = (32, 48, 64, 96, 128), 256
-"""Of the dense models, and of the one that is made sparse."""
+"""Widths of the dense models, and of the model that is pruned."""
 TASK = FAMILIES["BERT"]
 BLOCKS = ("blocks.*",)
 
 
 def trained(book: Book, width: int, seed: int, steps: int) -> nn.Module:
-    """Train a dense model of a width, or read it."""
+    """Train the dense model of a width, or load it."""
     from safetensors.torch import load_model, save_model
 
     torch.manual_seed(seed)
@@ -48,7 +48,7 @@ def trained(book: Book, width: int, seed: int, steps: int) -> nn.Module:
 
 
 def recovered(task: Family, dense: nn.Module, ratio: int, method: str, seed: int, steps: int) -> nn.Module:
-    """Prune the Transformer blocks of a model to banks of a ratio, and train as the method says."""
+    """Prune the Transformer blocks of a model to banks at a ratio, and train by a method."""
     model, pattern = copy.deepcopy(dense), f"bank64@{ratio}x"
     options = task.training(seed, steps=steps)
     plan = Gradual(pattern, end=steps // 2, every=max(1, steps // 24))
@@ -65,7 +65,7 @@ def recovered(task: Family, dense: nn.Module, ratio: int, method: str, seed: int
 
 
 class _Shown:
-    """Batches as the model sees them, without what it is asked for."""
+    """Batches of model inputs, without labels."""
 
     def __init__(self, task: Family, seed: int) -> None:
         self.batches = task.batches(seed)
@@ -75,7 +75,7 @@ class _Shown:
 
 
 def _progressive(task: Family, model: nn.Module, dense: nn.Module, plan: Gradual, seed: int, steps: int) -> None:
-    """Prune gradually while blocks replace the dense model's, on hidden states, attention and logits, without labels."""
+    """Prune gradually by progressive distillation on hidden states, attention and logits, without labels."""
     options = ProgressiveOptions(
         **{**task.options, "steps": steps}, seed=seed, output_loss="mse", attentions=("blocks.*.attention",)
     )
@@ -86,7 +86,7 @@ def _progressive(task: Family, model: nn.Module, dense: nn.Module, plan: Gradual
 
 
 def banks(book: Book, seed: int, dense_steps: int, steps: int) -> None:
-    """Score every ratio and method of a seed."""
+    """Compute the score of every ratio and method for a seed."""
     points: list[tuple[int, str]] = [(1, "dense")]
     points += [(ratio, method) for ratio in (RATIOS[-1:] if book.small else RATIOS) for method in METHODS]
     for ratio, method in points:
@@ -97,7 +97,7 @@ def banks(book: Book, seed: int, dense_steps: int, steps: int) -> None:
 
 
 def sizes(book: Book, seed: int, dense_steps: int, steps: int) -> None:
-    """Score dense models of every width, and a wider one made sparse, all with the same number of training steps in total."""
+    """Compute the scores of dense models of every width and of a wider pruned one, all with the same total of training steps."""
     widest = 64 if book.small else WIDEST
     for width in (32, 64) if book.small else WIDTHS:
         if not book.find(point := {"width": width, "ratio": 1}, seed):
@@ -112,7 +112,7 @@ def sizes(book: Book, seed: int, dense_steps: int, steps: int) -> None:
 
 
 def packed(plain: nn.Module, folder: Path, windows: torch.Tensor) -> nn.Module:
-    """Return a checkpoint's model running packed, if it computes what its unpacked weights do in a dense one."""
+    """Return a checkpoint's model running packed, after checking its outputs against its unpacked weights in a dense model."""
     stored, dense = read_checkpoint(folder), copy.deepcopy(plain)
     state = {name: weight.packed.unpack() for name, weight in stored.weights.items()}
     state |= {name: raw.data.view(np.float32).reshape(raw.shape) for name, raw in stored.dense.items()}
@@ -124,7 +124,7 @@ def packed(plain: nn.Module, folder: Path, windows: torch.Tensor) -> nn.Module:
 
 
 def latencies(book: Book) -> None:
-    """Time every model in turn, 8 windows of 96 characters: what `tilewright.load_` gives, checked against its unpacked weights."""
+    """Time all models in turn on 8 windows of 96 characters, sparse ones as loaded by `tilewright.load_` and checked."""
     windows = TASK.inputs(TASK.batches(0)[0])[:8]
     models: dict[tuple[int, int], nn.Module] = {}
     for record in book.records:
@@ -133,14 +133,14 @@ def latencies(book: Book) -> None:
             plain = Characters(False, width).eval()
             path = book.scratch / f"model-{width}-{ratio}x"
             models[width, ratio] = plain if ratio == 1 else packed(plain, path, windows)
-    taken: dict[tuple[int, int], list[float]] = {key: [] for key in models}
+    times: dict[tuple[int, int], list[float]] = {key: [] for key in models}
     with torch.inference_mode():
         for _ in range(3 if book.small else 15):
             for key, model in models.items():
                 start = time.perf_counter()
                 model(windows)
-                taken[key].append(time.perf_counter() - start)
-    for (width, ratio), seconds in taken.items():
+                times[key].append(time.perf_counter() - start)
+    for (width, ratio), seconds in times.items():
         point = {"width": width, "ratio": ratio, "windows": 8, "threads": torch.get_num_threads()}
         packed_layers = sum(isinstance(module, SparseLinear) for module in models[width, ratio].modules())
         book.add("latency", float(np.median(seconds[1:])), point, None, "s", checked=True, packed_layers=packed_layers)
@@ -153,12 +153,12 @@ def draw(book: Book) -> None:
         dense["dense, trained as long"] = Summary.of(longer).mean
     lines = []
     for method in METHODS:
-        found = {r: Summary.of(v) for r in RATIOS if (v := book.values(TASK.score, ratio=r, method=method))}
-        for ratio, score in found.items():
+        curve = {r: Summary.of(v) for r in RATIOS if (v := book.values(TASK.score, ratio=r, method=method))}
+        for ratio, score in curve.items():
             print(f"{ratio:>3}x {method:<12} {score}")
-        scores = list(found.values())
+        scores = list(curve.values())
         lines.append(
-            Series(method, list(found), [s.mean for s in scores], [s.low for s in scores], [s.high for s in scores])
+            Series(method, list(curve), [s.mean for s in scores], [s.low for s in scores], [s.high for s in scores])
         )
     figure = line_figure({"": lines}, "times fewer weights in the blocks", TASK.score, log_x=True, references=dense)
     save_figure(figure, book.figure)
@@ -171,12 +171,12 @@ def draw(book: Book) -> None:
     series = [
         Series(
             label,
-            *zip(*[(x, s.mean) for x, s in some], strict=True),
-            [s.low for _, s in some],
-            [s.high for _, s in some],
+            *zip(*[(x, s.mean) for x, s in line], strict=True),
+            [s.low for _, s in line],
+            [s.high for _, s in line],
         )
         for label, unsorted in points.items()
-        if (some := sorted(unsorted, key=lambda point: point[0]))
+        if (line := sorted(unsorted, key=lambda point: point[0]))
     ]
     save_figure(
         line_figure({"": series}, "milliseconds, 8 windows, one thread", TASK.score, log_x=True),
@@ -185,7 +185,7 @@ def draw(book: Book) -> None:
 
 
 def main() -> None:
-    """Run every seed, time, draw."""
+    """Run every seed, measure latencies, draw the figures."""
     book = begin("high_sparsity", __doc__)
     dense_steps, steps = (20, 12) if book.small else (int(TASK.options["steps"]), STEPS)
     for seed in range(1 if book.small else 3):

@@ -1,7 +1,7 @@
-"""Inherited dynamic pruning against its rivals for n:m, every method with the same number of training steps.
+"""Inherited dynamic pruning against other methods for n:m, all with the same number of training steps.
 
-The claim of Fang et al. (arXiv 2208.06118): going down from n = m - 1, each level from the best of the one above with a dynamic mask,
-beats other ways to an n:m Transformer (by 6.7 % on average), and yields the whole family on the way. Run as
+The claim of Fang et al. (arXiv 2208.06118): going down from n = m - 1, each level starting from the best model of the level above with a
+dynamic mask, beats other methods for n:m Transformers (by 6.7% on average), and yields the whole family along the way. Run as
 ``python -m studies.inherited [--small]``.
 """
 
@@ -23,16 +23,16 @@ from ._families import Family as Task
 
 TARGETS = ((2, 4), (1, 4), (2, 8), (1, 8), (1, 16))
 ALONE = "SR-STE, alone"
-"""A member trained by itself, with the steps of one member: what a family of `COST` such trainings has to be held against."""
+"""A member trained by itself for the steps of one member: the baseline for a family that costs `COST` such trainings."""
 METHODS = ("dense, trained on", "inherited", "one-shot", "gradual", "SR-STE, from dense", "SR-STE, from scratch", ALONE)
 MEMBER = {"BERT": 100, "ViT": 150}
-"""Steps that training one member takes; a family takes `COST` times as many."""
+"""Training steps of one member; a family takes `COST` times as many."""
 COST = 2.5
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How much a study trains: steps of the dense model and of one member."""
+    """A task, with the training steps of its dense model and of one member."""
 
     task: Task
     dense: int
@@ -40,7 +40,7 @@ class Plan:
 
 
 def dense_model(plan: Plan, seed: int) -> nn.Module:
-    """Train the dense model that every method but one starts from."""
+    """Train the dense model, the starting point of all methods except training from scratch."""
     torch.manual_seed(seed)
     model = plan.task.build()
     options = plan.task.training(seed, steps=plan.dense)
@@ -49,7 +49,7 @@ def dense_model(plan: Plan, seed: int) -> nn.Module:
 
 
 def inherited(book: Book, plan: Plan, dense: nn.Module, m: int, seed: int) -> Family:
-    """Train or reload the family of one m; the members are written as they come."""
+    """Train or reload the family of one m; members are written as they finish."""
     folder = book.scratch / f"{plan.task.name}-{m}-{seed}"
     return inherit_(
         copy.deepcopy(dense),
@@ -58,39 +58,39 @@ def inherited(book: Book, plan: Plan, dense: nn.Module, m: int, seed: int) -> Fa
         plan.task.loss,
         options=plan.task.training(seed, steps=plan.member),
         cost=COST,
-        evaluate=plan.task.evaluate,  # once a level, at its end: choosing by the held-out data would favour this method
+        evaluate=plan.task.evaluate,  # only at the end of a level: selection on held-out data would favour this method
         ignore=plan.task.ignore,
         folder=folder,
     )
 
 
 def rival(plan: Plan, method: str, dense: nn.Module, pattern: str, steps: int, seed: int) -> nn.Module:
-    """Train a model to a pattern by another method, or on without one, in the given number of steps."""
+    """Train a model to a pattern by another method, or keep training it dense, for a number of steps."""
     task = plan.task
     model = copy.deepcopy(dense)
     options = task.training(seed, steps=steps)
-    how = None
+    schedule = None
     match method:
         case "one-shot":
             sparsify_(model, pattern, ignore=task.ignore)
         case "gradual":
-            how = Gradual(pattern, end=steps // 2, every=max(1, steps // 20))
+            schedule = Gradual(pattern, end=steps // 2, every=max(1, steps // 20))
         case "SR-STE, from dense" | "SR-STE, alone":
-            how = SRSTE(pattern)
-        case "SR-STE, from scratch":  # its share of the dense model's training is added to the budget
+            schedule = SRSTE(pattern)
+        case "SR-STE, from scratch":  # its budget includes the training of the dense model, which it does not use
             torch.manual_seed(seed)
             model = task.build()
             options = task.training(seed, steps=steps + plan.dense)
-            how = SRSTE(pattern)
-    targeted = how if how is None else Sparsifier(model, how, ignore=task.ignore)
-    train_(model, task.batches(seed + 1000), task.loss, options=options, method=targeted)
+            schedule = SRSTE(pattern)
+    sparsifier = None if schedule is None else Sparsifier(model, schedule, ignore=task.ignore)
+    train_(model, task.batches(seed + 1000), task.loss, options=options, method=sparsifier)
     return model
 
 
 def run(book: Book, plan: Plan, seed: int) -> None:
-    """Compute every point of a task and a seed that is not there yet."""
+    """Compute all missing points of a task and a seed."""
     targets = TARGETS[:2] if book.small else TARGETS
-    points = [{"task": plan.task.name, "pattern": f"{n}:{m}", "method": how} for n, m in targets for how in METHODS]
+    points = [{"task": plan.task.name, "pattern": f"{n}:{m}", "method": name} for n, m in targets for name in METHODS]
     if all(book.find(point, seed) for point in points):
         return
     score = plan.task.score
@@ -100,17 +100,17 @@ def run(book: Book, plan: Plan, seed: int) -> None:
             score, plan.task.evaluate(dense), {"task": plan.task.name, "pattern": "dense", "method": "dense"}, seed
         )
     for n, m in targets:
-        here = [point for point in points if point["pattern"] == f"{n}:{m}" and not book.find(point, seed)]
-        for point in here:
+        missing = [point for point in points if point["pattern"] == f"{n}:{m}" and not book.find(point, seed)]
+        for point in missing:
             if point["method"] == ALONE:
                 model = rival(plan, ALONE, dense, f"{n}:{m}", plan.member, seed)
                 book.add(score, plan.task.evaluate(model), point, seed, steps=plan.member)
-        if all(point["method"] == ALONE for point in here):
+        if all(point["method"] == ALONE for point in missing):
             continue
         family = inherited(book, plan, dense, m, seed)
         member = next(member for member in family.members if member.n == n)
         budget = sum(other.steps for other in family.members if other.n >= n)
-        for point in (point for point in here if point["method"] != ALONE):
+        for point in (point for point in missing if point["method"] != ALONE):
             method = point["method"]
             if method == "inherited":
                 assert member.metric is not None
@@ -123,7 +123,7 @@ def run(book: Book, plan: Plan, seed: int) -> None:
 
 
 def cost_of_family(book: Book, plan: Plan, seed: int) -> None:
-    """Time the whole family down from 16:16 against training one member, both without evaluation, turn about."""
+    """Time the whole family from 16:16 down against training one member, both without evaluation, in alternation."""
     point = {"task": plan.task.name, "m": 16}
     if book.find(point, seed):
         return
@@ -142,7 +142,7 @@ def cost_of_family(book: Book, plan: Plan, seed: int) -> None:
 
 
 def draw(book: Book) -> None:
-    """Write the figure: score by pattern and method, as a share of the dense model trained as long, seed by seed."""
+    """Write the figure: score by pattern and method, relative to the dense model trained as long, seed by seed."""
     groups: dict[str, dict[str, float]] = {}
     intervals: dict[str, dict[str, tuple[float, float]]] = {}
     for record in (r for r in book.records if r.name == "family cost"):

@@ -1,7 +1,7 @@
-"""Pruned in seconds, without training: how much of MiniLM's retrieval comes back by scores, updates and permutation.
+"""Pruning in seconds, without training: how much of MiniLM's retrieval quality scores, updates and permutation preserve.
 
 The claims of SparseGPT (arXiv 2301.00774) and Wanda (arXiv 2306.11695), and of channel permutation (Pool and Yu, NeurIPS 2021), on a
-sentence encoder: one pass over some hundred paragraphs replaces much of the training that pruning by magnitude needs. Run as
+sentence encoder: one pass over a few hundred paragraphs replaces much of the training that magnitude pruning needs. Run as
 ``python -m studies.one_shot [--small]``.
 """
 
@@ -28,14 +28,14 @@ DENSE_TARGET = f"{UPDATED}, dense target"
 METHODS = (*SCORED, UPDATED, DENSE_TARGET, "magnitude, permuted", f"{UPDATED}, permuted")
 IGNORE = ["pooler.*"]
 PASSAGES, MANY = 256, 1024
-"""Of calibration text, in every point; and in the last one, which asks what more of it gives."""
+"""Paragraphs of calibration text per point; and in the extra point that tests the effect of more text."""
 
 SECONDS = 15.0
-"""For a permutation search."""
+"""Time limit of a permutation search, in seconds."""
 
 
 class Encoder:
-    """The model, its dense weights, the pairs it is scored on and the paragraphs it is calibrated on."""
+    """The model, its dense weights, the pairs for scoring and the paragraphs for calibration."""
 
     def __init__(self, small: bool) -> None:
         corpus = python_docs()
@@ -47,18 +47,18 @@ class Encoder:
         self._reference = embed(self._outer, self.pairs)
 
     def reset(self) -> nn.Module:
-        """Put the dense weights back."""
+        """Restore the dense weights; return the model."""
         remove_masks_(self.model)
         self.model.load_state_dict(self._state)
         return self.model
 
     def score(self) -> tuple[float, float]:
-        """Return MRR, and the mean cosine to the dense embeddings."""
+        """Return the MRR and the mean cosine similarity to the dense embeddings."""
         quality = rate(embed(self._outer, self.pairs), self._reference)
         return quality.mrr, quality.cosine
 
     def calibration(self, seed: int, count: int) -> list[Any]:
-        """Return batches of paragraphs drawn by the seed, of like lengths, with masks that say what is padding."""
+        """Return batches of paragraphs drawn by the seed, grouped by length, with attention masks."""
         texts = sorted(random.Random(seed).sample(self._passages, count), key=len)
         options: dict[str, Any] = {"padding": True, "truncation": True, "max_length": 256, "return_tensors": "pt"}
         return [dict(self._outer.tokenizer(texts[i : i + 32], **options)) for i in range(0, count, 32)]
@@ -67,45 +67,45 @@ class Encoder:
 def point(
     book: Book, encoder: Encoder, pattern: str, method: str, seed: int, prune: Callable[[], Any], **more: Any
 ) -> None:
-    """Prune the dense model in one way and score it, unless the record is there."""
+    """Prune the dense model in one way and record its score, unless the record exists."""
     inputs = {"pattern": pattern, "method": method, **more}
     if book.find(inputs, seed) is not None:
         return
     encoder.reset()
     wall, cpu = time.perf_counter(), time.process_time()
     report = prune()
-    taken = {"seconds": time.perf_counter() - wall, "cpu seconds": time.process_time() - cpu}
+    times = {"seconds": time.perf_counter() - wall, "cpu seconds": time.process_time() - cpu}
     mrr, cosine = encoder.score()
-    book.add("mrr", mrr, inputs, seed, cosine=cosine, **taken, summary=report)
+    book.add("mrr", mrr, inputs, seed, cosine=cosine, **times, summary=report)
 
 
 def masked(model: nn.Module, pattern: str, scorer: Scorer) -> None:
-    """Do what `sparsify_` does with a score that is known already: scores of one calibration serve every pattern."""
-    taken = [choice for choice in choose(model, pattern, None, IGNORE) if choice.pattern is not None]
-    for choice, mask in zip(taken, solve(taken, scorer, "uniform").values(), strict=True):
-        assert choice.pattern is not None
-        set_mask_(choice.weight, mask, choice.pattern)
+    """Prune like `sparsify_`, with precomputed scores: the scores of one calibration serve all patterns."""
+    assignments = [assignment for assignment in choose(model, pattern, None, IGNORE) if assignment.pattern is not None]
+    for assignment, mask in zip(assignments, solve(assignments, scorer, "uniform").values(), strict=True):
+        assert assignment.pattern is not None
+        set_mask_(assignment.weight, mask, assignment.pattern)
 
 
 def updated(model: nn.Module, pattern: str, batches: list[Any], target: str = "own") -> Any:
-    """Choose by second order and update, layer after layer."""
+    """Choose the mask by second order and update the kept weights, layer by layer."""
     data, update = Calibration(batches), Obs(target=target)
     report = sparsify_(model, pattern, score="second-order", update=update, ignore=IGNORE, data=data)
     return {"error": sum(float(str(r["error updated"])) for r in report.rows if r["pattern"]) / 36}
 
 
 def run_seed(book: Book, encoder: Encoder, seed: int, patterns: tuple[str, ...], count: int) -> None:
-    """Compute every point of one calibration."""
+    """Compute all missing points of one calibration."""
     batches = encoder.calibration(seed, count)
     model = encoder.reset()
-    weights = [choice.weight for choice in choose(model, "2:4", None, IGNORE) if choice.pattern is not None]
-    done = all(book.find({"pattern": p, "method": m}, seed) for p in patterns for m in SCORED if m != "magnitude")
+    weights = [a.weight for a in choose(model, "2:4", None, IGNORE) if a.pattern is not None]
+    complete = all(book.find({"pattern": p, "method": m}, seed) for p in patterns for m in SCORED if m != "magnitude")
     scorers = (
         {}
-        if done
+        if complete
         else {m: SCORES[s](model, weights, Calibration(batches)) for m, s in SCORED.items() if m != "magnitude"}
     )
-    if not seed:  # magnitude looks at no data: one seed is all there is
+    if not seed:  # magnitude uses no data, so one seed is enough
         scorers["magnitude"] = SCORES["magnitude"](model, weights, None)
     for pattern in patterns:
         for method, scorer in scorers.items():
@@ -125,7 +125,7 @@ def run_seed(book: Book, encoder: Encoder, seed: int, patterns: tuple[str, ...],
 
 
 def permuted(model: nn.Module, pattern: str, method: str, batches: list[Any], seed: int) -> Any:
-    """Reorder channels so that magnitudes lose least, then prune."""
+    """Reorder channels to preserve the most magnitude, then prune."""
     permute_(model, pattern, example=batches[0], ignore=IGNORE, seconds=SECONDS, seed=seed)
     if method.startswith("magnitude"):
         return sparsify_(model, pattern, ignore=IGNORE).summary
@@ -133,16 +133,16 @@ def permuted(model: nn.Module, pattern: str, method: str, batches: list[Any], se
 
 
 def draw(book: Book, dense: float) -> None:
-    """Write the figure and print the table of the page: MRR as a share of the dense model's."""
+    """Write the figure and print the page's table: MRR relative to the dense model."""
     groups: dict[str, dict[str, float]] = {}
     intervals: dict[str, dict[str, tuple[float, float]]] = {}
     for pattern in PATTERNS:
         cells = []
         for method in METHODS:
-            own = [r for r in book.records if r.inputs == {"pattern": pattern, "method": method}]
+            records = [r for r in book.records if r.inputs == {"pattern": pattern, "method": method}]
             cells.append("")
-            if own:
-                share = Summary.of(record.median / dense for record in own)
+            if records:
+                share = Summary.of(record.median / dense for record in records)
                 groups.setdefault(pattern, {})[method] = share.mean
                 intervals.setdefault(pattern, {})[method] = (share.low, share.high)
                 cells[-1] = (

@@ -1,7 +1,7 @@
-"""Tile-wise patterns against block, vector and element-wise ones: accuracy by sparsity, and what each is worth on this CPU.
+"""Tile-wise patterns against block, vector and element-wise ones: accuracy by sparsity, and speed on this CPU.
 
 The claim of Guo et al. (arXiv 2008.13006, 2402.10876): tiles that are regular inside and free outside lose hardly more than single
-elements do, and run as fast as dense tiles. Pruned in stages, each from the last, scores by Taylor over all layers. Run as
+elements do, and run as fast as dense tiles. Pruning is in stages, with Taylor scores ranked over all layers. Run as
 ``python -m studies.tiles [--small]``.
 """
 
@@ -42,31 +42,31 @@ PANELS = {
     "tiles and more": ("element-wise", "TW, tile 64", "TEW, tile 64", "TVW, tile 64"),
 }
 STEPS = 60
-"""Training steps of a stage, the scoring ones among them."""
+"""Training steps of a stage, including the scoring steps."""
 
 
 def stages(kind: str, levels: Sequence[int]) -> list[str]:
-    """Return the patterns of a chain, each sparser than the last, as many as there are levels.
+    """Return the patterns of a chain, one per level, each sparser than the last.
 
-    Vectors have the count nearest to a level; TEW restores 5%, or half of what is kept; TVW begins as TW, as its n:m alone prunes half.
+    Vectors use the count nearest to a level. TEW restores 5%, or half of what is kept. TVW begins as TW, as its n:m alone prunes half.
     """
-    text, found = KINDS[kind], []
+    text, patterns = KINDS[kind], []
     for level in levels:
         form = text.replace("tvw", "tw") if level < 50 else text
         count = round(32 * (1 - level / 100))
-        found.append(form.format(count if kind.startswith("vector") else level, f"{min(5.0, (100 - level) / 2):g}"))
-    return found
+        patterns.append(form.format(count if kind.startswith("vector") else level, f"{min(5.0, (100 - level) / 2):g}"))
+    return patterns
 
 
 def points_of(kind: str, levels: Sequence[int]) -> list[dict[str, Any]]:
-    """Return the inputs of a chain's records."""
+    """Return the inputs of a chain's records, one per stage."""
     return [{"kind": kind, "pattern": text, "stage": i + 1} for i, text in enumerate(stages(kind, levels))]
 
 
 def chain(
     book: Book, family: Family, dense: nn.Module, kind: str, seed: int, levels: Sequence[int], steps: int
 ) -> None:
-    """Prune through all stages of one kind, scoring the model at the end of each; the dense one is trained as long."""
+    """Prune through all stages of one kind and score the model after each; the dense model is trained for as long."""
     points = points_of(kind, levels)
     if all(book.find(point, seed) for point in points):
         return
@@ -74,8 +74,8 @@ def chain(
     scoring = max(1, steps // 5)
 
     def look(step: int, total: int, loss: float, extras: object) -> None:
-        stage, rest = divmod(step, steps)
-        if rest or book.find(points[stage - 1], seed):
+        stage, remainder = divmod(step, steps)
+        if remainder or book.find(points[stage - 1], seed):
             return
         mode = model.training
         masks = masks_of(model).values()
@@ -90,9 +90,9 @@ def chain(
 
 
 def speeds(book: Book, levels: Sequence[int]) -> None:
-    """Measure what each pattern is worth on this machine: dense time over sparse, a layer of BERT-base, 128 tokens, one thread.
+    """Measure each pattern's speedup on this machine: dense time over sparse time, one layer of BERT-base, 128 tokens, one thread.
 
-    A layer that would be slower sparse runs dense, so no pattern is worth less than 1.
+    A layer that would be slower sparse runs dense, so no speedup is below 1.
     """
     torch.manual_seed(0)
     layer = nn.Sequential(nn.Linear(768, 3072))
@@ -100,8 +100,8 @@ def speeds(book: Book, levels: Sequence[int]) -> None:
         point = {"pattern": pattern, "shape": "3072x768", "tokens": 128, "threads": 1}
         if not book.find(point, None):
             costs = measured_costs(layer, [pattern], tokens=128)
-            taken = costs.get(("0.weight", parse(pattern).canonical), costs["0.weight", "dense"])
-            book.add("speed", costs["0.weight", "dense"] / taken, point, None, "ratio", checked=True)
+            seconds = costs.get(("0.weight", parse(pattern).canonical), costs["0.weight", "dense"])
+            book.add("speed", costs["0.weight", "dense"] / seconds, point, None, "ratio", checked=True)
 
 
 def draw(book: Book, family: Family, levels: Sequence[int]) -> None:
@@ -109,28 +109,27 @@ def draw(book: Book, family: Family, levels: Sequence[int]) -> None:
     by_sparsity: dict[str, Series] = {}
     by_speed = []
     for kind in KINDS:
-        scores, kept, fast = [], [], []
+        scores, sparsities, speedups = [], [], []
         for level, point in zip(levels, points_of(kind, levels), strict=True):
-            own = [r for r in book.records if r.name == family.score and dict(r.inputs) == point]
-            if own:
-                scores.append(Summary.of(r.median for r in own))
-                density = sum(float(str(r.extra["density"])) for r in own) / len(own)
-                kept.append(
-                    level if kind == DENSE else 100 * (1 - density)
-                )  # dense ones stand where as long a chain does
-                fast.append(1.0 if kind == DENSE else book.values("speed", pattern=point["pattern"])[0])
+            records = [r for r in book.records if r.name == family.score and dict(r.inputs) == point]
+            if records:
+                scores.append(Summary.of(r.median for r in records))
+                density = sum(float(str(r.extra["density"])) for r in records) / len(records)
+                # The dense model is drawn at the level of the stage that is trained as long.
+                sparsities.append(level if kind == DENSE else 100 * (1 - density))
+                speedups.append(1.0 if kind == DENSE else book.values("speed", pattern=point["pattern"])[0])
                 print(
-                    f"{kind:<18}{point['pattern']:<18}{scores[-1]}  sparsity {1 - density:6.1%}  speed {fast[-1]:.2f}x"
+                    f"{kind:<18}{point['pattern']:<18}{scores[-1]}  sparsity {1 - density:6.1%}  speed {speedups[-1]:.2f}x"
                 )
         if scores:
             y, low, high = [s.mean for s in scores], [s.low for s in scores], [s.high for s in scores]
-            by_sparsity[kind] = Series(kind, kept, y, low, high, "dashed" if kind == DENSE else "both")
+            by_sparsity[kind] = Series(kind, sparsities, y, low, high, "dashed" if kind == DENSE else "both")
             if kind != DENSE:
-                by_speed.append(Series(kind, fast, y, style="both"))
+                by_speed.append(Series(kind, speedups, y, style="both"))
     panels = {
         title: [by_sparsity[kind] for kind in (DENSE, *kinds) if kind in by_sparsity] for title, kinds in PANELS.items()
     }
-    limits = None if book.small else (0.58, 0.72)  # all but blocks of 32 at 95%
+    limits = None if book.small else (0.58, 0.72)  # cuts off only blocks of 32 at 95%
     save_figure(line_figure(panels, "sparsity, %", family.score, y_limits=limits), book.figure)
     speed = line_figure({"": by_speed}, "times as fast as dense, one layer", family.score, log_x=True, y_limits=limits)
     save_figure(speed, book.figure.with_name("tiles-speed.svg"))

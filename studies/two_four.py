@@ -1,7 +1,7 @@
-"""2:4 across architectures: dense, pruned once, pruned and trained again, with and without channel permutation.
+"""2:4 across architectures: dense, pruned once, pruned and retrained, with and without channel permutation.
 
 The claim of Mishra et al. (arXiv 2104.08378): prune once to 2:4, repeat the training with the same hyper-parameters and a fixed mask,
-and the accuracy of the dense network is back. Run as ``python -m studies.two_four [--small]``.
+and the accuracy of the dense network returns. Run as ``python -m studies.two_four [--small]``.
 """
 
 import copy
@@ -23,14 +23,14 @@ from ._families import FAMILIES, Family
 
 PATTERN = "2:4"
 METHODS = ("dense", "dense, repeated", "one-shot", "one-shot, permuted", "retrained", "retrained, permuted")
-"""Repeating the training of the dense model too is the fair comparison for models that were trained a second time."""
+"""The fair baseline for retrained models is the dense model with its training repeated too."""
 
 SECONDS = 15.0
-"""For the permutation search of a model."""
+"""Time limit of a model's permutation search, in seconds."""
 
 
 def dense_model(book: Book, family: Family, seed: int, steps: int) -> nn.Module:
-    """Train the dense model of a seed, or read it where it was trained before."""
+    """Train the dense model of a seed, or load it if it was trained before."""
     torch.manual_seed(seed)
     model = family.build()
     path = book.scratch / f"{family.name}-{seed}.safetensors"
@@ -43,7 +43,7 @@ def dense_model(book: Book, family: Family, seed: int, steps: int) -> nn.Module:
 
 
 def run_family(book: Book, family: Family, seed: int, steps: int) -> None:
-    """Compute every point of a family and a seed that is not there yet."""
+    """Compute all missing points of a family and a seed."""
     missing = [m for m in METHODS if book.find({"family": family.name, "method": m}, seed) is None]
     if not missing:
         return
@@ -64,7 +64,7 @@ def run_family(book: Book, family: Family, seed: int, steps: int) -> None:
 
 
 def run_minilm(book: Book, seed: int, steps: int) -> None:
-    """Do the same with a pretrained sentence encoder, whose training is distillation from its dense self."""
+    """Do the same for a pretrained sentence encoder, whose training is distillation from its dense self."""
     name, score = "MiniLM", "retrieval (MRR)"
     missing = [m for m in METHODS if m != "dense, repeated" and book.find({"family": name, "method": m}, seed) is None]
     if not missing:
@@ -93,7 +93,7 @@ def run_minilm(book: Book, seed: int, steps: int) -> None:
 
 
 def draw(book: Book) -> None:
-    """Write the figure: each family's score as a share of the dense one trained as often, where there is one, seed by seed."""
+    """Write the figure: each family's score relative to the dense model trained as often, if there is one, seed by seed."""
     groups: dict[str, dict[str, float]] = {}
     intervals: dict[str, dict[str, tuple[float, float]]] = {}
     for family in dict.fromkeys(str(r.inputs["family"]) for r in book.records):
@@ -104,7 +104,7 @@ def draw(book: Book) -> None:
         for method in METHODS:
             values = book.values(score, family=family, method=method)
             if not values:
-                continue  # a model that is its own teacher has nothing to repeat
+                continue  # MiniLM, its own teacher, has no training to repeat
             shares = Summary.of(v / d for v, d in zip(values, dense, strict=True))
             groups.setdefault(family, {})[method] = shares.mean
             intervals.setdefault(family, {})[method] = (shares.low, shares.high)

@@ -1,4 +1,4 @@
-"""Every study runs from one command in its small configuration, writes records and figures, and does nothing twice."""
+"""Each study runs from one command in its small configuration, writes records and figures, and recomputes nothing."""
 
 import shutil
 import subprocess
@@ -39,7 +39,7 @@ def test_a_study_runs_small_and_goes_on_where_it_was(tmp_path, name):
     records = read_records(tmp_path / f"{name}.jsonl")
     assert len(records) >= 5
     assert (tmp_path / f"{name.replace('_', '-')}.svg").read_text().startswith("<?xml")
-    shutil.rmtree(tmp_path / name, ignore_errors=True)  # models and checkpoints; the records are all that is committed
+    shutil.rmtree(tmp_path / name, ignore_errors=True)  # models and checkpoints; only records are committed
     again = run(name, tmp_path)
     assert again.returncode == 0, again.stderr[-2000:]
     assert read_records(tmp_path / f"{name}.jsonl") == records
