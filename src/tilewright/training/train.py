@@ -129,7 +129,7 @@ def prepared(
 
 
 def sample(batches: Indexed, options: TrainOptions) -> list[Any]:
-    """Return three batches that identify the data: first, middle and last, drawn from torch's generator with the run's seed."""
+    """Return the first, middle and last batch, which identify the data; torch is seeded with the run's seed while they load."""
     batches = batches.whole if isinstance(batches, Share) else batches
     last = options.steps * options.accumulate - 1
     with torch.random.fork_rng(devices=[]):
