@@ -1,4 +1,4 @@
-"""The engine's integers written from ``docs/reference/golden.md`` alone, in Python's own integers: what RTL would be built from."""
+"""The engine's integers written from ``docs/reference/golden.md`` alone, in Python's integers, as RTL would be built from it."""
 
 import math
 

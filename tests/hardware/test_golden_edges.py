@@ -56,12 +56,12 @@ def test_sums_of_a_layer_have_sixteen_bits_and_its_steps_eight():
     layer = golden.FloatLayer(
         weights, {n: np.zeros(s[0]) for n, s in sides.items()}, np.ones((2, 8)), np.zeros((2, 8)), 2
     )
-    held = golden.IntegerLayer.of(layer, rng.standard_normal((2, 3, 8)))
-    assert {name: part.bits for name, part in held.linears.items()} == {
+    integer = golden.IntegerLayer.of(layer, rng.standard_normal((2, 3, 8)))
+    assert {name: part.bits for name, part in integer.linears.items()} == {
         "query": 8, "key": 8, "value": 8, "up": 8, "output": 16, "down": 16,
     }  # fmt: skip
-    assert held.softmax.lanes == 16
-    half = held._add(np.array([32767, -32768], dtype=np.int16), np.array([127, -128], dtype=np.int8), 0)
+    assert integer.softmax.lanes == 16
+    half = integer._add(np.array([32767, -32768], dtype=np.int16), np.array([127, -128], dtype=np.int8), 0)
     assert half.tolist() == [32767, -32768]
 
 

@@ -30,44 +30,44 @@ def inputs(seed=0, batch=3, tokens=11):
 
 def test_a_random_layer_is_near_the_float_one():
     layer, (x, mask) = random_layer(), inputs()
-    held = golden.IntegerLayer.of(layer, x, mask)
-    got, real = held.run(held.quantise(x), mask), layer.run(x, mask)
+    integer = golden.IntegerLayer.of(layer, x, mask)
+    tensors, real = integer.run(integer.quantise(x), mask), layer.run(x, mask)
     for name, least in {"query": 32, "context": 25, "y": 30, "gelu": 26, "z": 27}.items():
-        ratio = golden.sqnr(real[name][mask], got[name][mask] * held.scales[name])
+        ratio = golden.sqnr(real[name][mask], tensors[name][mask] * integer.scales[name])
         assert ratio > least, f"{name}: {ratio:.1f} dB"
-    assert got["z"].dtype == np.int8
+    assert tensors["z"].dtype == np.int8
 
 
 def test_every_step_of_the_layer_is_the_definition_of_its_part():
     """One token at a time, through the literal engine and the row by row definitions."""
     layer, (x, mask) = random_layer(1), inputs(1, batch=1, tokens=5)
     packed = {name: pruned(layer.weights[name], "2:4") for name in SIDES}
-    held = golden.IntegerLayer.of(layer, x, mask, packed=packed, lanes=3)
-    got = held.run(held.quantise(x), mask)
+    integer = golden.IntegerLayer.of(layer, x, mask, packed=packed, lanes=3)
+    tensors = integer.run(integer.quantise(x), mask)
 
     def product(name, of):
-        part = held.linears[name]
+        part = integer.linears[name]
         return golden.requantise(golden.by_beats(of, part.weight, part.bias), part.factor, part.bits)
 
     def add(part, of, which):
-        return np.clip(part + golden.requantise(of, held.residual[which], 16), -(2**15), 2**15 - 1)
+        return np.clip(part + golden.requantise(of, integer.residual[which], 16), -(2**15), 2**15 - 1)
 
-    tokens = got["x"][0]
+    tokens = tensors["x"][0]
     query, key, value = (product(name, tokens) for name in ("query", "key", "value"))
     context = np.zeros((5, 24), dtype=np.int8)
     for head in range(4):
         part = slice(head * 6, head * 6 + 6)
         for token in range(5):
             scores = [int(query[token, part] @ key[other, part]) for other in range(5)]
-            shares = golden.softmax_row(held.softmax, scores, mask[0].tolist())
-            context[token, part] = golden.requantise(np.array(shares) @ value[:, part], held.context)
-    np.testing.assert_array_equal(got["context"][0], context)
+            shares = golden.softmax_row(integer.softmax, scores, mask[0].tolist())
+            context[token, part] = golden.requantise(np.array(shares) @ value[:, part], integer.context)
+    np.testing.assert_array_equal(tensors["context"][0], context)
     attended = add(product("output", context), tokens, 0)
-    y = np.array([golden.layer_norm_row(held.norms[0], row.tolist()) for row in attended], dtype=np.int8)
-    gelu = held.gelu[product("up", y) + 128]
+    y = np.array([golden.layer_norm_row(integer.norms[0], row.tolist()) for row in attended], dtype=np.int8)
+    gelu = integer.gelu[product("up", y) + 128]
     fed = add(product("down", gelu), y, 1)
-    z = [golden.layer_norm_row(held.norms[1], row.tolist()) for row in fed]
-    assert got["z"][0].tolist() == z
+    z = [golden.layer_norm_row(integer.norms[1], row.tolist()) for row in fed]
+    assert tensors["z"][0].tolist() == z
 
 
 def pruned(weight, text):
@@ -80,32 +80,32 @@ def pruned(weight, text):
 def test_a_pruned_layer_keeps_its_pattern_and_its_accuracy(text):
     layer, (x, mask) = random_layer(2), inputs(2)
     packed = {name: pruned(layer.weights[name], text) for name in SIDES}
-    held = golden.IntegerLayer.of(layer, x, mask, packed=packed)
+    integer = golden.IntegerLayer.of(layer, x, mask, packed=packed)
     sparse = golden.FloatLayer(
         {name: w.unpack() for name, w in packed.items()}, layer.biases, layer.gamma, layer.beta, 4
     )
-    assert held.linears["up"].weight.n == packed["up"].pattern.n
-    got, real = held.run(held.quantise(x), mask), sparse.run(x, mask)
-    assert golden.sqnr(real["z"][mask], got["z"][mask] * held.scales["z"]) > 27
+    assert integer.linears["up"].weight.n == packed["up"].pattern.n
+    tensors, real = integer.run(integer.quantise(x), mask), sparse.run(x, mask)
+    assert golden.sqnr(real["z"][mask], tensors["z"][mask] * integer.scales["z"]) > 27
 
 
 def test_one_token_and_outputs_without_weights():
     layer, (x, _) = random_layer(3), inputs(3, batch=1, tokens=1)
     layer.weights["up"][:7] = 0
-    held = golden.IntegerLayer.of(layer, x)
-    got, real = held.run(held.quantise(x)), layer.run(x)
-    assert golden.sqnr(real["z"], got["z"] * held.scales["z"]) > 27
-    step = held.scales["up"]
-    np.testing.assert_allclose(got["up"][0, 0, :7] * step, layer.biases["up"][:7], atol=step / 2 * 1.001)
+    integer = golden.IntegerLayer.of(layer, x)
+    tensors, real = integer.run(integer.quantise(x)), layer.run(x)
+    assert golden.sqnr(real["z"], tensors["z"] * integer.scales["z"]) > 27
+    step = integer.scales["up"]
+    np.testing.assert_allclose(tensors["up"][0, 0, :7] * step, layer.biases["up"][:7], atol=step / 2 * 1.001)
 
 
 def test_padding_changes_no_token():
     layer, (x, _) = random_layer(4), inputs(4)
-    held = golden.IntegerLayer.of(layer, x)
-    alone = held.run(held.quantise(x))["z"]
+    integer = golden.IntegerLayer.of(layer, x)
+    alone = integer.run(integer.quantise(x))["z"]
     padded = np.concatenate([x, np.full((3, 6, 24), 9.0)], axis=1)
     mask = np.arange(17) < np.full((3, 1), 11)
-    np.testing.assert_array_equal(held.run(held.quantise(padded), mask)["z"][:, :11], alone)
+    np.testing.assert_array_equal(integer.run(integer.quantise(padded), mask)["z"][:, :11], alone)
 
 
 def test_heads_must_divide_the_features():
@@ -152,7 +152,7 @@ def test_a_layer_of_a_real_model(number, least):
     np.testing.assert_allclose(
         real["z"][mask[held_out]], hidden[number + 1].numpy()[held_out][mask[held_out]], atol=1e-4
     )
-    held = golden.IntegerLayer.of(layer, x[calibration], mask[calibration])
-    got = held.run(held.quantise(x[held_out]), mask[held_out])
-    ratio = golden.sqnr(real["z"][mask[held_out]], got["z"][mask[held_out]] * held.scales["z"])
+    integer = golden.IntegerLayer.of(layer, x[calibration], mask[calibration])
+    tensors = integer.run(integer.quantise(x[held_out]), mask[held_out])
+    ratio = golden.sqnr(real["z"][mask[held_out]], tensors["z"][mask[held_out]] * integer.scales["z"])
     assert ratio > least, f"{ratio:.1f} dB"

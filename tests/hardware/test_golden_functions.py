@@ -1,4 +1,4 @@
-"""Softmax, GELU and layer norm in integers: the row by row definitions, the fast paths, and how far both are from real numbers."""
+"""Softmax, GELU and layer norm in integers: the row-by-row definitions, the fast paths, and their error against reals."""
 
 import math
 
@@ -38,10 +38,10 @@ def rows(seed, count, length, spread):
 def test_the_fast_softmax_is_the_definition(seed, length, lanes, bits, spread, scale):
     scores, mask = rows(seed, 3, length, spread)
     unit = golden.SoftmaxUnit(scale, lanes, bits)
-    got = unit.run(scores, mask)
-    for row, keep, result in zip(scores.tolist(), mask.tolist(), got.tolist(), strict=True):
+    outputs = unit.run(scores, mask)
+    for row, keep, result in zip(scores.tolist(), mask.tolist(), outputs.tolist(), strict=True):
         assert result == golden.softmax_row(unit, row, keep)
-    assert (got[~mask] == 0).all()
+    assert (outputs[~mask] == 0).all()
 
 
 @given(
@@ -55,10 +55,10 @@ def test_softmax_stays_within_its_bound_of_the_real_one(seed, length, lanes, bit
     scores, mask = rows(seed, 4, length, 2000)
     unit = golden.SoftmaxUnit(scale, lanes, bits)
     real = real_softmax(scores, mask, scale) * 2**bits
-    got = unit.run(scores, mask)
-    assert np.abs(got - real).max() <= unit.error_bound(length)
+    outputs = unit.run(scores, mask)
+    assert np.abs(outputs - real).max() <= unit.error_bound(length)
     # A row sums to 1 but for half a unit of rounding each, the saturation of a 1, and the common factor.
-    slack = np.abs(got.sum(axis=1) - 2**bits * mask.any(axis=1))
+    slack = np.abs(outputs.sum(axis=1) - 2**bits * mask.any(axis=1))
     assert slack.max() <= length / 2 + unit.error_bound(length) - 0.5
 
 
@@ -134,8 +134,8 @@ def test_the_exponential_table_has_the_stated_words():
 def test_the_gelu_table_is_the_rounded_function(scale_in, scale_out):
     table = golden.gelu_table(scale_in, scale_out)
     x = np.arange(-128, 128).astype(np.int8)
-    got = golden.look_up(table, x)
-    for integer, result in zip(x.tolist(), got.tolist(), strict=True):
+    outputs = golden.look_up(table, x)
+    for integer, result in zip(x.tolist(), outputs.tolist(), strict=True):
         real = integer * scale_in
         exact = 0.5 * real * math.erfc(-real / math.sqrt(2)) / scale_out
         assert abs(result - max(-128, min(127, exact))) <= 0.5 + 1e-9
@@ -154,8 +154,8 @@ def unit_of(size, seed, scale_in=2**-9, scale_out=1 / 32):
 def test_the_fast_layer_norm_is_the_definition_and_near_the_real_one(size, seed, spread):
     unit, gamma, beta = unit_of(size, seed)
     x = np.random.default_rng(seed).integers(-spread, spread + 1, (3, size))
-    got = unit.run(x)
-    for row, result in zip(x.tolist(), got.tolist(), strict=True):
+    outputs = unit.run(x)
+    for row, result in zip(x.tolist(), outputs.tolist(), strict=True):
         assert result == golden.layer_norm_row(unit, row)
     real = x * 2.0**-9
     centred = real - real.mean(axis=1, keepdims=True)
@@ -167,7 +167,7 @@ def test_the_fast_layer_norm_is_the_definition_and_near_the_real_one(size, seed,
         0.5 + 32 * np.abs(gamma) * (2.0**-12 + 2.0**-12.5 * np.sqrt(size)) + 2.0 ** (11 - unit.shift) * np.sqrt(size)
     )
     if spread > 1:  # at the least spreads epsilon itself is a coarse integer
-        assert (np.abs(got - exact) <= bound)[inside].all()
+        assert (np.abs(outputs - exact) <= bound)[inside].all()
 
 
 def test_layer_norm_at_its_widest_does_not_overflow():

@@ -32,8 +32,8 @@ def test_the_reader_of_the_page_knows_nothing_else():
     st.lists(st.integers(-(2**31), 2**31 - 1), max_size=9), st.floats(2.0**-35, 2.0**29), st.sampled_from([8, 16, 24])
 )
 def test_requantisation(page, accumulators, scale, bits):
-    got = golden.requantise(np.array(accumulators, dtype=np.int64), golden.fixed_point(scale), bits)
-    assert got.tolist() == [page.requantise(acc, scale, bits) for acc in accumulators]
+    outputs = golden.requantise(np.array(accumulators, dtype=np.int64), golden.fixed_point(scale), bits)
+    assert outputs.tolist() == [page.requantise(acc, scale, bits) for acc in accumulators]
 
 
 @given(st.sampled_from(["2:4", "1:8", "8:64", "3:5"]), st.integers(1, 6), st.integers(9, 70), st.integers(0, 99))
@@ -41,11 +41,13 @@ def test_products(page, text, N, K, seed):
     rng, pattern = np.random.default_rng(seed), patterns.parse(text)
     weight = rng.standard_normal((N, K)).astype(np.float32)
     mask = patterns.mask(pattern, np.abs(weight))
-    held = golden.IntegerWeight.of(pack(np.where(mask, weight, 0).astype(np.float32), pattern, mask))
+    packed = golden.IntegerWeight.of(pack(np.where(mask, weight, 0).astype(np.float32), pattern, mask))
     x, bias = rng.integers(-128, 128, (2, K)).astype(np.int8), rng.integers(-(2**20), 2**20, N)
-    values, positions = held.values.tolist(), held.positions.tolist()
-    wanted = [[page.dot(row, values[n], positions[n], held.m, int(bias[n])) for n in range(N)] for row in x.tolist()]
-    assert golden.sparse_dense(x, held, bias).tolist() == wanted
+    values, positions = packed.values.tolist(), packed.positions.tolist()
+    expected = [
+        [page.dot(row, values[n], positions[n], packed.m, int(bias[n])) for n in range(N)] for row in x.tolist()
+    ]
+    assert golden.sparse_dense(x, packed, bias).tolist() == expected
 
 
 @given(
@@ -54,10 +56,10 @@ def test_products(page, text, N, K, seed):
 )  # fmt: skip
 def test_softmax(page, row, scale, lanes, bits):
     scores, masked = [score for score, _ in row], [hidden for _, hidden in row]
-    got = golden.SoftmaxUnit(scale, lanes, bits).run(
+    outputs = golden.SoftmaxUnit(scale, lanes, bits).run(
         np.array([scores], dtype=np.int64), ~np.array([masked], dtype=bool)
     )
-    assert got[0].tolist() == page.softmax(scores, masked, scale, lanes, bits)
+    assert outputs[0].tolist() == page.softmax(scores, masked, scale, lanes, bits)
 
 
 @given(

@@ -60,10 +60,10 @@ def test_an_integer_weight_is_the_packed_one(text, N, K, seed):
 def test_bfloat16_and_float16_weights_are_read_as_numbers():
     weight = np.array([[1.0, 0, -0.5, 0], [0, 2.0, 0, 0.25]], dtype=np.float32)
     bits = (weight.view(np.uint32) >> 16).astype(np.uint16)
-    wanted = golden.IntegerWeight.of(pack(weight, patterns.NM(2, 4))).matrix()
+    reference = golden.IntegerWeight.of(pack(weight, patterns.NM(2, 4))).matrix()
     brain = golden.IntegerWeight.of(pack(bits, patterns.NM(2, 4), dtype="bfloat16"))
-    np.testing.assert_array_equal(brain.matrix(), wanted)
-    assert wanted.tolist() == [[127, 0, -64, 0], [0, 127, 0, 16]]
+    np.testing.assert_array_equal(brain.matrix(), reference)
+    assert reference.tolist() == [[127, 0, -64, 0], [0, 127, 0, 16]]
 
 
 def test_dense_operands_bypass_the_selector():
@@ -142,20 +142,20 @@ def test_requantisation_is_rational_rounding(accumulators, scale, bits):
     assert abs(Fraction(multiplier, 1 << shift) - Fraction(scale)) <= max(
         Fraction(scale) / 2**31, Fraction(1, 2**63)
     ) or (multiplier == 0 and scale < 2.0**-32)
-    got = golden.requantise(np.array(accumulators), factor, bits)
-    assert got.tolist() == [exactly(a, multiplier, shift, bits) for a in accumulators]
+    outputs = golden.requantise(np.array(accumulators), factor, bits)
+    assert outputs.tolist() == [exactly(a, multiplier, shift, bits) for a in accumulators]
     if bits == 32 or scale < 1:
         inner = [a for a in accumulators if a != -(2**31)]
         limit = 2 ** (bits - 1) - 1
         mirrored = golden.requantise(-np.array(inner, dtype=np.int64), factor, bits)
         assert np.clip(-mirrored, -limit, limit).tolist() == [
-            max(-limit, v) for a, v in zip(accumulators, got.tolist(), strict=True) if a != -(2**31)
+            max(-limit, v) for a, v in zip(accumulators, outputs.tolist(), strict=True) if a != -(2**31)
         ]
 
 
 def test_each_channel_has_its_own_factor():
-    got = golden.requantise(np.array([[100, 100, 100]]), golden.fixed_point([1.0, 0.5, 2.0**-40]))
-    assert got.tolist() == [[100, 50, 0]]
+    outputs = golden.requantise(np.array([[100, 100, 100]]), golden.fixed_point([1.0, 0.5, 2.0**-40]))
+    assert outputs.tolist() == [[100, 50, 0]]
 
 
 @pytest.mark.parametrize("scale", [0.0, -1.0, np.nan, np.inf])
@@ -172,12 +172,12 @@ def test_accumulators_wider_than_int32_are_refused():
 
 
 def test_quantisation_is_symmetric_and_saturates():
-    held = golden.quantise([[1.0, -2.0], [0.0, 0.0], [3.0, 1.5]], axis=0)
-    assert held.values.tolist() == [[64, -127], [0, 0], [127, 64]]
-    assert held.scale.tolist() == [2 / 127, 1.0, 3 / 127]
+    quantised = golden.quantise([[1.0, -2.0], [0.0, 0.0], [3.0, 1.5]], axis=0)
+    assert quantised.values.tolist() == [[64, -127], [0, 0], [127, 64]]
+    assert quantised.scale.tolist() == [2 / 127, 1.0, 3 / 127]
     assert golden.quantise([5.0, -5.0, 0.25, -0.25], scale=0.5).values.tolist() == [10, -10, 1, -1]
     assert golden.quantise([1e9, -1e9], scale=0.5).values.tolist() == [127, -128]
     assert golden.quantise([1.0], bits=16).values.dtype == np.int16
     with pytest.raises(ArgumentError, match="NaN or infinity"):
         golden.quantise([np.nan])
-    np.testing.assert_allclose(golden.dequantise(held.values, held.scale[:, None])[0], [64 / 63.5, -2])
+    np.testing.assert_allclose(golden.dequantise(quantised.values, quantised.scale[:, None])[0], [64 / 63.5, -2])

@@ -1,8 +1,8 @@
-"""What the engine computes, to the bit: the integers that RTL and cycle models answer to. NumPy only.
+"""The bit-exact reference of what the engine computes, for RTL and cycle models. NumPy only.
 
-`sparse_dense` and `dense_dense` are the products (`by_beats` defines them), `requantise` brings accumulators back to int8, `SoftmaxUnit`,
-`gelu_table` and `LayerNormUnit` are the vector unit, `IntegerLayer` a whole encoder layer. ``docs/reference/golden.md`` states every
-width and rounding.
+`sparse_dense` and `dense_dense` are the products (`by_beats` defines them), `requantise` brings accumulators back to
+int8, `SoftmaxUnit`, `gelu_table` and `LayerNormUnit` are the vector unit, and `IntegerLayer` is a whole encoder layer.
+``docs/reference/golden.md`` states every width and rounding.
 """
 
 from .encoder import IntegerLayer, IntegerLinear, best_scale

@@ -19,23 +19,23 @@ from .softmax import SoftmaxUnit
 __all__ = ["IntegerLayer", "IntegerLinear", "best_scale"]
 
 SAMPLE = 1 << 16
-"""Numbers of a tensor that its scale is chosen on, evenly spread."""
+"""How many evenly spaced elements of a tensor its scale is chosen on."""
 
 
 @dataclass(frozen=True, eq=False)
 class IntegerLinear:
-    """A product with its int32 bias and the requantisation of each output.
+    """A linear layer in integers: an int8 weight, an int32 bias, and the requantisation of each output.
 
     Parameters
     ----------
     weight
-        int8, n:m or dense.
+        The int8 weight, n:m or dense.
     bias
         int64 ``[N]`` in the range of int32, in steps of input scale x weight scale.
     factor
-        From the accumulator to the output's scale, for each output.
+        Factors from the accumulators to the output scale, one per output.
     bits
-        Width of the result.
+        Width of the result in bits. Default: 8.
     """
 
     weight: IntegerWeight
@@ -52,9 +52,23 @@ class IntegerLinear:
         scale_out: float,
         bits: int = 8,
     ) -> "IntegerLinear":
-        """Return a real linear layer in integers; a packed n:m weight keeps its pattern.
+        """Return a linear layer quantised to integers; a packed n:m weight keeps its pattern.
 
-        An output without a nonzero weight has no scale of its own and takes ``scale_out / scale_in / 2**16``, for its bias.
+        Parameters
+        ----------
+        weight
+            Packed n:m weight, or dense array ``[N, K]``.
+        bias
+            Real ``[N]``.
+        scale_in, scale_out
+            Step of the input and of the output.
+        bits
+            Width of the result in bits. Default: 8.
+
+        Notes
+        -----
+        An output whose weights are all zero has no scale of its own; its weight scale is ``scale_out / scale_in /
+        2**16``, for its bias.
         """
         held = IntegerWeight.of(weight) if isinstance(weight, Packed) else IntegerWeight.dense(weight)
         empty = ~held.values.any(axis=(1, 2))
@@ -62,7 +76,7 @@ class IntegerLinear:
         return cls(held, np.rint(np.asarray(bias) / step).astype(np.int64), fixed_point(step / scale_out), bits)
 
     def run(self, x: NDArray[np.int8]) -> NDArray[Any]:
-        """Return the requantised product of int8 ``[..., K]`` as integers ``[..., N]`` of `bits` bits."""
+        """Return the requantised product of int8 x ``[..., K]`` as integers ``[..., N]`` of `bits` bits."""
         sums = sparse_dense(x.reshape(-1, x.shape[-1]), self.weight, self.bias)
         narrow = requantise(sums, self.factor, self.bits)
         return narrow.astype(np.int8 if self.bits <= 8 else np.int16).reshape(*x.shape[:-1], -1)
@@ -70,24 +84,24 @@ class IntegerLinear:
 
 @dataclass(frozen=True, eq=False)
 class IntegerLayer:
-    """An encoder layer as the engine computes it; `of` quantises a float one.
+    """An encoder layer as the engine computes it; `of` quantises a float layer.
 
     Parameters
     ----------
     linears
-        By name in `LINEARS`. ``output`` and ``down`` give 16 bits, the others 8.
+        The products with weights, by name in `LINEARS`. ``output`` and ``down`` return 16 bits, the others 8.
     softmax
-        The unit between the two products of attention.
+        The softmax unit between the two products of attention.
     context
         Factor from probabilities x values to int8.
     residual
-        Factors that bring the int8 inputs of the two halves to the 16-bit scales of their sums.
+        Factors from the int8 inputs of the two halves to the 16-bit scales of their sums.
     norms
         The two layer norms.
     gelu
-        256 entries.
+        GELU table, int8 ``[256]``.
     heads
-        Attention heads.
+        Number of attention heads.
     scales
         Step of each int8 and int16 tensor, by its name in `FloatLayer.run`.
     """
@@ -111,23 +125,25 @@ class IntegerLayer:
         packed: Mapping[str, Packed] | None = None,
         lanes: int = 16,
     ) -> "IntegerLayer":
-        """Return the layer in integers: weights per output, activations per tensor, symmetric, scales from one batch.
+        """Return the layer quantised symmetrically: weights per output, activations per tensor, scales from one batch.
 
         Parameters
         ----------
         layer
             The float layer.
-        calibration, mask
-            A batch ``[B, T, D]`` that `best_scale` sets the scales on (padding included), and its mask.
+        calibration
+            A batch ``[B, T, D]`` from which `best_scale` chooses the scales, padding included.
+        mask
+            ``[B, T]``, False for padding. Default: no padding.
         packed
-            Pruned weights by name, instead of the float layer's own.
+            Packed weights by name in `LINEARS`, used instead of those of the float layer. Default: none.
         lanes
-            Of the softmax unit.
+            Lanes of the softmax unit. Default: 16.
 
         Raises
         ------
         ArgumentError
-            If heads do not divide the features, or a scale cannot be held.
+            If the number of heads does not divide the features, or a scale is out of range.
         """
         weights: dict[str, Packed | NDArray[Any]] = {**layer.weights, **(packed or {})}
         size = layer.gamma.shape[-1]
@@ -166,12 +182,12 @@ class IntegerLayer:
         )
 
     def quantise(self, x: NDArray[Any]) -> NDArray[np.int8]:
-        """Return a real input as the layer's int8."""
+        """Return a real input as int8, in steps of the layer's input scale."""
         values: NDArray[np.int8] = quantise(x, scale=self.scales["x"]).values
         return values
 
     def run(self, x: NDArray[np.int8], mask: NDArray[np.bool_] | None = None) -> dict[str, NDArray[Any]]:
-        """Return every integer tensor on the way, by the names of `FloatLayer.run`; x is int8 ``[B, T, D]``."""
+        """Return every intermediate integer tensor, by the names of `FloatLayer.run`; x is int8 ``[B, T, D]``."""
         tensors: dict[str, NDArray[Any]] = {"x": x}
         for name in ("query", "key", "value"):
             tensors[name] = self.linears[name].run(x)
@@ -197,10 +213,11 @@ class IntegerLayer:
 
 
 def best_scale(x: Real, bits: int = 8, through: Callable[[Real], Real] = np.asarray) -> float:
-    """Return the symmetric scale with the least squared error after the function `through`.
+    """Return the symmetric scale of x with the least squared error after the function `through`.
 
-    The peak of x is tried at ``2**(bits - 1) - 1`` and at 1 to 3 octaves above it, quarter by quarter: saturating a few outliers can
-    cost less than coarse steps for all. The first of equals wins, 16 bits and more keep the peak.
+    The candidates map the peak of x to ``2**(bits - 1) - 1`` and to up to 3 octaves above it in steps of a quarter
+    octave: saturating a few outliers can cost less than coarse steps for all values. Ties go to the first candidate. With
+    16 bits or more, the peak sets the scale.
     """
     peak = float(scale_for(np.abs(x).max(initial=0.0), bits))
     if bits >= 16 or not x.size:

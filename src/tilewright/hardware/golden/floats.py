@@ -1,4 +1,4 @@
-"""A BERT encoder layer in float64: what the integers of `IntegerLayer` approximate, and the ratio that says how well."""
+"""A BERT encoder layer in float64, which `IntegerLayer` approximates, and the signal-to-noise ratio of an approximation."""
 
 import math
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 __all__ = ["LINEARS", "FloatLayer", "Real", "float_gelu", "float_softmax", "join_heads", "split_heads", "sqnr"]
 
 LINEARS = ("query", "key", "value", "output", "up", "down")
-"""The six products of a layer with weights: projections, attention output, and the two of the feed-forward part."""
+"""The six products of a layer with weights: three projections, the attention output, and the two of the feed-forward part."""
 
 Real = NDArray[np.float64]
 
@@ -20,18 +20,18 @@ _erf = np.vectorize(math.erf, otypes=[np.float64])
 
 @dataclass(frozen=True, eq=False)
 class FloatLayer:
-    """An encoder layer, layer norm after each half (Devlin et al., arXiv 1810.04805), in float64.
+    """An encoder layer with a layer norm after each half (Devlin et al., arXiv 1810.04805), in float64.
 
     Parameters
     ----------
     weights, biases
-        ``[N, K]`` and ``[N]`` of each name in `LINEARS`.
+        Weight ``[N, K]`` and bias ``[N]`` of each product, by name in `LINEARS`.
     gamma, beta
-        ``[2, D]``, of the layer norms after attention and after the feed-forward part.
+        ``[2, D]``, the parameters of the layer norms after attention and after the feed-forward part.
     heads
-        Attention heads; they divide D.
+        Number of attention heads, which must divide D.
     eps
-        Of both layer norms.
+        Epsilon of both layer norms. Default: 1e-12.
     """
 
     weights: Mapping[str, NDArray[Any]]
@@ -42,14 +42,14 @@ class FloatLayer:
     eps: float = 1e-12
 
     def run(self, x: NDArray[Any], mask: NDArray[np.bool_] | None = None) -> dict[str, Real]:
-        """Return every tensor on the way, by name; ``result["z"]`` is the layer's output.
+        """Return every intermediate tensor by name; ``"z"`` is the output of the layer.
 
         Parameters
         ----------
         x
-            ``[B, T, D]``.
+            Real ``[B, T, D]``.
         mask
-            ``[B, T]``, False for padding, which no token attends to.
+            ``[B, T]``, False for padding, which no token attends to. Default: no padding.
         """
         tensors: dict[str, Real] = {"x": np.asarray(x, dtype=np.float64)}
 
@@ -87,7 +87,7 @@ def join_heads(x: NDArray[Any]) -> NDArray[Any]:
 
 
 def float_softmax(scores: Real, mask: NDArray[np.bool_] | None) -> Real:
-    """Return the softmax over the last axis; keys that the mask ``[B, T]`` hides get 0, and so does a row without keys."""
+    """Return the softmax over the last axis; keys that the mask ``[B, T]`` hides get 0, as do rows without any key."""
     keep = (
         np.ones(scores.shape, dtype=np.bool_) if mask is None else np.broadcast_to(mask[:, None, None, :], scores.shape)
     )
@@ -102,7 +102,7 @@ def float_gelu(x: Real) -> Real:
 
 
 def sqnr(real: NDArray[Any], approximation: NDArray[Any]) -> float:
-    """Return the signal to quantisation noise ratio in dB: ``10 log10(sum real**2 / sum (real - approximation)**2)``."""
+    """Return the signal-to-quantisation-noise ratio in dB: ``10 log10(sum real**2 / sum (real - approximation)**2)``."""
     signal = np.asarray(real, dtype=np.float64)
     noise = float(((signal - approximation) ** 2).sum())
     return math.inf if noise == 0 else 10 * math.log10(float((signal**2).sum()) / noise)

@@ -19,14 +19,20 @@ _WIDEST = 1 << 15
 
 
 def gelu_table(scale_in: float, scale_out: float) -> NDArray[np.int8]:
-    """Return GELU for every int8: entry ``x + 128`` is ``x/2 (1 + erf(x / sqrt 2))`` of ``x * scale_in`` in steps of `scale_out`.
+    """Return GELU of every int8 as a table: entry ``x + 128`` is the GELU of ``x * scale_in`` in steps of `scale_out`.
 
-    Computed in float64 with the exact erf, rounded with halves away from zero, saturated.
+    GELU(v) is ``v/2 (1 + erf(v / sqrt 2))``, computed in float64 with the exact erf, rounded with halves away from zero,
+    and saturated.
+
+    Parameters
+    ----------
+    scale_in, scale_out
+        Step of the input and of the output.
 
     Raises
     ------
     ArgumentError
-        If a scale is not positive.
+        If a scale is not positive and finite.
 
     Examples
     --------
@@ -58,7 +64,7 @@ class LayerNormUnit:
     offset
         int64 ``[D]``, 48 bits signed: beta / output scale, times ``2**shift``.
     shift
-        1 to 46, the same for all.
+        Shift of the result, 1 to 46, the same for all features.
     epsilon
         ``round(eps * D**2 / input scale**2)``, below ``2**60``.
     """
@@ -72,13 +78,22 @@ class LayerNormUnit:
     def of(cls, gamma: ArrayLike, beta: ArrayLike, eps: float, scale_in: float, scale_out: float) -> "LayerNormUnit":
         """Return the unit for real gamma and beta.
 
-        With g the largest ``|gamma| / scale_out`` and ``2**(e - 1) <= g < 2**e``, shift is ``27 - e``, at most 46; gain, offset and
-        epsilon are rounded, halves to even, and gain saturates at 32767.
+        With g the largest ``|gamma| / scale_out`` and ``2**(e - 1) <= g < 2**e``, `shift` is ``27 - e``, at most 46.
+        Gain, offset and epsilon are rounded with halves to even, and the gain saturates at 32767.
+
+        Parameters
+        ----------
+        gamma, beta
+            Real ``[D]``, with D up to 32,768.
+        eps
+            Epsilon added to the variance.
+        scale_in, scale_out
+            Step of the int16 input and of the int8 output.
 
         Raises
         ------
         ArgumentError
-            If sizes differ, there are more than 32768 features, or the output scale is too fine for gamma.
+            If sizes differ, there are more than 32,768 features, or the output scale is too fine for gamma.
         """
         real, base = np.asarray(gamma, dtype=np.float64), np.asarray(beta, dtype=np.float64)
         if real.ndim != 1 or real.shape != base.shape or not 1 <= len(real) <= _WIDEST:
@@ -99,7 +114,7 @@ class LayerNormUnit:
         return cls(gain, np.rint(base / scale_out * 2.0**shift).astype(np.int64), shift, int(epsilon))
 
     def run(self, x: NDArray[Any]) -> NDArray[np.int8]:
-        """Return the layer norm of each row of int16 ``[..., D]``, as `layer_norm_row` defines it."""
+        """Return the layer norm of each row of int16 x ``[..., D]`` as int8, as defined by `layer_norm_row`."""
         wide = np.asarray(x, dtype=np.int64)
         size = wide.shape[-1]
         _check_row(size, len(self.gain), wide)
@@ -116,12 +131,12 @@ class LayerNormUnit:
 
 
 def layer_norm_row(unit: LayerNormUnit, x: list[int]) -> list[int]:
-    """Return the layer norm of one row, number by number: the definition that `LayerNormUnit.run` answers to.
+    """Return the layer norm of one row, element by element; this is the definition of `LayerNormUnit.run`.
 
     Parameters
     ----------
     unit
-        Gains, offsets, shift and epsilon.
+        The unit with its gains, offsets, shift and epsilon.
     x
         D integers in the range of int16.
     """
@@ -146,7 +161,7 @@ def _half_away(number: int, shift: int) -> int:
 
 
 def bit_length(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the bits of positive int64; by halves, for float64 rounds above 53 bits."""
+    """Return the bit lengths of positive int64, in two halves because float64 rounds above 53 bits."""
     high = numbers >> 31
     of_high = np.frexp(high.astype(np.float64))[1] + 31
     of_low = np.frexp((numbers & ((1 << 31) - 1)).astype(np.float64))[1]

@@ -1,7 +1,7 @@
-"""INT8 x INT8 -> INT32: what lanes behind m-to-1 selectors compute.
+"""INT8 x INT8 -> INT32: the products that lanes behind m-to-1 selectors compute.
 
-`by_beats` walks through the engine literally and is the definition; `sparse_dense` and `dense_dense` are the same integers at the speed
-of a matrix product.
+`by_beats` steps through the engine literally and is the definition; `sparse_dense` and `dense_dense` return the same
+integers at the speed of a matrix product.
 """
 
 from dataclasses import dataclass
@@ -19,32 +19,33 @@ __all__ = ["K_LIMIT", "IntegerWeight", "by_beats", "dense_dense", "sparse_dense"
 
 INT32 = (1 << 31) - 1
 K_LIMIT = INT32 // (128 * 128)
-"""Products that an accumulator takes whatever their values: 131,071, for each is at most 2**14."""
+"""How many products an accumulator holds whatever their values: 131,071, as each is at most 2**14."""
 
 _FLOAT32_LIMIT = (1 << 24) // (128 * 128)
 
 
 @dataclass(frozen=True, eq=False)
 class IntegerWeight:
-    """A weight ``[N, K]`` as the engine holds it: n slots for every m inputs, each an int8 value and its position.
+    """A weight ``[N, K]`` as the engine holds it: n slots for every m inputs, each with an int8 value and its position.
 
     Parameters
     ----------
     n, m
-        Slots in a group, and inputs they select from. ``n == m`` is dense: the selector is bypassed, slot s takes input s.
+        Slots per group, and inputs that they select from. ``n == m`` is dense: the selector is bypassed, and slot s takes
+        input s.
     inputs
-        K. The last group is short where m does not divide it.
+        K. The last group is short if m does not divide it.
     values
-        int8 ``[N, groups, n]``; a slot that keeps nothing holds 0.
+        int8 ``[N, groups, n]``; 0 for empty slots.
     positions
-        uint16 ``[N, groups, n]``, below m; rising among the slots that keep something. A slot that keeps nothing holds 0 there too.
+        uint16 ``[N, groups, n]``, below m and ascending among the slots in use; 0 for empty slots.
     scale
         float64 ``[N]``: real weight = value * scale.
 
     Raises
     ------
     ArgumentError
-        If the arrays do not fit each other or point outside a group.
+        If the shapes do not match, or a position lies outside its group.
     """
 
     n: int
@@ -79,12 +80,12 @@ class IntegerWeight:
 
     @property
     def slots(self) -> int:
-        """Products that one output of one token takes: groups x n, empty slots included."""
+        """Products for one output of one token: groups x n, empty slots included."""
         return int(self.values.shape[1]) * self.n
 
     @classmethod
     def of(cls, packed: Packed) -> "IntegerWeight":
-        """Return a packed n:m weight in int8, symmetric, one scale for each output.
+        """Return a packed n:m weight quantised symmetrically to int8, with one scale per output.
 
         Raises
         ------
@@ -100,7 +101,7 @@ class IntegerWeight:
 
     @classmethod
     def dense(cls, weight: NDArray[Any], m: int = 4) -> "IntegerWeight":
-        """Return a dense real weight ``[N, K]`` in int8, m inputs to a group, nothing selected."""
+        """Return a dense real weight ``[N, K]`` in int8, in groups of m inputs with the selectors bypassed."""
         matrix = np.asarray(weight, dtype=np.float64)
         return cls._of(matrix, np.ones(matrix.shape, dtype=np.bool_), m, m)
 
@@ -113,7 +114,7 @@ class IntegerWeight:
         positions = np.zeros((outputs, groups, n), dtype=np.uint16)
         row, column = np.nonzero(mask)
         group = column // m
-        # The slot of an element is its rank among the kept of its group.
+        # The slot of an element is its rank among the kept elements of its group.
         rank = np.cumsum(mask, axis=1)[row, column] - 1
         before = np.concatenate([np.zeros((outputs, 1), dtype=np.int64), np.cumsum(mask, axis=1)], axis=1)
         slot = rank - before[row, group * m]
@@ -122,7 +123,7 @@ class IntegerWeight:
         return cls(n, m, inputs, values, positions, held.scale)
 
     def matrix(self) -> NDArray[np.int8]:
-        """Return the integers as a dense ``[N, K]``."""
+        """Return the integers as a dense matrix, int8 ``[N, K]``."""
         groups = self.values.shape[1]
         dense = np.zeros((self.outputs, groups, self.m), dtype=np.int8)
         row, group, slot = np.nonzero(self.values)
@@ -131,19 +132,20 @@ class IntegerWeight:
 
 
 def by_beats(x: NDArray[np.int8], weight: IntegerWeight, bias: NDArray[Any] | None = None) -> NDArray[np.int32]:
-    """Return ``x @ weight.T + bias`` as the engine steps through it; slow, and the definition of the other two.
+    """Return ``x @ weight.T + bias`` as the engine steps through it; slow, and the definition of the other two products.
 
-    In a beat the m activations of a group stand in front of a row of lanes (those beyond K are 0). Each lane has a selector: its
-    position picks one of the m, the lane multiplies it by its value and adds to its accumulator, which began at the bias.
+    In each beat, the m activations of a group are presented to a row of lanes (0 beyond K). The selector of each lane
+    picks one of them by position; the lane multiplies it by its value and adds the product to its accumulator, which
+    starts at the bias.
 
     Parameters
     ----------
     x
-        int8 ``[M, K]``.
+        Activations, int8 ``[M, K]``.
     weight
-        Dense weights take the same path, their positions counting 0, 1, ..., m - 1.
+        The weight; dense weights take the same path, with positions 0, 1, ..., m - 1.
     bias
-        int32 ``[N]``.
+        int32 ``[N]``. Default: None, for zeros.
 
     Returns
     -------
@@ -166,12 +168,17 @@ def by_beats(x: NDArray[np.int8], weight: IntegerWeight, bias: NDArray[Any] | No
 
 
 def sparse_dense(x: NDArray[np.int8], weight: IntegerWeight, bias: NDArray[Any] | None = None) -> NDArray[np.int32]:
-    """Return `by_beats` of the same arguments, fast.
+    """Return ``x @ weight.T + bias``, int32 ``[M, N]``, equal to `by_beats` but fast.
+
+    Parameters
+    ----------
+    x, weight, bias
+        As for `by_beats`.
 
     Raises
     ------
     ArgumentError
-        If types or shapes are wrong, or slots and bias could overflow int32.
+        If a type or shape is wrong, or the sums could overflow int32.
 
     Examples
     --------
@@ -185,12 +192,17 @@ def sparse_dense(x: NDArray[np.int8], weight: IntegerWeight, bias: NDArray[Any] 
 
 
 def dense_dense(a: NDArray[np.int8], b: NDArray[np.int8]) -> NDArray[np.int32]:
-    """Return ``a @ b`` over the last two axes, ``[..., M, K] @ [..., K, N]``: attention's products, the selector bypassed.
+    """Return ``a @ b``, int32 ``[..., M, N]``: the products of attention, with the selectors bypassed.
+
+    Parameters
+    ----------
+    a, b
+        int8 ``[..., M, K]`` and ``[..., K, N]``.
 
     Raises
     ------
     ArgumentError
-        If an operand is not int8, the inner sides differ or exceed `K_LIMIT`.
+        If an operand is not int8, or the inner sides differ or exceed `K_LIMIT`.
     """
     if b.dtype != np.int8 or b.ndim < 2:
         raise ArgumentError(f"the second operand must be an int8 matrix, and is {b.dtype} {list(b.shape)}")
@@ -199,7 +211,7 @@ def dense_dense(a: NDArray[np.int8], b: NDArray[np.int8]) -> NDArray[np.int32]:
 
 
 def _exact(a: NDArray[np.int8], b: NDArray[np.int8], terms: int) -> NDArray[np.int64]:
-    """Return the integer product through floats wide enough that every partial sum is exact."""
+    """Return the integer product, computed in floats wide enough for every partial sum to be exact."""
     kind = np.float32 if terms <= _FLOAT32_LIMIT else np.float64
     result: NDArray[np.int64] = np.matmul(a.astype(kind), b.astype(kind)).astype(np.int64)
     return result

@@ -1,7 +1,7 @@
-"""From int32 accumulators to narrow integers by a fixed-point factor, and the scales that real numbers are held at.
+"""Requantisation of int32 accumulators to narrow integers by a fixed-point factor, and the scales of real numbers.
 
-A factor is a pair (multiplier, shift) that stands for ``multiplier / 2**shift``. Everything here rounds halves away from zero, so that
-negating the input negates the output (saturation aside).
+A factor is a pair (multiplier, shift) that stands for ``multiplier / 2**shift``. Everything here rounds halves away from
+zero, so that negating the input negates the output, except where it saturates.
 """
 
 from dataclasses import dataclass
@@ -30,12 +30,12 @@ LARGEST_SHIFT = 62
 
 @dataclass(frozen=True, eq=False)
 class FixedPoint:
-    """Factors ``multiplier / 2**shift``, one for all channels or one for each.
+    """Factors ``multiplier / 2**shift``, one for all channels or one per channel.
 
     Parameters
     ----------
     multiplier
-        int64, ``2**30 <= multiplier < 2**31``, or 0 for a factor that sends every int32 to 0.
+        int64, ``2**30 <= multiplier < 2**31``, or 0 for a factor that maps every int32 to 0.
     shift
         int64 of the same shape, 1 to 62.
     """
@@ -46,28 +46,36 @@ class FixedPoint:
 
 @dataclass(frozen=True, eq=False)
 class Quantised:
-    """Integers and the real step they count: ``real = values * scale``; a scale per row where `scale` is an array."""
+    """Integers and their real step: ``real = values * scale``.
+
+    Parameters
+    ----------
+    values
+        The integers.
+    scale
+        The step: a scalar, or an array with one step for each index of the quantised axis.
+    """
 
     values: NDArray[Any]
     scale: NDArray[np.float64]
 
 
 def fixed_point(scale: ArrayLike) -> FixedPoint:
-    """Return the factors nearest to real scales.
+    """Return the fixed-point factors nearest to real scales.
 
-    ``scale = f * 2**e`` with ``0.5 <= f < 1``; the multiplier is ``f * 2**31`` rounded, halves to even, and the shift ``31 - e``. A
-    multiplier that rounds up to ``2**31`` becomes ``2**30`` with e one higher. Below ``2**-32`` every int32 product rounds to 0, and
-    the factor is (0, 1).
+    With ``scale = f * 2**e`` and ``0.5 <= f < 1``, the multiplier is ``f * 2**31`` rounded with halves to even, and the
+    shift is ``31 - e``. A multiplier that rounds up to ``2**31`` becomes ``2**30`` with e one higher. Below ``2**-32``
+    every int32 product rounds to 0, and the factor is (0, 1).
 
     Parameters
     ----------
     scale
-        Positive and below ``2**30``; a number, or one for each channel.
+        Scales above 0 and below ``2**30``: one number, or one per channel.
 
     Raises
     ------
     ArgumentError
-        If a scale is not positive and finite, or too large to shift right.
+        If a scale is not positive and finite, or is too large for a right shift.
 
     Examples
     --------
@@ -97,7 +105,7 @@ def fixed_point(scale: ArrayLike) -> FixedPoint:
 
 
 def round_shift(numbers: NDArray[np.int64], shift: NDArray[np.int64] | int) -> NDArray[np.int64]:
-    """Return ``numbers / 2**shift`` as integers, halves away from zero; ``|numbers| < 2**62`` and shift 1 to 62."""
+    """Return ``numbers / 2**shift`` rounded with halves away from zero; ``|numbers| < 2**62``, and `shift` is 1 to 62."""
     half = np.int64(1) << (np.asarray(shift, dtype=np.int64) - 1)
     magnitude = (np.abs(numbers) + half) >> np.asarray(shift, dtype=np.int64)
     result: NDArray[np.int64] = np.where(numbers < 0, -magnitude, magnitude)
@@ -105,21 +113,21 @@ def round_shift(numbers: NDArray[np.int64], shift: NDArray[np.int64] | int) -> N
 
 
 def requantise(accumulators: NDArray[Any], factor: FixedPoint, bits: int = 8) -> NDArray[np.int64]:
-    """Return ``accumulators * factor``, rounded and saturated to `bits` bits, two's complement.
+    """Return ``accumulators * factor``, rounded and saturated to `bits` bits in two's complement.
 
     Parameters
     ----------
     accumulators
         Integers in the range of int32, ``[..., N]``.
     factor
-        One factor, or N of them.
+        One factor for all, or one per channel.
     bits
-        Width of the result, 2 to 32.
+        Width of the result in bits, 2 to 32. Default: 8.
 
     Returns
     -------
     ndarray
-        int64 that fit `bits` bits.
+        int64 ``[..., N]`` with values that fit `bits` bits.
 
     Raises
     ------
@@ -141,7 +149,7 @@ def requantise(accumulators: NDArray[Any], factor: FixedPoint, bits: int = 8) ->
 
 
 def scale_for(peak: ArrayLike, bits: int = 8) -> NDArray[np.float64]:
-    """Return the symmetric scale that puts a magnitude `peak` at ``2**(bits - 1) - 1``; 1 where the peak is 0."""
+    """Return the symmetric scale that maps the magnitude `peak` to ``2**(bits - 1) - 1``; 1 where the peak is 0."""
     top = np.asarray(peak, dtype=np.float64)
     if not np.isfinite(top).all():
         raise ArgumentError("the numbers to quantise hold NaN or infinity; a scale needs a finite peak")
@@ -151,18 +159,18 @@ def scale_for(peak: ArrayLike, bits: int = 8) -> NDArray[np.float64]:
 def quantise(
     numbers: ArrayLike, *, scale: ArrayLike | None = None, axis: int | None = None, bits: int = 8
 ) -> Quantised:
-    """Return real numbers as symmetric integers: ``numbers / scale``, halves away from zero, saturated.
+    """Return real numbers as symmetric integers: ``numbers / scale``, rounded with halves away from zero and saturated.
 
     Parameters
     ----------
     numbers
-        Real, any shape.
+        Real numbers of any shape.
     scale
-        Step; without it the largest magnitude becomes ``2**(bits - 1) - 1``.
+        The step of the integers. Default: the step at which the largest magnitude becomes ``2**(bits - 1) - 1``.
     axis
-        Without `scale`: an axis whose every index gets a scale of its own, such as the outputs of a weight.
+        The axis with one scale per index, such as the outputs of a weight. Default: None, one scale for all.
     bits
-        Width of the integers: 8 gives int8, up to 16 int16, more int32.
+        Width of the integers: up to 8 returns int8, up to 16 int16, and more int32. Default: 8.
 
     Raises
     ------

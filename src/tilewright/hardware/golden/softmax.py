@@ -1,6 +1,6 @@
-"""The softmax unit: integer scores in, integer probabilities out, with shifts and one 256-entry table instead of an exponential.
+"""The softmax unit: integer scores to integer probabilities, with shifts and a 256-entry table instead of an exponential.
 
-Numbers inside, all of them integers:
+Its internal numbers, all integers:
 
 ========= ==== ======================================================================================
 t         24   score x log2(e) with 8 fraction bits, signed
@@ -28,7 +28,7 @@ FRACTION = 8
 TABLE_BITS = 15
 TERM_BITS = 23
 LONGEST_ROW = 1 << 16
-"""Scores in a row: as many terms, each at most ``2**23``, fit the 40-bit sum."""
+"""Most scores in a row: this many terms of at most ``2**23`` fit the 40-bit sum."""
 
 TABLE: NDArray[np.int64] = np.array(
     [math.floor(2 ** (TABLE_BITS - r / (1 << FRACTION)) + 0.5) for r in range(1 << FRACTION)], dtype=np.int64
@@ -43,16 +43,17 @@ class SoftmaxUnit:
     Parameters
     ----------
     scale
-        Real score of one unit of the integer scores (for attention: query scale x key scale / sqrt(head size)).
+        Real step of the integer scores (for attention: query scale x key scale / sqrt(head size)).
     lanes
-        Scores that arrive together. The maximum is updated once for each block of them.
+        Number of scores that arrive together; the maximum is updated once per block of this size. Default: 16.
     bits
-        Width of the probabilities: they count steps of ``2**-bits`` and saturate at ``2**bits - 1``. 7 fits int8.
+        Width of the probabilities, 4 to 15: they are in steps of ``2**-bits`` and saturate at ``2**bits - 1``. Default:
+        7, which fits int8.
 
     Raises
     ------
     ArgumentError
-        If the scale is not positive, there are no lanes, or bits are not 4 to 15.
+        If the scale is not positive, `lanes` is below 1, or `bits` is not from 4 to 15.
     """
 
     scale: float
@@ -73,33 +74,35 @@ class SoftmaxUnit:
 
     @property
     def step(self) -> float:
-        """Real value of one unit of the result."""
+        """Real step of the result."""
         return 2.0**-self.bits
 
     def error_bound(self, length: int) -> float:
-        """Return the largest possible ``|result - softmax * 2**bits|`` for rows of this length, in units of the result.
+        """Return the largest possible ``|result - softmax * 2**bits|`` for rows of a given length, in steps of the result.
 
-        Half a unit of rounding, one of saturation at probability 1, and relative errors: ``2**(2**-8) - 1`` for t in numerator and sum,
-        ``2**-14`` for their table entries, ``2**-15`` for the reciprocal, ``2**-16`` for the factor of t, and for the bits that shifts
-        drop ``(length + 3) / 2**22``. It holds while t fits its 24 bits: ``|score * scale| < 22713``.
+        The bound is the sum of half a step for rounding, one step for saturation at probability 1, and relative errors:
+        ``2**(2**-8) - 1`` for t in numerator and sum, ``2**-14`` for their table entries, ``2**-15`` for the reciprocal,
+        ``2**-16`` for the factor of t, and ``(length + 3) / 2**22`` for the bits that shifts drop. It holds while t fits
+        its 24 bits: ``|score * scale| < 22713``.
         """
         relative = 2 ** (2.0**-FRACTION) - 1 + 2.0**-14 + 2.0**-15 + 2.0**-16 + (length + 3) / 2.0 ** (TERM_BITS - 1)
         return 1.5 + relative * (1 << self.bits)
 
     def run(self, scores: NDArray[Any], mask: NDArray[np.bool_] | None = None) -> NDArray[np.int16]:
-        """Return the softmax of each row, as `softmax_row` defines it.
+        """Return the softmax of each row, as defined by `softmax_row`.
 
         Parameters
         ----------
         scores
             Integers in the range of int32, ``[..., L]``.
         mask
-            ``[..., L]``, broadcast; False takes no part and gets 0. A row without any True is all 0.
+            Broadcast to ``[..., L]``; scores where it is False are left out and get 0. A row without any True is all 0.
+            Default: all True.
 
         Returns
         -------
         ndarray
-            int16 of the same shape, 0 to ``2**bits - 1``.
+            int16 ``[..., L]``, 0 to ``2**bits - 1``.
 
         Raises
         ------
@@ -108,9 +111,9 @@ class SoftmaxUnit:
 
         Notes
         -----
-        A result depends on the scores, on their order and on `lanes`: each time E grows, S is shifted right and drops bits. All of
-        that changes S by fewer than 2 of its units of ``2**-23``. Where the first block holds the maximum, order and lanes change
-        nothing; nor does, ever, adding a multiple of 256 to every t.
+        A result depends on the scores, on their order and on `lanes`: whenever E grows, S is shifted right and drops
+        bits. In all, this changes S by less than 2 of its units of ``2**-23``. If the first block holds the maximum,
+        order and lanes have no effect. Adding a multiple of 256 to every t never has an effect.
 
         Examples
         --------
@@ -152,16 +155,16 @@ def _terms(top: NDArray[np.int64], t: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def softmax_row(unit: SoftmaxUnit, scores: list[int], mask: list[bool] | None = None) -> list[int]:
-    """Return the softmax of one row, number by number: the definition that `SoftmaxUnit.run` answers to.
+    """Return the softmax of one row, element by element; this is the definition of `SoftmaxUnit.run`.
 
     Parameters
     ----------
     unit
-        Scale, lanes and bits.
+        The unit with its scale, lanes and bits.
     scores
         Integers in the range of int32.
     mask
-        False for scores that take no part.
+        False for scores to leave out. Default: all True.
     """
     _check_length(len(scores))
     keep = [True] * len(scores) if mask is None else mask
