@@ -1,4 +1,4 @@
-"""The DRAM model: closed forms to the clock, every timing held between all pairs of commands, streams equal to their events."""
+"""The DRAM model: closed forms to the clock, every timing between all pairs of commands, streams equal to their events."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -282,19 +282,21 @@ def test_the_measured_stream_of_an_s4_is_near():
 
 
 def test_refusals_are_sentences():
-    with pytest.raises(ArgumentError, match="there is no DRAM 'hbm9'; there are hbm2e, hbm2"):
+    with pytest.raises(
+        ArgumentError, match=r"unknown DRAM 'hbm9'; did you mean 'hbm2'.* Expected one of 'hbm2e', 'hbm2'"
+    ):
         preset("hbm9")
-    with pytest.raises(ArgumentError, match=r"needs burst <= tCCD_S <= tCCD_L.*it has 4, 3, 6"):
+    with pytest.raises(ArgumentError, match=r"needs burst <= tCCD_S <= tCCD_L.*got, in clocks, 4, 3, 6"):
         spec(tCCD_S=3)
-    with pytest.raises(ArgumentError, match="refreshes for 20 clocks every 1000000; a refresh must outlast"):
+    with pytest.raises(ArgumentError, match="refreshes for 20 clocks every 1000000; a refresh must take longer"):
         spec(tRFC=20)
     with pytest.raises(ArgumentError, match="needs counts of at least 1"):
         spec(channels=0)
     timing = {**spec().timing, "tXYZ": assumed(1, "cycle", "test")}
     del timing["tCL"]
-    with pytest.raises(ArgumentError, match=r"lacks the timings \['tCL'\] and has the unknown ones \['tXYZ'\]"):
+    with pytest.raises(ArgumentError, match=r"those of TIMINGS; missing \['tCL'\], unknown \['tXYZ'\]"):
         DramSpec("odd", assumed(1, "", "test"), 1, 1, 64, 64, assumed(1e9, "Hz", "test"), timing)
-    with pytest.raises(ArgumentError, match="timing tCL of the DRAM odd is in 'us'; use ns or cycle"):
+    with pytest.raises(ArgumentError, match="timing tCL of DRAM odd is in 'us'; expected 'ns' or 'cycle'"):
         DramSpec(
             "odd",
             assumed(1, "", "t"),
@@ -306,13 +308,13 @@ def test_refusals_are_sentences():
             {**spec().timing, "tCL": assumed(1, "us", "t")},
         )
     memory = Dram(spec())
-    with pytest.raises(ArgumentError, match="at least 0 bytes, and -1"):
+    with pytest.raises(ArgumentError, match="at least 0 bytes, got -1"):
         memory.stream(-1)
-    with pytest.raises(ArgumentError, match="read or a write, and 'both'"):
+    with pytest.raises(ArgumentError, match="unknown kind of stream 'both'; expected one of 'read', 'write'"):
         memory.stream(64, "both")
     with pytest.raises(ArgumentError, match="addresses of at least 0"):
         memory.time([-64])
-    with pytest.raises(ArgumentError, match=r"\[2\] addresses need as many writes and arrivals, and got \[3\]"):
+    with pytest.raises(ArgumentError, match=r"must have one length, got shapes \[2\], \[3\] and \[\]"):
         Requests.of([0, 64], [True] * 3)
     assert memory.stream(0).cycles == memory.time([]).cycles == 0
 

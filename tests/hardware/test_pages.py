@@ -1,4 +1,4 @@
-"""The pages on the golden integers, the metadata and DRAM say what the code does: their examples run, their tables are computed."""
+"""The pages on the golden integers, the metadata and DRAM agree with the code: examples run, and tables are computed."""
 
 import re
 from pathlib import Path

@@ -1,6 +1,6 @@
-"""DRAM by events: banks with open rows, refresh, bank groups, turning the bus; sequential streams without walking every burst.
+"""DRAM by events: banks with open rows, bank groups, refresh and bus turnaround; streams in far fewer steps than bursts.
 
-`preset` gives a memory, `Dram` times requests and streams on it, `long_stream` is what the cycle models take.
+`preset` returns a memory, `Dram` times requests and streams on it, and `long_stream` is what the cycle models use.
 """
 
 from .channel import DramStats

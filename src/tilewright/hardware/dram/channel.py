@@ -1,8 +1,8 @@
-"""One channel of a DRAM as events: when each read and write can be issued, given all before it.
+"""One channel of a DRAM as events: when each read and write can be issued, given all commands before it.
 
-Requests are served in order. Column commands (read, write) keep that order; the precharge and activate that a request needs go ahead of
-older column commands as far as the controller's window reaches. Rows stay open until another row of the bank is wanted or a refresh is due.
-The command bus is never the limit.
+Requests are served in order. Column commands (read, write) keep that order; the precharge and activate of a request may
+go ahead of older column commands as far as the controller's window reaches. Rows stay open until another row of the bank
+is requested or a refresh is due. The command bus is never the limit.
 """
 
 from collections import deque
@@ -17,16 +17,16 @@ _LONG_AGO = -(1 << 40)
 
 @dataclass(frozen=True)
 class DramStats:
-    """What a DRAM did; counts add up over channels. An energy model multiplies activates, reads, writes and refreshes.
+    """Counts of what a DRAM did, summed over channels. An energy model weighs activates, reads, writes and refreshes.
 
     Parameters
     ----------
     reads, writes
-        Bursts moved.
+        Bursts read and written.
     hits, misses, conflicts
-        Bursts that found their row open, their bank closed, another row open.
+        Bursts that found their row open, their bank closed, or another row open.
     refreshes
-        Of all banks of a channel.
+        Refreshes, each of all banks of a channel.
     """
 
     reads: int = 0
@@ -43,12 +43,12 @@ class DramStats:
 
     @property
     def bursts(self) -> int:
-        """Reads and writes."""
+        """Bursts read or written."""
         return self.reads + self.writes
 
     @property
     def hit_rate(self) -> float:
-        """Hits over bursts; 0 without any."""
+        """Hits over bursts; 0 without bursts."""
         return self.hits / self.bursts if self.bursts else 0.0
 
     def __add__(self, other: "DramStats") -> "DramStats":
@@ -62,16 +62,16 @@ class DramStats:
 
 
 class Channel:
-    """State of a channel: what each bank holds, and when what was issued.
+    """The state of a channel: the open row of each bank, and the time of the last commands.
 
     Parameters
     ----------
     cycles
-        Timings.
+        Timings in command clocks.
     groups, banks
-        Bank groups, and banks of a group. Bank b of group g is number ``b * groups + g``.
+        Bank groups, and banks per group. Bank b of group g is number ``b * groups + g``.
     window
-        Requests the controller sees at once.
+        Number of requests that the controller sees at once.
     """
 
     def __init__(self, cycles: Cycles, groups: int, banks: int, window: int) -> None:
@@ -90,17 +90,17 @@ class Channel:
         """The last column command, by kind."""
         self.last_group = {write: [_LONG_AGO] * groups for write in (False, True)}
         self.recent: deque[int] = deque([0] * window, maxlen=window)
-        """Column commands of the last requests; the oldest frees a place in the window."""
+        """Times of the column commands of the last requests; the oldest frees a place in the window."""
         self.due, self.end, self.restarted = cycles.tREFI, 0, 0
         self.counts = {"reads": 0, "writes": 0, "hits": 0, "misses": 0, "conflicts": 0, "refreshes": 0}
 
     @property
     def stats(self) -> DramStats:
-        """What happened so far."""
+        """Counts so far."""
         return DramStats(**self.counts)
 
     def access(self, bank: int, row: int, write: bool, arrival: int = 0) -> int:
-        """Serve one burst and return when its column command was issued."""
+        """Serve one burst and return the clock at which its column command is issued."""
         at, activate, kind = self._plan(bank, row, write, arrival)
         while at >= self.due:
             self._refresh()
@@ -116,7 +116,7 @@ class Channel:
         return at
 
     def _plan(self, bank: int, row: int, write: bool, arrival: int) -> tuple[int, int, str]:
-        """Return the earliest column command, the activate before it, and what the row buffer held."""
+        """Return the earliest time of the column command, the time of its activate, and the kind of access."""
         t, group, floor = self.t, bank % self.groups, max(self.recent[0], arrival)
         activate = self.activated[bank]
         if self.row[bank] == row:
@@ -151,7 +151,7 @@ class Channel:
         self.end = max(self.end, data)
 
     def _refresh(self) -> None:
-        """Close every bank as soon as the due time and its own timings allow, and refresh."""
+        """Close every bank as soon as the refresh is due and its timings allow, and refresh."""
         t, start = self.t, self.due
         for bank, row in enumerate(self.row):
             ready = self.closed[bank]
@@ -165,18 +165,19 @@ class Channel:
         self.counts["refreshes"] += 1
 
     def hits(self, banks: list[int], count: int, write: bool) -> int:
-        """Serve as many of `count` hits as come before the next refresh, one bank after the other, and return how many.
+        """Serve as many of `count` hits as come before the next refresh, cycling through the banks, and return their number.
 
-        The same as that many calls of `access`, in one step. Needs the row open in all of `banks`, one in each group in order; the last
-        round of bursts in them, in that order; and ``tCCD_L <= groups * tCCD_S``, so that tCCD_S alone sets the pace from here on.
+        Equal to that many calls of `access`, in one step. It requires that the row is open in all of `banks`, which are
+        one per group in order; that the last round of bursts went to them in that order; and that ``tCCD_L <= groups *
+        tCCD_S``, so that tCCD_S alone sets the pace.
         """
         step, first = self.t.tCCD_S, self.last[write] + self.t.tCCD_S
-        done = max(0, min(count, -(-(self.due - first) // step)))
-        keep = min(done, len(self.recent))
-        self.recent.extend(first + i * step for i in range(done - keep, done - min(keep, len(banks))))
-        for i in range(max(0, done - len(banks)), done):
+        served = max(0, min(count, -(-(self.due - first) // step)))
+        keep = min(served, len(self.recent))
+        self.recent.extend(first + i * step for i in range(served - keep, served - min(keep, len(banks))))
+        for i in range(max(0, served - len(banks)), served):
             bank = banks[i % len(banks)]
             self._issue(bank, bank % self.groups, write, first + i * step)
-        self.counts["hits"] += done
-        self.counts["writes" if write else "reads"] += done
-        return done
+        self.counts["hits"] += served
+        self.counts["writes" if write else "reads"] += served
+        return served

@@ -1,14 +1,14 @@
-"""`Dram`: how long a DRAM takes for a list of requests, or for a stream of bytes."""
+"""`Dram`: the time of a DRAM for a list of requests, or for a stream of bytes."""
 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ...errors import ArgumentError
+from ...errors import ArgumentError, unknown
 from .channel import Channel, DramStats
 from .spec import DramSpec
 
@@ -19,21 +19,16 @@ Kind = Literal["read", "write"]
 
 @dataclass(frozen=True, eq=False)
 class Requests:
-    """Bursts in the order in which they are asked for.
+    """Bursts in the order in which they are requested; `of` builds them from anything array-like.
 
     Parameters
     ----------
     addresses
-        int64 byte addresses; a burst is the aligned block that holds its address.
+        Byte addresses, int64 ``[requests]``; a burst is the aligned block that holds its address.
     writes
-        True for a write; one for all, or one for each.
+        True for each write, bool ``[requests]``.
     arrivals
-        Command clock at which each is asked for, not falling; all at 0 unless told.
-
-    Raises
-    ------
-    ArgumentError
-        If lengths differ, an address is negative or arrivals fall.
+        Command clock at which each is requested, int64 ``[requests]``, in ascending order.
     """
 
     addresses: NDArray[np.int64]
@@ -42,20 +37,35 @@ class Requests:
 
     @classmethod
     def of(cls, addresses: ArrayLike, writes: ArrayLike = False, arrivals: ArrayLike = 0) -> "Requests":
-        """Return requests from anything like arrays."""
-        where = np.asarray(addresses, dtype=np.int64)
-        shape = where.shape
+        """Return requests from array-likes.
+
+        Parameters
+        ----------
+        addresses
+            Byte addresses, ``[requests]``, at least 0.
+        writes
+            True for a write; one value for all requests or one for each. Default: all are reads.
+        arrivals
+            Command clock at which each is requested, in ascending order. Default: all at 0.
+
+        Raises
+        ------
+        ArgumentError
+            If lengths differ, an address is negative or arrivals descend.
+        """
+        places = np.asarray(addresses, dtype=np.int64)
+        shape = places.shape
         try:
             kinds: NDArray[np.bool_] = np.broadcast_to(np.asarray(writes, np.bool_), shape)
             times: NDArray[np.int64] = np.broadcast_to(np.asarray(arrivals, np.int64), shape)
         except ValueError:
             raise ArgumentError(
-                f"{list(shape)} addresses need as many writes and arrivals, and got {list(np.shape(writes))} and "
+                f"addresses, writes and arrivals must have one length, got shapes {list(shape)}, {list(np.shape(writes))} and "
                 f"{list(np.shape(arrivals))}"
             ) from None
-        if where.ndim != 1 or (where < 0).any() or (np.diff(times) < 0).any():
-            raise ArgumentError("requests need one row of addresses of at least 0, and arrivals that do not fall")
-        return cls(where, kinds, times)
+        if places.ndim != 1 or (places < 0).any() or (np.diff(times) < 0).any():
+            raise ArgumentError("requests need a vector of addresses of at least 0, and arrivals in ascending order")
+        return cls(places, kinds, times)
 
     @classmethod
     def sequential(cls, spec: DramSpec, size: int, kind: Kind = "read") -> "Requests":
@@ -63,7 +73,7 @@ class Requests:
         return cls.of(np.arange(0, size, spec.burst_bytes), _writes(kind))
 
     def trace(self) -> Iterator[str]:
-        """Yield ``0x... R`` or ``0x... W`` for each request: the text trace that Ramulator-style simulators read."""
+        """Yield ``0x... R`` or ``0x... W`` for each request, the text trace of Ramulator-style simulators."""
         for address, write in zip(self.addresses.tolist(), self.writes.tolist(), strict=True):
             yield f"0x{address:x} {'W' if write else 'R'}"
 
@@ -73,20 +83,20 @@ class Requests:
 
 @dataclass(frozen=True)
 class DramRun:
-    """What a run took.
+    """The result of `Dram.time` and `Dram.stream`.
 
     Parameters
     ----------
     cycles
         Command clocks from 0 to the last data of the slowest channel.
     seconds
-        The same as time.
+        The same time in seconds.
     bytes
-        Moved, whole bursts.
+        Bytes moved, in whole bursts.
     utilisation
-        Share of the data buses' time that carried data, all channels, until the slowest is done: bytes / (seconds x peak).
+        Share of the time that the data buses of all channels carried data: bytes / (seconds x peak).
     stats
-        Counts.
+        Counts of what the DRAM did.
     """
 
     cycles: int
@@ -97,7 +107,7 @@ class DramRun:
 
 
 class Dram:
-    """A DRAM with open rows, served in order in every channel.
+    """A DRAM with open rows that serves requests in order in every channel.
 
     Parameters
     ----------
@@ -106,8 +116,9 @@ class Dram:
 
     Notes
     -----
-    Address map, from the lowest bits of the burst's number up: channel, bank group, column, bank, row. A stream thus goes over all channels
-    and bank groups before it comes back to a bank, and opens its next rows while it reads from the present ones.
+    Address map, from the lowest bits of the burst number up: channel, bank group, column, bank, row. A stream thus passes
+    through all channels and bank groups before it returns to a bank, and opens its next rows while it reads from the
+    current ones.
 
     Examples
     --------
@@ -124,7 +135,7 @@ class Dram:
         self.spec, self._cycles = spec, spec.cycles
 
     def locate(self, addresses: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """Return the channel, the bank in it and the row of byte addresses."""
+        """Return the channel, the bank within the channel and the row of byte addresses."""
         spec = self.spec
         rest, channel = np.divmod(addresses // spec.burst_bytes, int(spec.channels))
         rest, group = np.divmod(rest, spec.bank_groups)
@@ -132,43 +143,43 @@ class Dram:
         return channel, bank * spec.bank_groups + group, row
 
     def time(self, requests: Requests | ArrayLike) -> DramRun:
-        """Return what a list of requests takes, event by event.
+        """Return the time of a list of requests, event by event.
 
         Parameters
         ----------
         requests
-            Bursts, or plain byte addresses to read. About half a million a second are simulated.
+            Bursts, or byte addresses to read. About half a million are simulated per second.
         """
-        asked = requests if isinstance(requests, Requests) else Requests.of(requests)
-        channel, bank, row = self.locate(asked.addresses)
+        bursts = requests if isinstance(requests, Requests) else Requests.of(requests)
+        channel, bank, row = self.locate(bursts.addresses)
         runs = []
         for number in np.unique(channel).tolist():
-            mine = channel == number
+            local = channel == number
             state = self._channel()
-            columns: list[list[Any]] = [a[mine].tolist() for a in (bank, row, asked.writes, asked.arrivals)]
-            for one in zip(*columns, strict=True):
-                state.access(*one)
+            columns: list[list[Any]] = [a[local].tolist() for a in (bank, row, bursts.writes, bursts.arrivals)]
+            for burst in zip(*columns, strict=True):
+                state.access(*burst)
             runs.append((state.end, state.stats))
         return self._run(runs)
 
     def stream(self, size: int, kind: Kind = "read") -> DramRun:
-        """Return what a stream of neighbouring bytes from address 0 takes: equal to `time` of its bursts, in far fewer steps.
+        """Return the time of a sequential stream from address 0: equal to `time` of its bursts, in far fewer steps.
 
         Parameters
         ----------
         size
-            Bytes; the last burst is moved whole.
+            Bytes of the stream; the last burst is moved whole.
         kind
-            ``"read"`` or ``"write"``.
+            ``"read"`` (the default) or ``"write"``.
 
         Raises
         ------
         ArgumentError
-            If the size is negative or the kind another.
+            If the size is negative, or the kind is neither of the two.
         """
         write = _writes(kind)
         if size < 0:
-            raise ArgumentError(f"a stream has at least 0 bytes, and {size} was given")
+            raise ArgumentError(f"the size of a stream must be at least 0 bytes, got {size}")
         share, more = divmod(math.ceil(size / self.spec.burst_bytes), int(self.spec.channels))
         runs: list[tuple[int, DramStats]] = []
         for bursts, channels in ((share + 1, more), (share, int(self.spec.channels) - more)):
@@ -194,42 +205,42 @@ class Dram:
 
 
 def _stream(channel: Channel, spec: DramSpec, bursts: int, write: bool) -> tuple[int, DramStats]:
-    """Return the end and the counts of neighbouring bursts on one channel.
+    """Return the end and the counts of sequential bursts on one channel.
 
-    Bursts of rows that are all open are taken in one step. A refresh resets a channel but for the place in the
-    round of rows and the time since it was due (which bank is next is all the same to closed banks), so the same place and time again mean
-    that everything since repeats, as often as it fits.
+    Bursts of rows that are all open are served in one step. After a refresh, the state of a channel is only its place in
+    the round of rows and the time since the refresh was due, as all banks are closed. If both have occurred before,
+    everything since then repeats as often as it fits.
     """
     groups, sweep = spec.bank_groups, spec.bank_groups * spec.columns
     paced = channel.t.tCCD_L <= groups * channel.t.tCCD_S
-    seen: dict[tuple[int, int], tuple[int, int, DramStats]] = {}
-    done = skipped_time = refreshes = 0
+    history: dict[tuple[int, int], tuple[int, int, DramStats]] = {}
+    served = skipped_time = refreshes = 0
     skipped = DramStats()
-    while done < bursts:
-        place, group = divmod(done, groups)
+    while served < bursts:
+        place, group = divmod(served, groups)
         turn = place // spec.columns
         bank = turn % spec.banks * groups
         channel.access(bank + group, turn // spec.banks, write)
-        first, done = done, done + 1
-        left = min(sweep - done % sweep, bursts - done) if done % sweep else 0
-        # After a refresh in the middle of a row only some banks are open: a round of events opens the rest.
+        first, served = served, served + 1
+        left = min(sweep - served % sweep, bursts - served) if served % sweep else 0
+        # A refresh in the middle of a row leaves only some banks open; a round of events opens the rest.
         same_row = all(row == turn // spec.banks for row in channel.row[bank : bank + groups])
-        if done % groups == 0 and left and paced and same_row:
-            done += channel.hits(list(range(bank, bank + groups)), left // groups * groups, write)
+        if served % groups == 0 and left and paced and same_row:
+            served += channel.hits(list(range(bank, bank + groups)), left // groups * groups, write)
         if channel.counts["refreshes"] != refreshes and not skipped_time:
             refreshes = channel.counts["refreshes"]
             key = (first % sweep, channel.restarted - channel.due)
-            if key in seen:
-                before, time, stats = seen[key]
-                times = (bursts - done) // (done - before)
+            if key in history:
+                before, time, stats = history[key]
+                times = (bursts - served) // (served - before)
                 skipped_time = (channel.restarted - time) * times
                 skipped = (channel.stats - stats) * times
-                bursts -= (done - before) * times
-            seen[key] = (done, channel.restarted, channel.stats)
+                bursts -= (served - before) * times
+            history[key] = (served, channel.restarted, channel.stats)
     return channel.end + skipped_time, channel.stats + skipped
 
 
 def _writes(kind: Kind) -> bool:
     if kind not in ("read", "write"):
-        raise ArgumentError(f"a stream is a read or a write, and {kind!r} was given")
+        raise ArgumentError(unknown("kind of stream", kind, get_args(Kind)))
     return kind == "write"

@@ -1,28 +1,28 @@
 """DRAMs by name, each number with its source.
 
-Timings of memory parts stand in standards that are not public: where no public source was at hand they are marked `assumed`, name the
-standard they are recalled from, and span what parts of the kind have.
+The timings of memory parts are in standards that are not public. Those without a public source are marked `assumed`, name
+the standard they are recalled from, and have an interval that spans parts of their kind.
 """
 
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from ...errors import ArgumentError
+from ...errors import ArgumentError, unknown
 from ..quantity import Quantity, assumed, derived
 from .spec import DramSpec
 
 __all__ = ["DRAMS", "preset"]
 
 Entry = float | tuple[float, float, float]
-"""Nanoseconds, or value, low and high."""
+"""Nanoseconds: the value alone, or value, low and high."""
 
 
 def _table(source: str, *, clocks: Mapping[str, int], **times: Entry) -> Mapping[str, Quantity]:
-    found = {name: assumed(number, "cycle", source) for name, number in clocks.items()}
+    timings = {name: assumed(number, "cycle", source) for name, number in clocks.items()}
     for name, entry in times.items():
         value, low, high = entry if isinstance(entry, tuple) else (entry, entry, entry)
-        found[name] = assumed(value, "ns", source, low=low, high=high)
-    return MappingProxyType(found)
+        timings[name] = assumed(value, "ns", source, low=low, high=high)
+    return MappingProxyType(timings)
 
 
 def _hbm(name: str, channels: Quantity, clock: Quantity) -> DramSpec:
@@ -103,7 +103,7 @@ DRAMS: Mapping[str, DramSpec] = MappingProxyType(
         )
     }
 )  # fmt: skip
-"""By the name that ``AcceleratorSpec.memories[...].kind`` uses."""
+"""DRAMs by the name used in ``AcceleratorSpec.memories[...].kind``."""
 
 
 def preset(name: str) -> DramSpec:
@@ -112,7 +112,7 @@ def preset(name: str) -> DramSpec:
     Raises
     ------
     ArgumentError
-        If there is no such DRAM.
+        If the DRAM is unknown.
 
     Examples
     --------
@@ -120,5 +120,5 @@ def preset(name: str) -> DramSpec:
     68.3
     """
     if name not in DRAMS:
-        raise ArgumentError(f"there is no DRAM {name!r}; there are {', '.join(DRAMS)}")
+        raise ArgumentError(unknown("DRAM", name, DRAMS))
     return DRAMS[name]

@@ -1,4 +1,4 @@
-"""`DramSpec`: a DRAM as a frozen value: its shape, its clock, and every timing with its source."""
+"""`DramSpec`: a DRAM as a frozen value, with its shape, its clock, and every timing with its source."""
 
 import math
 from collections.abc import Mapping
@@ -12,10 +12,10 @@ __all__ = ["TIMINGS", "Cycles", "DramSpec"]
 
 @dataclass(frozen=True)
 class Cycles:
-    """Timings in whole command clocks, named as JEDEC does, from command to command unless said otherwise."""
+    """Timings in whole command clocks, with JEDEC's names; from command to command unless stated otherwise."""
 
     burst: int
-    """Clocks that a burst holds the data bus."""
+    """Clocks that a burst occupies the data bus."""
     tRCD: int  # noqa: N815 (JEDEC's spelling)
     """Activate to read or write."""
     tRP: int  # noqa: N815 (JEDEC's spelling)
@@ -35,7 +35,7 @@ class Cycles:
     tRRD_L: int  # noqa: N815 (JEDEC's spelling)
     """The same, in the same bank group."""
     tFAW: int  # noqa: N815 (JEDEC's spelling)
-    """Activate to the fourth after it."""
+    """Activate to the fourth activate after it."""
     tWR: int  # noqa: N815 (JEDEC's spelling)
     """End of written data to precharge."""
     tRTP: int  # noqa: N815 (JEDEC's spelling)
@@ -47,16 +47,16 @@ class Cycles:
     tRFC: int  # noqa: N815 (JEDEC's spelling)
     """Refresh of all banks to activate."""
     tREFI: int  # noqa: N815 (JEDEC's spelling)
-    """Refresh to the next being due."""
+    """Interval at which refreshes are due."""
 
     @property
     def tRTW(self) -> int:  # noqa: N802
-        """Read to write: the data of the read, two clocks for the bus to turn, less the write's own latency."""
+        """Read to write: latency and data of the read, two clocks of bus turnaround, less the write latency."""
         return max(self.tCL + self.burst + 2 - self.tCWL, self.tCCD_S)
 
 
 TIMINGS = tuple(f.name for f in fields(Cycles))
-"""Names that `DramSpec.timing` must have, no others."""
+"""The names that `DramSpec.timing` must have, and no others."""
 
 
 @dataclass(frozen=True)
@@ -66,26 +66,27 @@ class DramSpec:
     Parameters
     ----------
     name
-        Such as ``"hbm2e"``.
+        Name of the DRAM, such as ``"hbm2e"``.
     channels
-        Independent channels (pseudo-channels where there are any).
+        Number of independent channels (of pseudo-channels where the part has them).
     bank_groups, banks
-        Groups of a channel, and banks of a group.
+        Bank groups per channel, and banks per group.
     row_bytes
         Bytes of a row of one bank.
     burst_bytes
-        Bytes that one read or write moves.
+        Bytes moved by one read or write.
     clock
         Command clock in Hz.
     timing
-        Every name of `TIMINGS` in ``"ns"`` or ``"cycle"``.
+        Every timing in `TIMINGS`, in ``"ns"`` or ``"cycle"``.
     window
-        Requests of a channel that its controller sees at once: row commands of the newest may go ahead of column commands of the oldest.
+        Requests that the controller of a channel sees at once: row commands of the newest may go ahead of column commands
+        of the oldest. Default: 64.
 
     Raises
     ------
     ArgumentError
-        If a number is missing, not positive, or contradicts another.
+        If a number is missing, not positive, or inconsistent with another.
     """
 
     name: str
@@ -102,25 +103,25 @@ class DramSpec:
         missing, extra = set(TIMINGS) - set(self.timing), set(self.timing) - set(TIMINGS)
         if missing or extra:
             raise ArgumentError(
-                f"the DRAM {self.name} lacks the timings {sorted(missing)} and has the unknown ones {sorted(extra)}"
+                f"the timings of DRAM {self.name} must be those of TIMINGS; missing {sorted(missing)}, unknown {sorted(extra)}"
             )
         sizes = (int(self.channels), self.bank_groups, self.banks, self.row_bytes, self.burst_bytes, self.window)
         if min(sizes) < 1 or self.row_bytes % self.burst_bytes or not float(self.clock) > 0:
             raise ArgumentError(
-                f"the DRAM {self.name} needs counts of at least 1, a positive clock and rows of whole bursts, and has channels, bank "
-                f"groups, banks, row bytes, burst bytes and window {sizes} at {float(self.clock):g} Hz"
+                f"DRAM {self.name} needs counts of at least 1, a positive clock and rows of whole bursts, got channels, bank groups, "
+                f"banks, row bytes, burst bytes and window {sizes} at {float(self.clock):g} Hz"
             )
         t = self.cycles
         if not 1 <= t.burst <= t.tCCD_S <= t.tCCD_L or t.tRRD_S > t.tRRD_L or t.tWTR_S > t.tWTR_L:
             raise ArgumentError(
-                f"the DRAM {self.name} needs burst <= tCCD_S <= tCCD_L, tRRD_S <= tRRD_L and tWTR_S <= tWTR_L; in clocks it has "
+                f"DRAM {self.name} needs burst <= tCCD_S <= tCCD_L, tRRD_S <= tRRD_L and tWTR_S <= tWTR_L; got, in clocks, "
                 f"{t.burst}, {t.tCCD_S}, {t.tCCD_L}; {t.tRRD_S}, {t.tRRD_L}; {t.tWTR_S}, {t.tWTR_L}"
             )
         slowest = max(t.tFAW, t.tCCD_L, t.tRRD_L, t.tCWL + t.burst + t.tWTR_L, t.tRTW)
         if t.tRFC < slowest or t.tREFI <= t.tRFC + t.tRP + t.tRCD + t.tRAS:
             raise ArgumentError(
-                f"the DRAM {self.name} refreshes for {t.tRFC} clocks every {t.tREFI}; a refresh must outlast every other timing "
-                f"({slowest}) and leave time to work"
+                f"DRAM {self.name} refreshes for {t.tRFC} clocks every {t.tREFI}; a refresh must take longer than every other timing "
+                f"({slowest}) and leave time for requests"
             )
 
     @property
@@ -133,16 +134,18 @@ class DramSpec:
         if quantity.unit == "cycle":
             return int(quantity)
         if quantity.unit != "ns":
-            raise ArgumentError(f"the timing {name} of the DRAM {self.name} is in {quantity.unit!r}; use ns or cycle")
-        # A millionth of a clock is noise of the division, not a reason to wait another clock.
+            raise ArgumentError(
+                f"the timing {name} of DRAM {self.name} is in {quantity.unit!r}; expected 'ns' or 'cycle'"
+            )
+        # An excess of a millionth of a clock is rounding noise, not a reason to wait another clock.
         return max(math.ceil(float(quantity) * 1e-9 * float(self.clock) - 1e-6), 0)
 
     @property
     def peak(self) -> float:
-        """Bytes a second while the data bus of every channel is busy."""
+        """Bytes per second while the data bus of every channel is busy."""
         return int(self.channels) * self.burst_bytes * float(self.clock) / self.cycles.burst
 
     @property
     def columns(self) -> int:
-        """Bursts in a row."""
+        """Bursts per row."""
         return self.row_bytes // self.burst_bytes

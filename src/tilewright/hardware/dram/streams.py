@@ -1,4 +1,4 @@
-"""What is left of a DRAM's peak when a machine reads one long stream from it: the number that the cycle models take."""
+"""The share of a DRAM's peak that one long stream reaches, as used by the cycle models."""
 
 from functools import cache
 
@@ -8,22 +8,22 @@ from .presets import preset
 __all__ = ["long_stream"]
 
 _LONG = 1 << 32
-"""Bytes of a stream whose start and end do not matter."""
+"""Bytes of a stream long enough for its start and end not to matter."""
 
 
 @cache
 def long_stream(kind: str) -> tuple[float, float]:
-    """Return the share of its peak that a kind of DRAM delivers to long reads, and the share of the time that it refreshes.
+    """Return the share of its peak that a kind of DRAM delivers to long reads, and the share of time it spends refreshing.
 
     Parameters
     ----------
     kind
-        A name that `preset` knows.
+        A name that `preset` accepts.
 
     Raises
     ------
     ArgumentError
-        If there is no such DRAM.
+        If the DRAM is unknown.
 
     Examples
     --------
