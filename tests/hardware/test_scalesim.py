@@ -1,4 +1,4 @@
-"""The mode that speaks SCALE-Sim's language: equal to its own recorded counts, and differences that add up."""
+"""SCALE-Sim's counts: equal to its recorded ones, and differences from ours that add up."""
 
 import re
 from pathlib import Path
@@ -81,10 +81,13 @@ def test_one_part_lacks_its_drain_and_a_cycle():
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: scalesim_cycles(0, 1, 1, rows=8, columns=8, flow="os"), "M is 0, and it must be"),
-        (lambda: scalesim_cycles(1, 1, 1, rows=0, columns=8, flow="os"), "rows is 0, and it must be"),
-        (lambda: scalesim_cycles(1, 1, 1, rows=8, columns=8, flow="rs"), "flow is one of os, ws, is .* 'rs' was given"),
-        (lambda: conv_as_product(2, 2, 3, 3, 1, 1), "a filter of 3 x 3 does not fit a picture of 2 x 2"),
+        (lambda: scalesim_cycles(0, 1, 1, rows=8, columns=8, flow="os"), "M is 0; it must be"),
+        (lambda: scalesim_cycles(1, 1, 1, rows=0, columns=8, flow="os"), "rows is 0; it must be"),
+        (
+            lambda: scalesim_cycles(1, 1, 1, rows=8, columns=8, flow="rs"),
+            "unknown flow 'rs'; .*xpected 'os' .*, 'ws' .* or 'is'",
+        ),
+        (lambda: conv_as_product(2, 2, 3, 3, 1, 1), "a filter of 3 x 3 does not fit an image of 2 x 2"),
     ],
 )
 def test_refusals(call, words):

@@ -1,4 +1,4 @@
-"""Tiles through loader, lanes and storer against two other ways of finding the same times."""
+"""Tiles through loader, lanes and storer against two other ways to compute the same times."""
 
 import itertools
 
@@ -34,25 +34,25 @@ def longest_path(rows, buffers):
 
 def step_by_step(rows, buffers):
     """A clock that ticks: three units that each take the next tile when its buffer is there; works for times of 1 and more."""
-    done = [0, 0, 0]
+    progress = [0, 0, 0]
     left = [None, None, None]
     for cycle in itertools.count():
-        if done[2] == len(rows):
+        if progress[2] == len(rows):
             return cycle
         ready = [
-            done[0] < len(rows) and done[0] - done[1] < buffers,
-            done[1] < done[0] and done[1] - done[2] < buffers,
-            done[2] < done[1],
+            progress[0] < len(rows) and progress[0] - progress[1] < buffers,
+            progress[1] < progress[0] and progress[1] - progress[2] < buffers,
+            progress[2] < progress[1],
         ]
         for unit in range(3):
             if left[unit] is None and ready[unit]:
-                left[unit] = rows[done[unit]][unit]
+                left[unit] = rows[progress[unit]][unit]
         for unit in range(3):
             if left[unit] is not None:
                 left[unit] -= 1
                 if left[unit] == 0:
                     left[unit] = None
-                    done[unit] += 1
+                    progress[unit] += 1
     raise AssertionError
 
 
@@ -97,7 +97,7 @@ def test_more_buffers_never_cost_time(rows, buffers):
 @given(tiles)
 def test_one_buffer_lets_nothing_overlap_with_the_lanes(rows):
     timing = events(*columns(rows), 1)
-    # The next load may run beside the store, never beside the computation.
+    # The next load may overlap with the store, never with the computation.
     assert timing.total >= sum(load + compute for load, compute, _ in rows)
 
 
@@ -114,5 +114,5 @@ def test_nothing_to_do_takes_no_time():
 def test_refusals(form):
     with pytest.raises(ArgumentError, match="cannot be negative"):
         form([1], [-1], [1])
-    with pytest.raises(ArgumentError, match="at least one buffer, and 0 were given"):
+    with pytest.raises(ArgumentError, match="buffers must be at least 1, got 0"):
         events([1], [1], [1], 0)

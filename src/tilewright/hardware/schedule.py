@@ -1,10 +1,11 @@
-"""Time of a stream of tiles through loader, lanes and storer with stated buffering: exactly by events, or in closed form.
+"""Time of a stream of tiles through loader, lanes and storer with a number of buffers: exact or in closed form.
 
-A tile is loaded, computed, stored. The three units work side by side on different tiles; a unit takes tiles in order. With b buffers the
-load of tile i may begin when tile i - b is computed, and the computation of tile i when tile i - b is stored. All times are whole cycles.
+A tile is loaded, computed and stored. The three units work in parallel on different tiles, and each takes tiles in order.
+With b buffers the load of tile i may begin when tile i - b is computed, and the computation of tile i when tile i - b is
+stored. All times are whole cycles.
 
-`events` follows these rules tile by tile and is the definition. `closed_form` bounds the same machine by its busiest unit plus the
-first load and the last store; for tiles that are all alike it is exact with two or more buffers.
+`events` follows these rules tile by tile and is the definition. `closed_form` bounds the same machine by its busiest unit
+plus the first load and the last store; with two or more buffers it is exact for identical tiles.
 """
 
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ __all__ = ["Timing", "closed_form", "events"]
 
 @dataclass(frozen=True)
 class Timing:
-    """When a stream of tiles was done, and what the lanes did meanwhile.
+    """The time of a stream of tiles, and what the lanes did in it.
 
     Parameters
     ----------
@@ -30,9 +31,9 @@ class Timing:
     starved
         Cycles in which the lanes waited for a load.
     blocked
-        Cycles in which they waited for a store to make room.
+        Cycles in which the lanes waited for a store to make room.
     tail
-        Cycles from the last computation to the end. ``total == busy + starved + blocked + tail``.
+        Cycles from the end of the last computation to the end. ``total == busy + starved + blocked + tail``.
     """
 
     total: int
@@ -43,19 +44,20 @@ class Timing:
 
 
 def events(load: ArrayLike, compute: ArrayLike, store: ArrayLike, buffers: int = 2) -> Timing:
-    """Follow every tile through the three units.
+    """Return the exact timing of a stream of tiles, following each through the three units.
 
     Parameters
     ----------
     load, compute, store
-        Whole cycles of each tile, one entry a tile, or one number for all.
+        Whole cycles of each tile in each unit, ``[tiles]``, or one number for all tiles.
     buffers
-        Of inputs and of outputs: 1 lets nothing overlap with the lanes, 2 is double buffering.
+        Number of buffers for inputs, and for outputs. With 1, nothing overlaps with the lanes; 2 (the default) is double
+        buffering.
 
     Raises
     ------
     ArgumentError
-        If a time is negative or there is no buffer.
+        If a time is negative or `buffers` is below 1.
 
     Examples
     --------
@@ -64,7 +66,7 @@ def events(load: ArrayLike, compute: ArrayLike, store: ArrayLike, buffers: int =
     """
     loads, computes, stores = _tiles(load, compute, store, buffers)
     loaded = stored = free = starved = blocked = 0
-    computed: list[int] = [0] * buffers  # ends of the last `buffers` computations and stores: rings
+    computed: list[int] = [0] * buffers  # ring buffers: ends of the last `buffers` computations and stores
     emptied: list[int] = [0] * buffers
     for index, (fetch, work, drain) in enumerate(zip(loads.tolist(), computes.tolist(), stores.tolist(), strict=True)):
         slot = index % buffers
@@ -81,7 +83,7 @@ def events(load: ArrayLike, compute: ArrayLike, store: ArrayLike, buffers: int =
 
 
 def closed_form(load: ArrayLike, compute: ArrayLike, store: ArrayLike) -> Timing:
-    """Bound the time by the busiest unit, the first load and the last store; two or more buffers.
+    """Return a lower bound on the timing with two or more buffers: the busiest unit, the first load and the last store.
 
     Parameters
     ----------
@@ -112,7 +114,7 @@ def _tiles(
     load: ArrayLike, compute: ArrayLike, store: ArrayLike, buffers: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     if buffers < 1:
-        raise ArgumentError(f"tiles need at least one buffer, and {buffers} were given")
+        raise ArgumentError(f"buffers must be at least 1, got {buffers}")
     arrays = [np.atleast_1d(np.asarray(values, np.int64)) for values in (load, compute, store)]
     loads, computes, stores = (np.array(a) for a in np.broadcast_arrays(*arrays))
     if min(loads.min(initial=0), computes.min(initial=0), stores.min(initial=0)) < 0:
