@@ -217,9 +217,9 @@ def test_this_machine_is_measured(model):
     [
         (lambda m: advise(m, "s4", example=EXAMPLE), ArgumentError, "needs a limit: latency in seconds, size in bytes, or both"),
         (lambda m: advise(m, "s4", latency=-1, example=EXAMPLE), ArgumentError, "latency is -1, and it must be a positive"),
-        (lambda m: advise(m, "s5", latency=1, example=EXAMPLE), ArgumentError, "no accelerator preset 's5'"),
+        (lambda m: advise(m, "s5", latency=1, example=EXAMPLE), ArgumentError, "unknown accelerator 's5'; expected one of 'a100'"),
         (lambda m: advise(m, "cpu", latency=1, example=EXAMPLE, dtype="int8"), ArgumentError, "layers run in float32, and int8"),
-        (lambda m: advise(m, "s4", latency=1), ArgumentError, "give the inputs of one call as example="),
+        (lambda m: advise(m, "s4", latency=1), ArgumentError, "pass those of one call as example="),
         (lambda m: advise(m, "s4", latency=1, example=EXAMPLE, ignore=["nothing"]), TargetError, "ignore 'nothing' matches nothing"),
         (lambda m: advise("bert-base", "s4", latency=1), ArgumentError, "bert-base is no folder; name the folder of a model"),
         (lambda m: advise(3, "s4", latency=1), ArgumentError, "a int cannot be advised on"),

@@ -58,7 +58,7 @@ def test_a_size(tilewright, folder):
         (("--latency", "5"), "--latency takes a number above 0 with a unit (s, ms, us); got '5'"),
         (("--latency", "0ms"), "--latency takes a number above 0"),
         (("--size", "5ms"), "--size takes a number above 0 with a unit"),
-        (("--latency", "5ms", "--target", "s5"), "there is no accelerator preset 's5'"),
+        (("--latency", "5ms", "--target", "s5"), "unknown accelerator 's5'"),
         (("--latency", "5ms", "--patterns", "2:"), "2:"),
         (("--latency", "5ms", "--target", "s4", "--dtype", "float16"), "s4 does not multiply float16"),
     ],
@@ -73,4 +73,4 @@ def test_refusals(tilewright, folder, words, sentence):
 def test_a_folder_without_a_model(tilewright, tmp_path):
     done = tilewright("advise", tmp_path, "--target", "s4", "--latency", "5ms")
     assert done.code == 2
-    assert "holds no config.json" in done.err
+    assert "has no config.json" in done.err

@@ -80,13 +80,17 @@ def test_files_are_written_whole(tilewright, tmp_path):
     [
         ((), 2, "give the folder of a model or --network NAME, one of the two"),
         (("x", "--network", "gpt2"), 2, "one of the two"),
-        (("no/such/folder",), 2, "no/such/folder is neither a folder nor a network"),
-        (("--network", "gpt3"), 2, "gpt3 is neither a folder nor a network"),
-        (("--network", "gpt2", "--arch", "h100"), 2, "there is no accelerator preset 'h100'"),
+        (("no/such/folder",), 2, "no/such/folder is neither a folder nor a known network"),
+        (("--network", "gpt3"), 2, "gpt3 is neither a folder nor a known network"),
+        (("--network", "gpt2", "--arch", "h100"), 2, "unknown accelerator 'h100'"),
         (("--network", "gpt2", "--arch", ","), 2, "--arch takes names of accelerators with commas"),
         (("--network", "gpt2", "--batch", "0"), 2, "--batch takes whole numbers from 1"),
         (("--network", "gpt2", "--dtype", "int3"), 2, "does not multiply int3"),
-        (("--network", "gpt2", "--fidelity", "rtl"), 2, "fidelity is one of roofline, analytical, tiles"),
+        (
+            ("--network", "gpt2", "--fidelity", "rtl"),
+            2,
+            "unknown fidelity 'rtl'; expected one of 'roofline', 'analytical', 'tiles'",
+        ),
         (("--network", "gpt2", "--pattern", "5:4"), 2, "5:4"),
         (("--network", "gpt2", "--sequence", "5000"), 2, "sequences of 1 to 1024 tokens"),
         (

@@ -1,4 +1,4 @@
-"""A small machine whose numbers are round, for tests of what does not depend on any real one."""
+"""A small machine with round numbers, for tests that depend on no real machine."""
 
 from tilewright.hardware import AcceleratorSpec, Memory, assumed, derived, sourced
 
@@ -8,7 +8,7 @@ def quantity(value, unit="", **interval):
 
 
 def machine(**changes):
-    """Two cores of 4 x 8 lanes at 1 GHz, 2:4 and 1:4, 16 GB/s of DRAM, with four numbers that are not certain."""
+    """Two cores of 4 x 8 lanes at 1 GHz, 2:4 and 1:4, 16 GB/s of DRAM, with four uncertain numbers."""
     fields = {
         "name": "toy",
         "engine": "sta",

@@ -1,4 +1,4 @@
-"""The STA-like array register by register: the definition that the closed forms answer to. Slow and plain.
+"""The STA-like array register by register, slow and plain: the definition that the closed forms are tested against.
 
 Every cycle moves every register once. Operands are the numbers of their beats instead of values, so that an element that meets the wrong
 pair says so. Nothing here knows a closed form.
@@ -21,7 +21,7 @@ class Observed:
 
 
 class CollisionError(Exception):
-    """Two sums wanted the same register."""
+    """Two sums need the same register."""
 
 
 class Decoder:
@@ -30,7 +30,7 @@ class Decoder:
     def __init__(self, decode):
         self.decode = decode
         self.left = 0
-        self.word = EMPTY  # the word in work or, when nothing is left, ready
+        self.word = EMPTY  # the word being decoded or, when nothing is left, ready
 
     def start(self, word):
         self.word, self.left = word, self.decode
@@ -44,7 +44,7 @@ class Decoder:
 
 
 class Edge:
-    """Issues the beats of all tiles in order: at most one a cycle."""
+    """Issues the beats of all tiles in order, at most one per cycle."""
 
     def __init__(self, rows, words, beats, decode, tiles, spacing):
         self.words, self.beats, self.tiles, self.spacing = words, beats, tiles, spacing
@@ -97,17 +97,17 @@ class Edge:
 
 
 def step_array(rows, columns, words, beats, decode, tiles=1, spacing=None):
-    """Run tiles to the last sum that leaves; return what the counters saw, and the tiles in the order they left each column."""
+    """Run tiles until the last sum leaves; return the counters, and the tiles in the order they left each column."""
     spacing = rows if spacing is None else spacing
     edge = Edge(rows, words, beats, decode, tiles, spacing)
     seen = Observed()
     per_tile = words * beats
     across = np.full((rows, columns), EMPTY)  # activations' beat in each element, moving right
     down = np.full((rows, columns), EMPTY)  # weights' beat, moving down
-    done = np.zeros((rows, columns), int)  # beats summed of the tile in work
+    done = np.zeros((rows, columns), int)  # beats of the current tile that are summed
     shadow = np.full((rows, columns), EMPTY)  # tile whose sum waits or moves
     moving = np.zeros((rows, columns), bool)
-    skew_left = np.full((rows, rows), EMPTY)  # row r waits r cycles in front of the array, column c waits c
+    skew_left = np.full((rows, rows), EMPTY)  # row r enters r cycles late, column c enters c cycles late
     skew_top = np.full((columns, columns), EMPTY)
     out = [[] for _ in range(columns)]
     missing = rows * columns * tiles
@@ -122,7 +122,7 @@ def step_array(rows, columns, words, beats, decode, tiles=1, spacing=None):
         across = np.concatenate([skew_left.diagonal()[:, None], across[:, :-1]], axis=1)
         down = np.concatenate([skew_top.diagonal()[None, :], down[:-1]], axis=0)
         assert (across == down).all(), "an element met operands of different beats"
-        # Sums that leave: the moving ones shift down by one register, the last row gives its own away.
+        # Sums that leave: moving sums shift down by one register, and that of the last row leaves.
         for c in np.flatnonzero(moving[-1]):
             out[c].append(int(shadow[-1, c]))
             missing -= 1

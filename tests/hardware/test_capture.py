@@ -1,4 +1,4 @@
-"""Models as lists of operations: work against torch's own count, shapes against hand-made ones, weights against their masks."""
+"""Models as lists of operations: work against torch's count, shapes against those by hand, weights against their masks."""
 
 import numpy as np
 import pytest
@@ -59,12 +59,12 @@ def test_work_is_what_torch_counts(name):
     assert not eager.unmodelled
     if name != "resnet":
         config._attn_implementation = "sdpa"
-    found = capture(cls(config), example(shape))
-    assert found.macs == eager.macs
-    assert not found.unmodelled
+    net = capture(cls(config), example(shape))
+    assert net.macs == eager.macs
+    assert not net.unmodelled
     with torch.device("meta"):
         unreal = cls(config)
-    assert brief(capture(unreal, example(shape, device="meta"))) == brief(found)
+    assert brief(capture(unreal, example(shape, device="meta"))) == brief(net)
 
 
 @pytest.mark.parametrize("name", ["bert", "vit", "resnet", "gpt2", "llama"])
@@ -72,8 +72,8 @@ def test_rescaling_the_batch_is_capturing_it(name):
     cls, config, shape = transformer(name)
     with torch.device("meta"):
         model = cls(config)
-    given = example(shape, device="meta")
-    scaled, again = capture(model, given).with_batch(6), capture(model, given, batch=6)
+    sample = example(shape, device="meta")
+    scaled, again = capture(model, sample).with_batch(6), capture(model, sample, batch=6)
     assert (scaled.batch, scaled.macs) == (6, again.macs)
     for one, other in zip(scaled, again, strict=True):
         assert (one.name, one.M, one.N, one.K, one.copies, one.writes) == (
@@ -90,11 +90,11 @@ def test_rescaling_the_batch_is_capturing_it(name):
 
 def test_a_bert_layer_by_hand():
     cls, config, shape = transformer("bert")
-    found = [row for row in brief(capture(cls(config), example(shape))) if "layer.1." in row[0]]
+    net = [row for row in brief(capture(cls(config), example(shape))) if "layer.1." in row[0]]
     B, S, H, heads, F = 2, 12, 48, 4, 96
     x, scores, d = B * S * H, B * heads * S * S, H // heads
     at = "encoder.layer.1."
-    assert found == [
+    assert net == [
         *((f"{at}attention.self.{name}", "linear", B * S, H, H, 1, x, x) for name in ("query", "key", "value")),
         (f"{at}attention.self.qk", "matmul", S, S, d, B * heads, 2 * x, scores),
         (f"{at}attention.self.softmax", "softmax", 0, 0, 0, 1, scores, scores),
@@ -145,11 +145,11 @@ def test_keys_of_grouped_queries_are_read_once():
 def test_layers_by_hand(layer, shape, expected):
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         layer(torch.zeros(shape))
-    found = capture(layer, torch.zeros(shape))
-    ((_, kind, *rest),) = brief(found)
+    net = capture(layer, torch.zeros(shape))
+    ((_, kind, *rest),) = brief(net)
     assert (kind, *rest) == expected
     if not isinstance(layer, nn.ConvTranspose2d):  # torch counts the outputs of one; the work is that of its inputs
-        assert 2 * found.macs == counter.get_total_flops()
+        assert 2 * net.macs == counter.get_total_flops()
 
 
 class Model(nn.Module):
@@ -217,8 +217,8 @@ def test_a_chain_of_elementwise_steps_is_one_that_reads_once():
         x = model.fc(x)
         return 0.5 * x * (1.0 + torch.tanh(0.8 * (x + 0.04 * x**3)))
 
-    found = capture(Model(gelu, fc=nn.Linear(6, 8)), torch.zeros(5, 6))
-    assert [row[1:] for row in brief(found)] == [("linear", 5, 8, 6, 1, 30, 40), ("tanh", 0, 0, 0, 1, 40, 40)]
+    net = capture(Model(gelu, fc=nn.Linear(6, 8)), torch.zeros(5, 6))
+    assert [row[1:] for row in brief(net)] == [("linear", 5, 8, 6, 1, 30, 40), ("tanh", 0, 0, 0, 1, 40, 40)]
 
 
 def test_scales_and_biases_belong_to_their_product():
@@ -230,8 +230,8 @@ def test_scales_and_biases_belong_to_their_product():
         "bias": nn.Parameter(torch.zeros(8)),
         "factors": nn.Parameter(torch.zeros(8)),
     }
-    found = capture(Model(scaled, **parts), torch.zeros(5, 6))
-    assert [row[1:] for row in brief(found)] == [("linear", 5, 8, 6, 1, 30, 40), ("mul", 0, 0, 0, 1, 48, 40)]
+    net = capture(Model(scaled, **parts), torch.zeros(5, 6))
+    assert [row[1:] for row in brief(net)] == [("linear", 5, 8, 6, 1, 30, 40), ("mul", 0, 0, 0, 1, 48, 40)]
 
 
 def test_what_others_read_from_the_middle_of_a_chain_is_written():
@@ -239,8 +239,8 @@ def test_what_others_read_from_the_middle_of_a_chain_is_written():
         total = x + y
         return model.fc(total.relu()) + total
 
-    found = brief(capture(Model(residual, fc=nn.Linear(6, 6)), (torch.zeros(5, 6), torch.zeros(5, 6))))
-    assert [row[1:] for row in found] == [
+    net = brief(capture(Model(residual, fc=nn.Linear(6, 6)), (torch.zeros(5, 6), torch.zeros(5, 6))))
+    assert [row[1:] for row in net] == [
         ("add", 0, 0, 0, 1, 60, 60),
         ("linear", 5, 6, 6, 1, 30, 30),
         ("add", 0, 0, 0, 1, 60, 30),
@@ -252,8 +252,8 @@ def test_both_halves_of_a_gate_are_read():
         one, other = model.fc(x).chunk(2, -1)
         return one * other.sigmoid()
 
-    found = brief(capture(Model(gated, fc=nn.Linear(6, 16)), torch.zeros(5, 6)))
-    assert found[1][1:] == ("sigmoid", 0, 0, 0, 1, 80, 40)
+    net = brief(capture(Model(gated, fc=nn.Linear(6, 16)), torch.zeros(5, 6)))
+    assert net[1][1:] == ("sigmoid", 0, 0, 0, 1, 80, 40)
 
 
 @pytest.mark.parametrize("layers", [1, 2])
@@ -262,31 +262,31 @@ def test_both_halves_of_a_gate_are_read():
 def test_recurrent_layers(cls, gates, bidirectional, layers):
     T, B, K, H = 7, 3, 5, 6
     model = cls(K, H, num_layers=layers, bidirectional=bidirectional, batch_first=True)
-    found = capture(
+    net = capture(
         Model(lambda m, x: m.out(m.rnn(x)[0]), rnn=model, out=nn.Linear(H * (1 + bidirectional), 2)),
         torch.zeros(B, T, K),
     )
     ways = 1 + bidirectional
     widths = [K] + [H * ways] * (layers - 1)
-    assert found.macs == sum(ways * T * B * gates * H * (width + H) for width in widths) + T * B * 2 * H * ways
-    steps = [o for o in found if o.kind == "recurrent"]
+    assert net.macs == sum(ways * T * B * gates * H * (width + H) for width in widths) + T * B * 2 * H * ways
+    steps = [o for o in net if o.kind == "recurrent"]
     assert [(o.M, o.N, o.K, o.steps) for o in steps] == [(B, gates * H, H, T)] * ways * layers
-    first = {o.name: o for o in found}
+    first = {o.name: o for o in net}
     assert first["rnn.hidden_l0"].inputs == ("rnn.input_l0",)
-    assert len(found.operations[-1].inputs) == ways
-    assert not found.unmodelled
+    assert len(net.operations[-1].inputs) == ways
+    assert not net.unmodelled
 
 
 def test_recurrent_layers_with_lengths_projections_and_cells():
     packed = nn.utils.rnn.pack_padded_sequence(torch.zeros(3, 7, 5), [7, 4, 2], batch_first=True)
-    found = capture(
+    net = capture(
         Model(
             lambda m, x: m.rnn(nn.utils.rnn.PackedSequence(x, packed.batch_sizes))[0],
             rnn=nn.LSTM(5, 6, proj_size=4, batch_first=True),
         ),
         packed.data,
     )
-    rows = {o.name: o for o in found}
+    rows = {o.name: o for o in net}
     assert (rows["rnn.input_l0"].M, rows["rnn.input_l0"].K) == (13, 5)
     assert (rows["rnn.hidden_l0"].M, rows["rnn.hidden_l0"].K, rows["rnn.hidden_l0"].steps) == (3, 4, 7)
     assert (rows["rnn.projection_l0"].N, rows["rnn.projection_l0"].K) == (4, 6)
@@ -296,8 +296,8 @@ def test_recurrent_layers_with_lengths_projections_and_cells():
 
 def test_attention_layers_of_torch():
     model = nn.TransformerEncoderLayer(16, 4, 32, batch_first=True)
-    found = capture(model, torch.zeros(2, 5, 16))
-    rows = [(o.name, o.M, o.N, o.K, o.copies) for o in found if o.is_product]
+    net = capture(model, torch.zeros(2, 5, 16))
+    rows = [(o.name, o.M, o.N, o.K, o.copies) for o in net if o.is_product]
     assert rows == [
         ("self_attn.in_proj", 10, 48, 16, 1),
         ("self_attn.qk", 5, 5, 4, 8),
@@ -306,16 +306,16 @@ def test_attention_layers_of_torch():
         ("linear1", 10, 32, 16, 1),
         ("linear2", 10, 16, 32, 1),
     ]
-    assert not found.unmodelled
+    assert not net.unmodelled
 
 
 def test_pruned_weights_give_their_own_counts():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(32, 24), nn.ReLU(), nn.Linear(24, 16))
     sparsify_(model, "tw8@75%")
-    found = {o.name: o for o in capture(model, torch.zeros(3, 32))}
+    net = {o.name: o for o in capture(model, torch.zeros(3, 32))}
     for name, kept in masks_of(model).items():
-        view = found[name.removesuffix(".weight")].weight
+        view = net[name.removesuffix(".weight")].weight
         assert view.real
         assert view.kept == int(kept.sum())
         assert str(view.pattern) == "tw8@75%"
@@ -325,9 +325,9 @@ def test_pruned_convolutions_groups_and_parts_of_weights():
     torch.manual_seed(0)
     model = nn.Conv2d(8, 16, 3, groups=2)
     sparsify_(model, "2:4")
-    found = capture(model, torch.zeros(1, 8, 6, 6))
-    assert [(o.M, o.N, o.K, o.copies) for o in found] == [(16, 8, 36, 1)] * 2
-    assert sum(o.weight.kept for o in found) == int(masks_of(model)["weight"].sum())
+    net = capture(model, torch.zeros(1, 8, 6, 6))
+    assert [(o.M, o.N, o.K, o.copies) for o in net] == [(16, 8, 36, 1)] * 2
+    assert sum(o.weight.kept for o in net) == int(masks_of(model)["weight"].sum())
     attention = nn.MultiheadAttention(16, 2, batch_first=True)
     sparsify_(attention, "any@70%")
     cross = Model(lambda m, x, y: m.a(x, y, y), a=attention)
@@ -343,20 +343,20 @@ def test_packed_layers_give_their_own_counts():
     dense = rng.standard_normal((8, 16)).astype(np.float32)
     packed = pack(dense * mask(NM(2, 4), np.abs(dense)), NM(2, 4))
     model = nn.Sequential(SparseLinear(packed, None, activation="gelu"), nn.Linear(8, 2))
-    found = capture(model, torch.zeros(5, 16))
-    assert [(o.name, o.function or o.kind) for o in found] == [("0", "linear"), ("0.2", "gelu"), ("1", "linear")]
-    assert found.operations[0].weight.kept == packed.kept == 64
-    assert found.operations[0].useful * 2 == found.operations[0].macs
-    assert found.operations[2].inputs == ("0.2",)
+    net = capture(model, torch.zeros(5, 16))
+    assert [(o.name, o.function or o.kind) for o in net] == [("0", "linear"), ("0.2", "gelu"), ("1", "linear")]
+    assert net.operations[0].weight.kept == packed.kept == 64
+    assert net.operations[0].useful * 2 == net.operations[0].macs
+    assert net.operations[2].inputs == ("0.2",)
 
 
 def test_a_course_that_depends_on_values_is_followed_for_real():
     def choosy(model, x):
         return model.fc(x) if x.sum() >= 0 else x
 
-    found = capture(Model(choosy, fc=nn.Linear(6, 4)), torch.ones(5, 6))
-    assert [row[1] for row in brief(found)] == ["sum", "ge", "linear"]
-    with pytest.raises(NotSupportedError, match="depends on values, and on the meta device it has none"):
+    net = capture(Model(choosy, fc=nn.Linear(6, 4)), torch.ones(5, 6))
+    assert [row[1] for row in brief(net)] == ["sum", "ge", "linear"]
+    with pytest.raises(NotSupportedError, match="depends on values, but it is on the meta device; build it on the CPU"):
         capture(Model(choosy, fc=nn.Linear(6, 4, device="meta")), torch.ones(5, 6))
 
 
@@ -370,20 +370,20 @@ def test_experts_count_their_tokens():
         "vocab_size": 50,
     }
     config = transformers.MixtralConfig(**sizes, num_key_value_heads=2, num_local_experts=4, num_experts_per_tok=2)
-    found = capture(transformers.MixtralForCausalLM(config), torch.zeros(2, 16, dtype=torch.int64))
-    experts = [o for o in found if "experts" in o.name and o.is_product]
+    net = capture(transformers.MixtralForCausalLM(config), torch.zeros(2, 16, dtype=torch.int64))
+    experts = [o for o in net if "experts" in o.name and o.is_product]
     tokens = 2 * 16 * 2  # two experts for each
     assert sum(o.macs for o in experts) == tokens * 3 * 48 * 96
 
 
 def test_steps_without_a_model_are_counted():
-    found = capture(
+    net = capture(
         Model(lambda m, x: m.fc(torch.fft.rfft(x).real + x.sort()[0][:, :4]), fc=nn.Linear(4, 2)), torch.zeros(3, 6)
     )
-    assert sum(found.unmodelled.values()) == 2
-    assert set(found.unmodelled) == {"_fft_r2c", "sort"}
-    assert "not modelled, sort" in found.table().summary
-    assert found.operations[-1].kind == "linear"
+    assert sum(net.unmodelled.values()) == 2
+    assert set(net.unmodelled) == {"_fft_r2c", "sort"}
+    assert "not modelled, sort" in net.table().summary
+    assert net.operations[-1].kind == "linear"
 
 
 def test_the_model_is_left_as_it_was():
@@ -396,19 +396,19 @@ def test_the_model_is_left_as_it_was():
     assert (model.training, model[0].training, model[1].training) == (True, False, True)
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
     assert torch.backends.mha.get_fastpath_enabled() == fast
-    seen = []
-    model[0].register_forward_hook(lambda *_: seen.append(1))
+    calls = []
+    model[0].register_forward_hook(lambda *_: calls.append(1))
     model(torch.zeros(2, 6))
-    assert seen == [1]
+    assert calls == [1]
 
 
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: capture(nn.Linear(6, 4)), r"what Linear takes is not known; give the inputs of one call as example="),
+        (lambda: capture(nn.Linear(6, 4)), r"the inputs of Linear are not known; pass those of one call as example="),
         (lambda: capture(nn.Linear(6, 4), torch.zeros(2, 5)), r"Linear did not run on the example \(\[2, 5\]\)"),
-        (lambda: capture(nn.Linear(6, 4), 3), "the example holds no tensor"),
-        (lambda: capture(nn.Linear(6, 4), torch.zeros(2, 6), batch=0), "at least one sample, and 0 were asked for"),
+        (lambda: capture(nn.Linear(6, 4), 3), "the example contains no tensor"),
+        (lambda: capture(nn.Linear(6, 4), torch.zeros(2, 6), batch=0), "batch must be at least 1, got 0"),
     ],
 )
 def test_refusals(call, words):
@@ -418,7 +418,7 @@ def test_refusals(call, words):
 
 def test_too_long_a_sequence():
     cls, config, _ = transformer("bert")
-    with pytest.raises(ArgumentError, match="takes sequences of 1 to 512 tokens, and 600 were asked for"):
+    with pytest.raises(ArgumentError, match="takes sequences of 1 to 512 tokens, got 600"):
         capture(cls(config), sequence=600)
 
 

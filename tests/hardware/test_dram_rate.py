@@ -1,4 +1,4 @@
-"""What the engines take from the DRAM model: the rate of long streams, and the refreshes in it."""
+"""What the engines take from the DRAM model: the bandwidth of long streams, and its share of refreshes."""
 
 from dataclasses import replace
 
@@ -46,7 +46,7 @@ def test_dram_without_a_share_delivers_that_of_its_kind():
         assert dram_bandwidth(machine) == pytest.approx(peak * run_of.utilisation, rel=1e-4)
     bare = replace(spec, memories=(*spec.memories[:-1], replace(memory, kind="")))
     assert dram_bandwidth(bare) == peak
-    with pytest.raises(ArgumentError, match=r"memories\.dram\.kind is 'hbm9', and it must be empty or one of hbm2e"):
+    with pytest.raises(ArgumentError, match=r"memories\.dram\.kind is 'hbm9'; it must be empty or one of hbm2e"):
         replace(spec, memories=(*spec.memories[:-1], replace(memory, kind="hbm9")))
 
 

@@ -1,4 +1,4 @@
-"""Sweeps: every design once, files that survive being cut short, fronts against a naive definition, records that bring quality."""
+"""Sweeps: every design once, files that survive an interruption, fronts against a naive definition, quality from records."""
 
 import itertools
 import json
@@ -85,7 +85,7 @@ def test_what_a_killed_sweep_leaves_is_used(tmp_path):
 def test_a_strange_file_is_left_alone(tmp_path):
     file = tmp_path / "notes.jsonl"
     file.write_text("not a sweep\n")
-    with pytest.raises(FormatError, match="line 1 is no result of a sweep"):
+    with pytest.raises(FormatError, match="line 1 is not a result of a sweep"):
         explore([Design("s4", SMALL)], out=file)
     assert file.read_text() == "not a sweep\n"
 
@@ -116,9 +116,9 @@ def test_impossible_machines_are_rows_that_say_why():
     ]
     report = explore(points)
     refused = [row["refused"] for row in report.rows]
-    assert re.search(r"rows is 0, and it must be a whole number of at least 1", refused[0])
+    assert re.search(r"rows is 0; it must be a whole number of at least 1", refused[0])
     assert not refused[1]
-    assert re.search(r"selectors.int16 is 1:3, and it must be n:m with m a power of two", refused[2])
+    assert re.search(r"selectors.int16 is 1:3; it must be n:m with m a power of two", refused[2])
     assert re.search(r"bert-large does not fit s4", refused[3])
     assert re.search(r"sta does not multiply float32; it takes int16, int8", refused[4])
     assert all(row["seconds"] is None for row in report.rows if row["refused"])
@@ -128,17 +128,17 @@ def test_impossible_machines_are_rows_that_say_why():
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [
-        (lambda: explore([]), ArgumentError, "no design to explore; make some with grid"),
+        (lambda: explore([]), ArgumentError, r"designs is empty; grid\(\.\.\.\) makes some"),
         (
             lambda: grid("sta", SMALL, vary={"lanes": [1]}),
             ArgumentError,
-            "sta has no number 'lanes' to vary; it has .*rows",
+            "sta has no number 'lanes' to vary; expected one of .*rows",
         ),
-        (lambda: grid("stab", SMALL), ArgumentError, "no accelerator preset 'stab'"),
+        (lambda: grid("stab", SMALL), ArgumentError, "unknown accelerator 'stab'; did you mean 'sta'"),
         (lambda: grid("sta", SMALL, patterns=["2:"]), PatternError, "2:"),
-        (lambda: pareto([{"a": 1}], {}), ArgumentError, "a Pareto front needs objectives"),
-        (lambda: pareto([{"a": 1}], {"b": "min"}), ArgumentError, "no column 'b'; the rows have a"),
-        (lambda: pareto([{"a": 1}], {"a": "less"}), ArgumentError, "objective a is 'less'"),
+        (lambda: pareto([{"a": 1}], {}), ArgumentError, "objectives is empty; expected columns such as"),
+        (lambda: pareto([{"a": 1}], {"b": "min"}), ArgumentError, "unknown column 'b'; expected one of 'a'"),
+        (lambda: pareto([{"a": 1}], {"a": "less"}), ArgumentError, "objective a is 'less'; it must be 'min' or 'max'"),
     ],
 )
 def test_refusals(call, error, words):
@@ -186,11 +186,11 @@ def test_area_grows_with_what_is_built():
 
 def test_quality_comes_from_records():
     file = ROOT / "benchmarks" / "records" / "minilm-half.jsonl"
-    found = qualities(file, "mrr", {"model": "packed"})
-    assert set(found) == {"dense", "32:64x4"}
-    assert found["32:64x4"] < found["dense"]
-    report = explore([Design("s4", SMALL), Design("s4", SMALL, "32:64x4"), Design("s4", SMALL, "2:4")], quality=found)
-    assert [row["quality"] for row in report.rows] == [found["dense"], found["32:64x4"], None]
+    scores = qualities(file, "mrr", {"model": "packed"})
+    assert set(scores) == {"dense", "32:64x4"}
+    assert scores["32:64x4"] < scores["dense"]
+    report = explore([Design("s4", SMALL), Design("s4", SMALL, "32:64x4"), Design("s4", SMALL, "2:4")], quality=scores)
+    assert [row["quality"] for row in report.rows] == [scores["dense"], scores["32:64x4"], None]
 
 
 def test_quality_by_pattern_is_a_median(tmp_path):
@@ -209,7 +209,7 @@ def test_quality_by_pattern_is_a_median(tmp_path):
     with pytest.raises(ArgumentError, match="no record named 'mrr' in"):
         qualities(file, "mrr")
     file.write_text("[1]\n")
-    with pytest.raises(FormatError, match="is no file of records"):
+    with pytest.raises(FormatError, match="is not a file of records"):
         qualities(file, "mrr")
 
 

@@ -1,4 +1,4 @@
-"""A sweep on two Ray workers of this machine, one of which is killed half-way: nothing is lost, and nothing counts twice."""
+"""A sweep on two Ray workers of this machine, one of which is killed half-way: no result is lost or counted twice."""
 
 import gc
 import json
@@ -38,7 +38,7 @@ def address(monkeypatch):
 
 @pytest.mark.slow
 def test_a_worker_dies_and_the_sweep_is_whole(address, tmp_path, monkeypatch):
-    here = explore(POINTS)
+    local = explore(POINTS)
     real, flag, diary = clustered.evaluate, tmp_path / "killed", tmp_path / "diary"
 
     def evaluate(design):
@@ -52,9 +52,9 @@ def test_a_worker_dies_and_the_sweep_is_whole(address, tmp_path, monkeypatch):
     monkeypatch.setattr(clustered, "evaluate", evaluate)
     monkeypatch.setattr(clustered, "_CHUNK", 4)
     file = tmp_path / "sweep.jsonl"
-    there = explore(POINTS, out=file, address=address)
+    distributed = explore(POINTS, out=file, address=address)
     assert flag.exists()
-    assert there.rows == here.rows
+    assert distributed.rows == local.rows
     keys = [json.loads(line)["key"] for line in file.read_text().splitlines()]
     assert len(keys) == len(set(keys)) == len(POINTS)
     lines = diary.read_text().splitlines()
@@ -63,7 +63,7 @@ def test_a_worker_dies_and_the_sweep_is_whole(address, tmp_path, monkeypatch):
     assert len({line.split()[0] for line in lines}) >= 2
     assert os.getpid() not in {int(line.split()[0]) for line in lines}
     before = len(lines)
-    assert explore(POINTS, out=file, address=address).rows == here.rows  # all known: nothing is sent
+    assert explore(POINTS, out=file, address=address).rows == local.rows  # all known: nothing is sent
     assert len(diary.read_text().splitlines()) == before
 
 
@@ -113,11 +113,11 @@ def test_a_task_that_dies_for_good_names_its_designs_and_what_is_kept(tmp_path, 
     kept = len(file.read_text().splitlines())
     message = str(caught.value)
     assert (
-        "its worker died 4 times (the worker died unexpectedly). It had s4 with resnet50 (dense, batch 1, clock 3e+08)"
-        in message
-    )
+        "its worker died 4 times (the worker died unexpectedly). "
+        "Its designs were s4 with resnet50 (dense, batch 1, clock 3e+08)"
+    ) in message
     assert (
-        f"The results of {kept} of {len(POINTS)} designs are kept where `out` names a file; run again to go on"
+        f"If `out` names a file, it has the results of {kept} of {len(POINTS)} designs; run again to continue"
         in message
     )
     assert 0 < kept < len(POINTS)

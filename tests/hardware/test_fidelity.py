@@ -1,4 +1,4 @@
-"""The analytical level against the tile events over whole networks, within what the project promises, and its records."""
+"""The analytical level against the tile events over whole networks, within the promised error, and its records."""
 
 import pytest
 
@@ -15,15 +15,15 @@ MACHINES = ("a100", "rtx3090", "t4", "v100", "s4", "sta", "a100-dense", "sta-den
 @pytest.mark.parametrize("machine", MACHINES)
 def test_every_layer_is_as_close_as_promised(machine, network):
     fidelity = script("fidelity")
-    found = list(fidelity.layers(machine, network))
-    assert len(found) > 1400
-    assert [layer for layer in found if abs(layer.error) > layer.allowed] == []
-    assert 0 < sum(layer.memory for layer in found) < len(found)
+    compared = list(fidelity.layers(machine, network))
+    assert len(compared) > 1400
+    assert [layer for layer in compared if abs(layer.error) > layer.allowed] == []
+    assert 0 < sum(layer.memory for layer in compared) < len(compared)
 
 
 def test_the_levels_do_differ():
-    found = list(script("fidelity").layers("rtx3090", "resnet50"))
-    assert max(abs(layer.error) for layer in found) > 0.01
+    compared = list(script("fidelity").layers("rtx3090", "resnet50"))
+    assert max(abs(layer.error) for layer in compared) > 0.01
 
 
 def test_the_records_cover_every_machine_and_none_is_beyond_its_promise():

@@ -1,4 +1,4 @@
-"""Energy and traffic worked out by hand: each ledger is literal numbers with its sum beside it, so that no share can go missing unseen."""
+"""Energy and traffic computed by hand: each ledger is literal numbers next to their sum, so that no share can go missing."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Numbers with provenance: what they hold, print and refuse."""
+"""Numbers with provenance: fields, printing and errors."""
 
 import copy
 import pickle
@@ -17,40 +17,48 @@ numbers = st.floats(-1e12, 1e12)
 @given(st.sampled_from(sorted(MAKERS)), st.lists(numbers, min_size=3, max_size=3).map(sorted))
 def test_it_holds_what_it_was_given(kind, ends):
     low, value, high = ends
-    made = MAKERS[kind](value, "Hz", "a page", low=low, high=high)
-    assert (made.provenance, made.interval, float(made), made.certain) == (kind, (low, high), value, low == high)
-    assert pickle.loads(pickle.dumps(made)) == copy.deepcopy(made) == made
+    quantity = MAKERS[kind](value, "Hz", "a page", low=low, high=high)
+    assert (quantity.provenance, quantity.interval, float(quantity), quantity.certain) == (
+        kind,
+        (low, high),
+        value,
+        low == high,
+    )
+    assert pickle.loads(pickle.dumps(quantity)) == copy.deepcopy(quantity) == quantity
 
 
 @given(numbers)
 def test_without_an_interval_it_is_certain(value):
-    made = sourced(value, "", "a page")
-    assert made.certain
-    assert made.interval == (value, value)
+    quantity = sourced(value, "", "a page")
+    assert quantity.certain
+    assert quantity.interval == (value, value)
 
 
 @given(numbers, numbers)
 def test_one_end_is_enough(value, end):
-    made = assumed(value, "s", "why", **({"low": end} if end <= value else {"high": end}))
-    assert made.interval == (min(value, end), max(value, end))
+    quantity = assumed(value, "s", "why", **({"low": end} if end <= value else {"high": end}))
+    assert quantity.interval == (min(value, end), max(value, end))
 
 
 def test_whole_numbers_and_printing():
-    made = assumed(2.5, "GHz", "between two parts", low=2, high=3)
-    assert int(made) == 2
-    assert str(made) == "2.5 GHz (2 to 3) [assumed: between two parts]"
+    quantity = assumed(2.5, "GHz", "between two parts", low=2, high=3)
+    assert int(quantity) == 2
+    assert str(quantity) == "2.5 GHz (2 to 3) [assumed: between two parts]"
     assert str(sourced(7, "byte", "a page")) == "7 byte [sourced: a page]"
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ((1, "Hz", "guessed", "a page"), "sourced, derived or assumed, and 'guessed' was given"),
-        ((1, "Hz", "sourced", "  "), "1 Hz names no source"),
-        ((float("nan"), "Hz", "sourced", "a page"), "finite and inside its interval, and nan Hz"),
+        (
+            (1, "Hz", "guessed", "a page"),
+            "unknown provenance 'guessed'; expected one of 'sourced', 'derived', 'assumed'",
+        ),
+        ((1, "Hz", "sourced", "  "), "1 Hz has no source"),
+        ((float("nan"), "Hz", "sourced", "a page"), "finite and inside its interval, got nan Hz"),
         ((float("inf"), "Hz", "sourced", "a page"), "finite"),
-        ((1, "Hz", "sourced", "a page", 2, 3), "1 Hz was given with 2 to 3"),
-        ((1, "Hz", "sourced", "a page", None, 0), "1 Hz was given with 1 to 0"),
+        ((1, "Hz", "sourced", "a page", 2, 3), "got 1 Hz in 2 to 3"),
+        ((1, "Hz", "sourced", "a page", None, 0), "got 1 Hz in 1 to 0"),
     ],
 )
 def test_refusals(arguments, words):

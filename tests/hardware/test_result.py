@@ -1,4 +1,4 @@
-"""Results: causes that add up, work that ascends, and totals over a network."""
+"""Results: causes that add up, work in order, and totals over a network."""
 
 import json
 
@@ -23,10 +23,10 @@ def simulation(*operations, **more):
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: result(causes={"luck": 100}), "fc: 'luck' is no cause; the causes are useful, "),
-        (lambda: result(causes={"useful": 99}), "its causes add up to 99 cycles, and it took 100"),
-        (lambda: result(useful=641), "useful 641, issued 640 and peak 6400 multiply-accumulates must ascend"),
-        (lambda: result(issued=6401), "must ascend"),
+        (lambda: result(causes={"luck": 100}), r"fc: unknown cause 'luck'; did you mean 'launch'\? Expected one of 'useful', "),
+        (lambda: result(causes={"useful": 99}), "causes add up to 99 cycles, but the operation took 100"),
+        (lambda: result(useful=641), "multiply-accumulates must satisfy useful <= issued <= peak, got 641, 640, 6400"),
+        (lambda: result(issued=6401), "got [0-9]+, 6401, 6400"),
     ],
 )
 def test_refusals(make, words):

@@ -1,4 +1,4 @@
-"""Whole networks on every machine: sums that hold, levels that agree, intervals that hold the value, refusals."""
+"""Whole networks on every machine: sums that add up, levels that agree, intervals that contain the value, errors."""
 
 import itertools
 import json
@@ -81,7 +81,7 @@ def test_the_waterfall_adds_up_to_the_difference_of_two_runs(arch):
         running += row["cycles"]
         assert row["after"] == running
     share = sum(o.useful for o in sparse.operations) / sum(o.useful for o in dense.operations)
-    assert 0.5 < share < 0.6  # products of activations keep all of theirs
+    assert 0.5 < share < 0.6  # products of activations stay dense
     assert steps[0]["step"] == "ideal saving"
     assert -steps[0]["cycles"] == pytest.approx((1 - share) * dense.cycles, abs=len(dense.causes) + 1)
     assert report.summary["ideal speed-up"] == pytest.approx(1 / share)
@@ -94,7 +94,7 @@ def test_the_waterfall_adds_up_to_the_difference_of_two_runs(arch):
 
 
 def test_a_waterfall_of_two_clocks_is_refused():
-    with pytest.raises(ArgumentError, match="a waterfall counts cycles of one clock"):
+    with pytest.raises(ArgumentError, match="a waterfall compares cycles of one clock"):
         quick("bert-base", "a100").waterfall(quick("bert-base", "t4"))
 
 
@@ -218,15 +218,15 @@ def test_checkpoints_are_read_as_they_are_packed(tmp_path):
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: simulate("bert-base", "a1000"), r"no accelerator preset 'a1000'; .*a100"),
-        (lambda: simulate("bert-basse", "a100"), "bert-basse is neither a folder nor a network; name the folder"),
-        (lambda: simulate(3, "a100"), "a int cannot be simulated; give a torch module"),
+        (lambda: simulate("bert-base", "a1000"), r"unknown accelerator 'a1000'; did you mean 'a100'\? Expected one of 'a100', 'rtx3090'"),
+        (lambda: simulate("bert-basse", "a100"), "bert-basse is neither a folder nor a known network; pass the folder"),
+        (lambda: simulate(3, "a100"), "model is of type int; expected a torch module"),
         (lambda: simulate("bert-base", "s4", dtype="float16"), "s4 does not multiply float16; it takes int8, bfloat16"),
-        (lambda: simulate("bert-base", "a100", fidelity="rtl"), "fidelity is one of roofline, analytical, tiles, and 'rtl'"),
-        (lambda: simulate("bert-base", "a100", batch=0), "at least one sample, and 0 were asked for"),
+        (lambda: simulate("bert-base", "a100", fidelity="rtl"), "unknown fidelity 'rtl'; expected one of 'roofline', 'analytical', 'tiles'"),
+        (lambda: simulate("bert-base", "a100", batch=0), "batch must be at least 1, got 0"),
         (
             lambda: simulate("bert-large", preset("s4").with_quantity("memories.dram.size", 1e8)),
-            r"bert-large does not fit s4: .* memories.dram.size is 100,000,000; a smaller batch",
+            r"bert-large does not fit s4: .* memories.dram.size is 100,000,000; use a smaller batch",
         ),
     ],
 )  # fmt: skip
@@ -236,7 +236,7 @@ def test_refusals(call, words):
 
 
 def test_a_folder_without_a_model(tmp_path):
-    with pytest.raises(FormatError, match=r"holds no config\.json"):
+    with pytest.raises(FormatError, match=r"has no config\.json"):
         simulate(tmp_path, "a100")
 
 

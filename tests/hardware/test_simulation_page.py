@@ -1,4 +1,4 @@
-"""The pages on simulation: their Python runs, their tables list what there is, and importing the room wakes nothing."""
+"""The pages on simulation: their Python runs, their tables are complete, and importing the room loads nothing heavy."""
 
 import re
 import subprocess
@@ -29,9 +29,9 @@ def test_every_cause_is_on_the_page_and_no_other():
 
 
 def test_every_field_and_method_is_on_the_page():
-    told = set(re.findall(r"`(\w+)", REFERENCE.split("## What comes out")[1].split("### Causes")[0]))
+    words = set(re.findall(r"`(\w+)", REFERENCE.split("## What comes out")[1].split("### Causes")[0]))
     names = {field.name for field in fields(Simulation)} - {"spec", "workload", "batch", "dtype", "fidelity", "steps"}
-    assert names | {"table", "waterfall", "roofline", "timeline", "assumptions", "seconds", "throughput"} <= told
+    assert names | {"table", "waterfall", "roofline", "timeline", "assumptions", "seconds", "throughput"} <= words
 
 
 def test_every_machine_and_network_is_named():
@@ -44,5 +44,5 @@ def test_simulating_a_named_network_needs_numpy_only():
         "import sys; from tilewright.hardware import simulate; simulate('bert-base', 's4', pattern='2:4'); "
         "print(sorted(m for m in ('torch', 'transformers', 'matplotlib', 'amaranth', 'ray') if m in sys.modules))"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    process = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert process.stdout.strip() == "[]"

@@ -1,4 +1,4 @@
-"""Closed forms of the STA-like array against the array stepped register by register: no cycle of difference in any counter."""
+"""Closed forms of the STA-like array against the array stepped register by register: equal in every counter."""
 
 import itertools
 
@@ -16,9 +16,13 @@ COUNTERS = ("busy", "index", "drained", "tail", "total")
 def differences(rows, columns, word, words, tiles):
     array = Array(rows, columns, 1, 1, 1)
     expected = stream(array, word, words, tiles)
-    seen, left = step_array(rows, columns, words, word.beats, word.decode, tiles)
+    counters, left = step_array(rows, columns, words, word.beats, word.decode, tiles)
     assert all(column == sorted(column) and len(column) == rows * tiles for column in left), "sums left out of order"
-    return {n: (getattr(seen, n), getattr(expected, n)) for n in COUNTERS if getattr(seen, n) != getattr(expected, n)}
+    return {
+        n: (getattr(counters, n), getattr(expected, n))
+        for n in COUNTERS
+        if getattr(counters, n) != getattr(expected, n)
+    }
 
 
 def modes(array):
@@ -31,12 +35,12 @@ def modes(array):
 
 def distinct(inputs):
     """Yield every (words, beats, decode) that K inputs can turn into, on all arrays with up to 4 lanes and a window of 8."""
-    seen = set()
+    counters = set()
     for lanes, window, bits in itertools.product((1, 2, 3, 4), (4, 8), (1, 2, 4, 8)):
         for word in modes(Array(1, 1, lanes, window, bits)):
             for K in inputs:
-                seen.add((word.count(K), word.beats, word.decode))
-    return sorted(seen)
+                counters.add((word.count(K), word.beats, word.decode))
+    return sorted(counters)
 
 
 def test_every_small_array_takes_the_cycles_of_the_closed_form():
@@ -62,8 +66,8 @@ def test_a_thousand_larger_arrays_take_the_cycles_of_the_closed_form():
 
 @pytest.mark.parametrize(("rows", "words"), [(4, 2), (3, 1), (8, 5)])
 def test_tiles_any_closer_would_lose_sums(rows, words):
-    seen, _ = step_array(rows, 3, words, 1, 0, tiles=3)
-    assert seen.drained == 2 * (rows - words)
+    counters, _ = step_array(rows, 3, words, 1, 0, tiles=3)
+    assert counters.drained == 2 * (rows - words)
     with pytest.raises(CollisionError):
         step_array(rows, 3, words, 1, 0, tiles=3, spacing=rows - 1)
 
@@ -83,7 +87,7 @@ def test_a_word_never_asks_for_more_than_the_array_has():
 
 
 def test_one_tile_is_issued_as_derived():
-    # 2 groups of 1:8 a word of one beat; 16 bits at 4 a cycle take 4 cycles, so each word waits 3, the first 4.
+    # A word of one beat has 2 groups of 1:8; its 16 bits at 4 per cycle take 4 cycles, so each word waits 3, the first 4.
     array = Array(4, 4, 2, 16, 4)
     word = sparse_word(array, 1, 8)
     assert (word.activations, word.slots, word.beats, word.decode) == (16, 2, 1, 4)
@@ -94,12 +98,12 @@ def test_one_tile_is_issued_as_derived():
     ("make", "words"),
     [
         (lambda: Array(4, 4, 2, 12, 8), "power of two"),
-        (lambda: Array(4, 4, 8, 4, 8), "not below its lanes"),
-        (lambda: Array(0, 4, 2, 8, 8), "rows of at least 1"),
+        (lambda: Array(4, 4, 8, 4, 8), "at least its lanes"),
+        (lambda: Array(0, 4, 2, 8, 8), "rows of an array must be at least 1, got 0"),
         (lambda: sparse_word(Array(4, 4, 2, 8, 8), 1, 16), "m from 2 to 8"),
         (lambda: sparse_word(Array(4, 4, 2, 8, 8), 1, 3), "power of two"),
         (lambda: sparse_word(Array(4, 4, 2, 8, 8), 4, 4), "between 1 and m - 1"),
-        (lambda: issue(Word(2, 2), 0), "at least one word"),
+        (lambda: issue(Word(2, 2), 0), "words must be at least 1, got 0"),
     ],
 )
 def test_arrays_that_cannot_be_built_are_refused(make, words):

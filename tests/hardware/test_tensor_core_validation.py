@@ -1,4 +1,4 @@
-"""The GPU model against published times, with the tolerance that each comparison is held to."""
+"""The GPU model against published times, with the tolerance of each comparison."""
 
 import importlib
 import sys
@@ -17,7 +17,7 @@ GPUS = ["a100", "rtx3090", "t4", "v100"]
 
 @pytest.fixture(scope="module")
 def scripts():
-    """The validation scripts as modules, and their folder off the path again afterwards."""
+    """The validation scripts as modules; their folder is removed from the path afterwards."""
     sys.path.insert(0, str(FOLDER))
     try:
         yield {
@@ -33,9 +33,9 @@ def points(scripts):
 
 
 def errors(points, group):
-    found = [point.error for point in points if point.group == group]
-    assert found
-    return np.abs(found)
+    matches = [point.error for point in points if point.group == group]
+    assert matches
+    return np.abs(matches)
 
 
 def test_every_point_lies_within_its_tolerance(points):
@@ -49,10 +49,10 @@ def test_rtx3090_times_by_inputs_hold_on_points_that_fitted_nothing(points, scri
     fitted |= {(768, inputs, 4096) for inputs, *_ in published.BY_INPUTS[768]}
     assert not fitted & {(1024, inputs, 4096) for inputs, *_ in published.BY_INPUTS[1024]}
     for kind in ("dense", "2:4"):
-        found = errors(points, f"RTX 3090 {kind}, 1024 outputs")
-        assert len(found) == 16
-        assert found.mean() <= 0.10
-        assert found.max() <= 0.20
+        matches = errors(points, f"RTX 3090 {kind}, 1024 outputs")
+        assert len(matches) == 16
+        assert matches.mean() <= 0.10
+        assert matches.max() <= 0.20
 
 
 def test_the_speed_up_of_two_of_four_tends_to_two_in_whole_waves(points):
@@ -64,11 +64,11 @@ def test_the_speed_up_of_two_of_four_tends_to_two_in_whole_waves(points):
 
 
 def test_bert_ratios_and_which_batches_the_host_bounds(points):
-    found = {p.name: p for p in points if p.group == "BERT-base 2:4 speed-up"}
-    assert len(found) == 8
-    assert sum(p.held for p in found.values()) == 6
-    assert all(abs(p.error) <= 0.15 for p in found.values())
-    host = {name for name, p in found.items() if "dense bound by the host" in p.note}
+    matches = {p.name: p for p in points if p.group == "BERT-base 2:4 speed-up"}
+    assert len(matches) == 8
+    assert sum(p.held for p in matches.values()) == 6
+    assert all(abs(p.error) <= 0.15 for p in matches.values())
+    host = {name for name, p in matches.items() if "dense bound by the host" in p.note}
     assert host == {"eager, batch 4", "compiled, batch 4"}
 
 

@@ -1,4 +1,4 @@
-"""S4 and STA against what is published of them, with the tolerance that is claimed."""
+"""S4 and STA against what is published about them, with the tolerance that is claimed."""
 
 import pytest
 

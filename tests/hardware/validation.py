@@ -1,4 +1,4 @@
-"""Loads the scripts of benchmarks/validation, so that tests and records answer to one list of published numbers."""
+"""Loads the scripts of benchmarks/validation, so that tests and records share one list of published numbers."""
 
 import importlib.util
 import sys

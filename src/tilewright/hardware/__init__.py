@@ -1,4 +1,4 @@
-"""Accelerators as models: one specification for sparse tensor cores, STA and S4, fed with the weights of real pruned networks."""
+"""Models of accelerators: one specification for sparse tensor cores, STA and S4, run on the weights of pruned networks."""
 
 from .compare import Comparison, compare
 from .engines import ENGINES

@@ -1,4 +1,4 @@
-"""`compare`: one network on several machines, each beside itself without the zeros left out."""
+"""`compare`: one network on several machines, each next to the same network with dense weights."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,21 +18,21 @@ __all__ = ["Comparison", "compare"]
 
 @dataclass(frozen=True)
 class Comparison:
-    """Runs of one network.
+    """The result of `compare`: runs of one network.
 
     Parameters
     ----------
     runs
-        One for each machine and batch, in the order they were asked for.
+        One run for each machine and batch size, machine by machine.
     dense
-        The same with every weight dense.
+        The same runs with every weight dense.
     """
 
     runs: tuple[Simulation, ...]
     dense: tuple[Simulation, ...]
 
     def report(self) -> Report:
-        """Return one row a run: time with its interval, speed-up over dense, throughput, energy and what costs the most."""
+        """Return one row per run: time with its interval, speed-up over dense, throughput, energy and largest loss."""
         rows = tuple(_row(run, dense) for run, dense in zip(self.runs, self.dense, strict=True))
         first = self.runs[0]
         steps = [o for o in first.steps if o.is_product]
@@ -59,24 +59,31 @@ def compare(
     pattern: Pattern | str | None = None,
     interval: bool = True,
 ) -> Comparison:
-    """Simulate a network on every machine with every batch, as it is and with all its weights dense.
+    """Simulate a network on every machine at every batch size, as it is and with all its weights dense.
 
     Parameters
     ----------
     model, example, sequence, fidelity, dtype, pattern, interval
         As for `simulate`.
-    archs, batches
-        Machines, and samples of a batch.
+    archs
+        The machines: names of presets, or specifications.
+    batches
+        Batch sizes, each split across the card's chips. Default: 1 only.
+
+    Returns
+    -------
+    Comparison
+        All runs; `report` lays them out one per row.
 
     Raises
     ------
     ArgumentError
-        If there is no machine or no batch, or for the reasons `simulate` gives.
+        If no machine or no batch size is given, or for the reasons of `simulate`.
 
     Examples
     --------
-    >>> found = compare("bert-base", ["a100", "s4"], [1, 8], pattern="2:4", interval=False)
-    >>> [(row["accelerator"], row["batch"]) for row in found.report().rows]
+    >>> comparison = compare("bert-base", ["a100", "s4"], [1, 8], pattern="2:4", interval=False)
+    >>> [(row["accelerator"], row["batch"]) for row in comparison.report().rows]
     [('a100', 1), ('a100', 8), ('s4', 1), ('s4', 8)]
     """
     if not archs or not batches:
@@ -102,7 +109,7 @@ def compare(
 
 
 def _again(net: Workload, run: Simulation) -> Simulation:
-    """Return a run of another network, one chip's share of it, on the machine of a run."""
+    """Return the run of another network, given as one chip's share, on the machine of an existing run."""
     whole = net.with_batch(net.batch * int(run.spec.chips))
     return simulate(whole, run.spec, batch=run.batch, fidelity=run.fidelity, dtype=run.dtype, interval=False)
 

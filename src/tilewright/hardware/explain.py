@@ -1,4 +1,4 @@
-"""Where a speed-up went, which numbers a time rests on, and a run as a trace."""
+"""Views of a run: where its speed-up went, which numbers its time depends on, and its trace."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -13,31 +13,31 @@ __all__ = ["assumptions", "timeline", "waterfall"]
 
 
 def waterfall(sparse: "Simulation", dense: "Simulation") -> Report:
-    """Return the steps from the cycles of a dense run to those of a sparse one: what n of m would save, then who takes it back.
+    """Return the steps from a dense run's cycles to a sparse run's: the ideal saving, then what each cause takes back.
 
-    Ideally all cycles shrink to the share of multiply-accumulates that are left. Each further step is what a cause takes beyond that
-    share of what it took before; all steps are whole cycles and add up to the difference of the two runs.
+    Ideally all cycles shrink to the share of multiply-accumulates that is left. Each further step is the cycles of a
+    cause beyond that share of its dense cycles. All steps are whole cycles and add up to the difference of the two runs.
 
     Raises
     ------
     ArgumentError
-        If the runs are of machines with different clocks, whose cycles cannot be compared, or the dense one multiplies nothing.
+        If the machines have different clocks, so that their cycles cannot be compared, or the dense run multiplies nothing.
     """
     if float(sparse.spec.clock) != float(dense.spec.clock):
         raise ArgumentError(
             f"{dense.spec.name} runs at {float(dense.spec.clock):g} Hz and {sparse.spec.name} at {float(sparse.spec.clock):g} Hz; a "
-            "waterfall counts cycles of one clock"
+            "waterfall compares cycles of one clock"
         )
     work, left = (sum(o.useful for o in run.operations) for run in (dense, sparse))
     if not work:
-        raise ArgumentError(f"{dense.workload} multiplies nothing, so there is nothing that pruning could save")
-    # Whole cycles, rounded down by cause, so that the sum is exact.
+        raise ArgumentError(f"{dense.workload} multiplies nothing, so pruning has nothing to save")
+    # Rounded down by cause, so that the sum is exact.
     ideal = {cause: cycles * left // work for cause, cycles in dense.causes.items()}
     after = sparse.causes
     now = sum(ideal.values())
     saved = dense.cycles - now
     rows = [
-        _step("dense", dense.cycles, dense.cycles, None, "cycles without the zeros left out"),
+        _step("dense", dense.cycles, dense.cycles, None, "cycles with every weight dense"),
         _step("ideal saving", -saved, now, None, f"all cycles shrunk to {left / work:.4g} of the multiply-accumulates"),
     ]
     for cause, meaning in CAUSES.items():
@@ -45,7 +45,7 @@ def waterfall(sparse: "Simulation", dense: "Simulation") -> Report:
         if beyond:
             now += beyond
             rows.append(_step(cause, beyond, now, beyond / saved if saved else None, meaning))
-    rows.append(_step("sparse", now, now, None, "cycles with them left out"))
+    rows.append(_step("sparse", now, now, None, "cycles of the pruned network"))
     summary = {
         "accelerator": sparse.spec.name,
         "dense": f"{dense.workload} on {dense.spec.name}",
@@ -60,7 +60,7 @@ def _step(name: str, change: int, after: int, share: float | None, meaning: str)
 
 
 def assumptions(run: "Simulation") -> Report:
-    """Return the uncertain numbers that move the time of a run, the strongest first."""
+    """Return the uncertain numbers that affect the time of a run, strongest first."""
     rows = tuple(
         {
             "number": effect.path,
@@ -92,7 +92,7 @@ def assumptions(run: "Simulation") -> Report:
 
 
 def timeline(run: "Simulation") -> dict[str, Any]:
-    """Return the run in the trace format that Chrome's tracing and Perfetto read: microseconds, one track for each unit."""
+    """Return the run in the trace format of Chrome's tracing and Perfetto: microseconds, one track per unit."""
     tracks = {"lanes": 1, "vector unit": 2}
     scale = 1e6 / float(run.spec.clock)
     events: list[dict[str, Any]] = [
@@ -110,7 +110,7 @@ def timeline(run: "Simulation") -> dict[str, Any]:
                 "tid": tracks["lanes" if o.peak else "vector unit"],
                 "name": o.name,
                 "cat": o.kind,
-                # What hides behind products began before they ended.
+                # An operation that hides behind products starts before they end.
                 "ts": max(0, o.start - o.hidden) * scale,
                 "dur": length * scale,
                 "args": {"cycles": o.cycles, "hidden cycles": o.hidden, "note": o.note, **o.causes},

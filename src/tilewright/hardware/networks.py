@@ -1,16 +1,15 @@
-"""Well-known networks at full size, written down without torch: what capturing their models gives, in a millisecond.
+"""Well-known networks at full size, defined without torch: the same operations as capturing the models, in a millisecond.
 
-Layers are those of the classes of ``transformers`` of the same name, bias and batch norm inside the products: `BertModel`, `ViTModel`,
-`GPT2LMHeadModel` and `ResNetForImageClassification`.
+Layers follow these classes of ``transformers``, with biases and batch norms folded into the products: `BertModel`,
+`ViTModel`, `GPT2LMHeadModel` and `ResNetForImageClassification`.
 """
 
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import Any
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, unknown
 from .workload import Kind, Operation, WeightView, Workload
 
 __all__ = ["NETWORKS", "workload"]
@@ -19,21 +18,21 @@ _LENGTH = 128
 
 
 def workload(name: str, batch: int = 1, sequence: int | None = None) -> Workload:
-    """Return a network by name.
+    """Return a full-size network by name.
 
     Parameters
     ----------
     name
         One of `NETWORKS`.
     batch
-        Samples.
+        Batch size. Default: 1.
     sequence
-        Tokens of a sample, 128 unless told; of ``"vit-base"`` and ``"resnet50"`` the picture decides (224 x 224).
+        Tokens per sample. Default: 128. ``"vit-base"`` and ``"resnet50"`` take no sequence; their input is 224 x 224 pixels.
 
     Raises
     ------
     ArgumentError
-        If there is no such network, or it does not take the batch or the sequence.
+        If the network is unknown, the batch is below 1, or the network does not take the sequence.
 
     Examples
     --------
@@ -41,22 +40,20 @@ def workload(name: str, batch: int = 1, sequence: int | None = None) -> Workload
     (4.09, 123.2)
     """
     if name not in NETWORKS:
-        near = difflib.get_close_matches(name.lower(), NETWORKS, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]}? " if near else ""
-        raise ArgumentError(f"there is no network {name!r}; {hint}The networks are {', '.join(NETWORKS)}")
+        raise ArgumentError(unknown("network", name, NETWORKS))
     if batch < 1:
-        raise ArgumentError(f"a batch has at least one sample, and {batch} were asked for")
+        raise ArgumentError(f"batch must be at least 1, got {batch}")
     build, longest = _BUILDERS[name]
     if sequence is not None and not 1 <= sequence <= longest:
-        takes = f"sequences of 1 to {longest} tokens" if longest else "pictures of 224 x 224, not sequences"
-        raise ArgumentError(f"{name} takes {takes}, and {sequence} tokens were asked for")
+        takes = f"sequences of 1 to {longest} tokens" if longest else "images of 224 x 224 pixels, not sequences"
+        raise ArgumentError(f"{name} takes {takes}, got {sequence} tokens")
     net = build(batch) if not longest else build(batch, sequence or _LENGTH)
     return Workload(name, tuple(net.operations), batch)
 
 
 @dataclass
 class _Net:
-    """Operations as they come; each method adds one and returns its name."""
+    """A list of operations; each method appends to it and returns the name of the last operation it added."""
 
     operations: list[Operation] = field(default_factory=list)
 
@@ -165,7 +162,7 @@ def _resnet50(batch: int) -> _Net:
     net = _Net()
 
     def conv(name: str, after: str, side: int, inputs: int, outputs: int, kernel: int, stride: int, relu: bool) -> str:
-        """Add a convolution of pictures with this side, and its ReLU."""
+        """Add a convolution of square images with this side, and its ReLU."""
         pixels = batch * (side // stride) ** 2
         K = inputs * kernel * kernel
         sizes = {"M": pixels, "N": outputs, "K": K, "reads": batch * side * side * inputs, "writes": pixels * outputs}
@@ -203,7 +200,7 @@ _BUILDERS: Mapping[str, tuple[Callable[..., _Net], int]] = {
 }
 
 NETWORKS: tuple[str, ...] = tuple(_BUILDERS)
-"""Names that `workload` knows."""
+"""The names that `workload` accepts."""
 
 
 @cache

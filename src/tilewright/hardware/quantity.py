@@ -1,15 +1,15 @@
-"""`Quantity`: a number of a machine together with where it comes from and how far it may be off."""
+"""`Quantity`: a number of a machine, with its source and its uncertainty."""
 
 import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, unknown
 
 __all__ = ["Provenance", "Quantity", "assumed", "derived", "sourced"]
 
 Provenance = Literal["sourced", "derived", "assumed"]
-"""Stated by a public source, computed from such statements, or chosen here for want of one."""
+"""Stated by a public source, computed from such statements, or chosen here because no source states it."""
 
 
 @dataclass(frozen=True)
@@ -21,18 +21,18 @@ class Quantity:
     value
         The number.
     unit
-        Such as ``"Hz"``, ``"byte/s"``, ``"cycle"``, ``"MAC/cycle"``; empty for a count.
+        Its unit, such as ``"Hz"``, ``"byte/s"``, ``"cycle"`` or ``"MAC/cycle"``; empty for a count.
     provenance
-        `sourced`, `derived` or `assumed`.
+        ``"sourced"``, ``"derived"`` or ``"assumed"``.
     source
-        The document; for a derived number the step; for an assumed one the reason.
+        The document that states it, the step that derives it, or the reason for assuming it.
     low, high
-        Interval it lies in; None where it is known as written.
+        Ends of the interval it lies in. Default: None, for a number that is exact on that side.
 
     Raises
     ------
     ArgumentError
-        If a number is not finite, the interval does not hold the value, or the source is left out.
+        If a number is not finite, the value lies outside the interval, or the source is empty.
 
     Examples
     --------
@@ -50,23 +50,20 @@ class Quantity:
 
     def __post_init__(self) -> None:
         if self.provenance not in get_args(Provenance):
-            raise ArgumentError(
-                f"the provenance of a quantity is sourced, derived or assumed, and {self.provenance!r} was given"
-            )
+            raise ArgumentError(unknown("provenance", self.provenance, get_args(Provenance)))
         if not self.source.strip():
             raise ArgumentError(
-                f"the quantity {self.value} {self.unit} names no source; say where it comes from, or why it is assumed"
+                f"the quantity {self.value} {self.unit} has no source; say where it comes from, or why it is assumed"
             )
         low, high = self.interval
         if not all(map(math.isfinite, (self.value, low, high))) or not low <= self.value <= high:
             raise ArgumentError(
-                f"a quantity must be finite and inside its interval, and {self.value} {self.unit} was given with "
-                f"{low} to {high}"
+                f"a quantity must be finite and inside its interval, got {self.value} {self.unit} in {low} to {high}"
             )
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Lowest and highest value it may have."""
+        """The lowest and the highest possible value."""
         return (
             self.value if self.low is None else self.low,
             self.value if self.high is None else self.high,
@@ -74,7 +71,7 @@ class Quantity:
 
     @property
     def certain(self) -> bool:
-        """True if there is no interval."""
+        """True if the interval is a single value."""
         low, high = self.interval
         return low == high
 
@@ -96,7 +93,7 @@ def sourced(value: float, unit: str, source: str, *, low: float | None = None, h
 
 
 def derived(value: float, unit: str, source: str, *, low: float | None = None, high: float | None = None) -> Quantity:
-    """Return a quantity computed from what public sources state; `source` shows the step."""
+    """Return a quantity computed from what public sources state; `source` shows how."""
     return Quantity(value, unit, "derived", source, low, high)
 
 

@@ -1,10 +1,10 @@
-"""What the simulation of one operation gives: cycles by cause, work, bytes and joules."""
+"""The result of simulating one operation: cycles by cause, work, bytes and joules."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, unknown
 
 __all__ = ["CAUSES", "Fidelity", "OperationResult"]
 
@@ -24,7 +24,7 @@ CAUSES: Mapping[str, str] = {
     "vector": "the vector unit, softmax included, where it does not overlap with the lanes",
     "launch": "starting an operation",
 }
-"""Where cycles go. Those of an operation add up to its cycles exactly."""
+"""Where cycles go, by cause. The causes of an operation add up to its cycles exactly."""
 
 
 @dataclass(frozen=True)
@@ -34,24 +34,29 @@ class OperationResult:
     Parameters
     ----------
     name, kind
-        Of the operation.
+        Name and kind of the operation.
     cycles
-        From its start to its end.
-    start
-        Cycle at which it started.
+        Cycles from its start to its end.
     causes
-        Cycles by cause (see `CAUSES`); whole numbers whose sum is `cycles`.
+        Cycles by cause (see `CAUSES`), whole numbers whose sum is `cycles`.
+    start
+        Cycle at which it started. Default: 0.
     useful, issued, peak
-        Multiply-accumulates: with kept weights; that lanes executed, padding included; that all lanes could have done in these
-        cycles. ``useful <= issued <= peak``.
+        Multiply-accumulates with kept weights; those the lanes executed, padding included; and those all lanes could have
+        done in these cycles. ``useful <= issued <= peak``.
     bytes
-        Moved, by level of memory: ``"dram"``, ``"l2"``, ...
+        Bytes moved, by level of memory: ``"dram"``, ``"l2"``, ...
     joules
-        By part: ``"mac"``, ``"dram"``, ``"vector"``, ``"static"``, ...
+        Energy by part: ``"mac"``, ``"dram"``, ``"vector"``, ``"static"``, ...
     note
         How it was run: tile shape, the executed n:m, or why it ran dense.
     hidden
-        Cycles that it worked beside other operations before its start; no part of `cycles`.
+        Cycles that it overlapped with earlier operations before its start; not part of `cycles`. Default: 0.
+
+    Raises
+    ------
+    ArgumentError
+        If a cause is unknown, the causes do not add up to the cycles, or the multiply-accumulates are not in order.
     """
 
     name: str
@@ -68,14 +73,15 @@ class OperationResult:
     hidden: int = 0
 
     def __post_init__(self) -> None:
-        unknown = set(self.causes) - set(CAUSES)
-        if unknown:
-            raise ArgumentError(f"{self.name}: {sorted(unknown)[0]!r} is no cause; the causes are {', '.join(CAUSES)}")
+        strange = sorted(set(self.causes) - set(CAUSES))
+        if strange:
+            raise ArgumentError(f"{self.name}: {unknown('cause', strange[0], CAUSES)}")
         if sum(self.causes.values()) != self.cycles:
             raise ArgumentError(
-                f"{self.name}: its causes add up to {sum(self.causes.values())} cycles, and it took {self.cycles}"
+                f"{self.name}: causes add up to {sum(self.causes.values())} cycles, but the operation took {self.cycles}"
             )
         if not self.useful <= self.issued <= self.peak:
             raise ArgumentError(
-                f"{self.name}: useful {self.useful}, issued {self.issued} and peak {self.peak} multiply-accumulates must ascend"
+                f"{self.name}: multiply-accumulates must satisfy useful <= issued <= peak, got {self.useful}, {self.issued}, "
+                f"{self.peak}"
             )

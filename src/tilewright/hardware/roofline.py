@@ -1,11 +1,12 @@
-"""The first level of fidelity: lanes at their rate, DRAM at its bandwidth, whichever is longer; nothing else.
+"""The first level of fidelity: lanes at their rate or DRAM at its bandwidth, whichever takes longer.
 
 ::
 
-    cycles = max(slots / (rate x cores), bytes / bytes a cycle)
+    cycles = max(slots / (rate x cores), bytes / bytes per cycle)
 
-`slots` are the multiply-accumulates at the density that the lanes can run the weight at; `bytes` what no schedule can do without: kept
-weights, and activations where they do not fit on chip. No launch, no fill, no padding: a bound that every other level stays above.
+`slots` are the multiply-accumulates at the density that the lanes can run the weight at; `bytes` are what every schedule
+has to move: kept weights, and activations that do not fit on chip. There is no launch, fill or padding: this is a lower
+bound for all other levels.
 """
 
 import math
@@ -26,19 +27,19 @@ __all__ = ["executed_density", "report", "run"]
 
 
 def run(spec: AcceleratorSpec, operation: Operation, dtype: str, fidelity: Fidelity = "roofline") -> OperationResult:
-    """Return the least time of one operation on one chip.
+    """Return the result of one operation on one chip at the roofline level, a lower bound on its time.
 
     Parameters
     ----------
     spec, operation, dtype
-        Machine, operation and type of its operands.
+        The machine, the operation, and the data type of its operands.
     fidelity
-        Taken for the sake of a common signature.
+        Ignored; present so that all engines have one signature.
 
     Raises
     ------
     ArgumentError
-        If the machine does not multiply the type.
+        If the machine does not multiply the data type.
 
     Examples
     --------
@@ -61,7 +62,7 @@ def run(spec: AcceleratorSpec, operation: Operation, dtype: str, fidelity: Fidel
     busy = min(cycles, math.ceil(work))
     kind = "density step" if operation.is_product else "vector"
     causes = {"useful": useful, kind: busy - useful, "bandwidth": cycles - busy}
-    if kind == "density step" and slots == operation.useful:  # then what is left is rounding
+    if kind == "density step" and slots == operation.useful:  # the remainder is rounding alone
         causes |= {"density step": 0, "padding": busy - useful}
     causes = refreshed(spec, causes)
     joules = {
@@ -84,9 +85,9 @@ def run(spec: AcceleratorSpec, operation: Operation, dtype: str, fidelity: Fidel
 
 
 def executed_density(spec: AcceleratorSpec, weight: WeightView | None, dtype: str) -> float:
-    """Return the density that lanes can run a weight at: the next step of their selectors, or its own where tiles are cut out whole.
+    """Return the density at which lanes run a weight: the next step of their selectors, or that of a tile-wise weight.
 
-    Only tensor cores run smaller products in place of tile-wise weights; other machines have no addressing for them.
+    Only tensor cores run tile-wise weights as smaller products; other machines have no addressing for them.
     """
     match weight.pattern if weight is not None else None:
         case NM(n, m):
@@ -97,9 +98,9 @@ def executed_density(spec: AcceleratorSpec, weight: WeightView | None, dtype: st
 
 
 def report(simulation: "Simulation") -> Report:
-    """Return where each operation lies under the roofs: dense operations a second over dense operations a byte of DRAM.
+    """Return where each product lies under the roofs of one chip: dense FLOP/s against dense FLOPs per byte of DRAM traffic.
 
-    Operations with the same shape are one row, with how many there are. Roofs are those of one chip.
+    Products that are alike share one row, with their number.
     """
     spec, dtype = simulation.spec, simulation.dtype
     clock, macs = float(spec.clock), {o.name: o.macs for o in simulation.steps}
@@ -138,7 +139,7 @@ def report(simulation: "Simulation") -> Report:
 
 
 def _vector(spec: AcceleratorSpec, operation: Operation) -> float:
-    """Return the cycles of the vector unit where the machine says how wide it is."""
+    """Return the cycles of the vector unit; 0 if the machine does not state its width."""
     if "vector.lanes" not in spec.costs:
         return 0.0
     name = operation.function or operation.kind
@@ -150,7 +151,7 @@ def _moved(spec: AcceleratorSpec, operation: Operation, size: float) -> int:
     weights = 0 if operation.weight is None else operation.weight.kept * operation.copies * size
     activations = (operation.reads + operation.writes) * size
     room = sum(float(memory.size) * memory.instances for memory in spec.memories if memory.name == "activations")
-    if room and operation.kind == "matmul":  # the largest of the three may stay where it is made and used
+    if room and operation.kind == "matmul":  # the largest of the three matrices may stay on chip
         M, N, K = operation.M, operation.N, operation.K
         activations = max(0.0, activations - max(M * N, M * K, N * K) * operation.copies * size)
     fused = operation.kind == "elementwise" and "fused" in spec.costs and float(spec.costs["fused"]) >= 1

@@ -1,4 +1,4 @@
-"""`simulate`: a network on a machine, at the level of fidelity asked for."""
+"""`simulate`: a network on a modelled machine, at a chosen level of fidelity."""
 
 import math
 import os
@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, unknown
 from ..patterns import Pattern, parse
 from . import roofline
 from .engines import ENGINES
@@ -36,37 +36,41 @@ def simulate(
     pattern: Pattern | str | None = None,
     interval: bool = True,
 ) -> Simulation:
-    """Run a network on a machine that is a model, and say how long it takes and where the cycles go.
+    """Simulate a network on a modelled machine: how long it takes and where the cycles go.
 
     Parameters
     ----------
     model
-        A torch module, pruned or not; the folder of a checkpoint, packed or dense; a `Workload`; or the name of a full-size network (see
-        `tilewright.hardware.networks`).
+        A torch module, pruned or not; the folder of a packed or dense checkpoint; a `Workload`; or the name of a
+        full-size network (see `tilewright.hardware.networks`).
     arch
-        Name of a preset, such as ``"a100"`` or ``"s4-dense"``, or a specification.
+        The name of a preset, such as ``"a100"`` or ``"s4-dense"``, or an `AcceleratorSpec`.
     batch
-        Samples, shared by the chips of the card; 1, or the example's or workload's own, unless told.
-    example, sequence
-        What to call the module with, as for `tilewright.hardware.capture`; tokens of a sample where the input is known.
+        Batch size, split across the card's chips. Default: the batch size of the example or workload, or 1.
+    example
+        The inputs of one call of the module, as for `tilewright.hardware.capture`. Values are ignored.
+    sequence
+        Tokens per sample if no example is given. Default: 128, or the longest sequence of a model that takes less.
     fidelity
-        ``"roofline"``, ``"analytical"`` or ``"tiles"``: each level is slower and closer.
+        ``"roofline"``, ``"analytical"`` or ``"tiles"`` (the default), from the fastest level to the most detailed.
     dtype
-        Of weights and activations; the first that the machine lists unless told.
+        Data type of weights and activations. Default: the first type that the machine lists.
     pattern
-        Simulate as if every weight that can take it were pruned to this pattern, evenly.
+        A pattern that every weight is assumed to be evenly pruned to if it can take it. Default: the weights as they are.
     interval
-        Whether to carry the intervals of the machine's numbers through to the time.
+        Whether to propagate the intervals of the machine's numbers to the time. Default: True.
 
     Returns
     -------
     Simulation
-        Seconds, cycles by cause, bytes, joules; `table`, `waterfall`, `timeline`, `roofline`, `assumptions`.
+        Seconds, cycles by cause, bytes and joules, with the views `table`, `waterfall`, `timeline`, `roofline` and
+        `assumptions`.
 
     Raises
     ------
     ArgumentError
-        If there is no such machine, network or folder, the machine does not take the type, or the model does not fit it.
+        If the machine, network or folder is unknown, the machine does not support the data type, or the model does not
+        fit it.
 
     Examples
     --------
@@ -79,27 +83,27 @@ def simulate(
     """
     spec = preset(arch) if isinstance(arch, str) else arch
     if fidelity not in get_args(Fidelity):
-        raise ArgumentError(f"fidelity is one of {', '.join(get_args(Fidelity))}, and {fidelity!r} was given")
+        raise ArgumentError(unknown("fidelity", fidelity, get_args(Fidelity)))
     if batch is not None and batch < 1:
-        raise ArgumentError(f"a batch has at least one sample, and {batch} were asked for")
-    chosen = dtype or spec.types[0]
-    spec.rate(chosen)
+        raise ArgumentError(f"batch must be at least 1, got {batch}")
+    kind = dtype or spec.types[0]
+    spec.rate(kind)
     chips = int(spec.chips)
     net, samples = _network(model, batch, chips, example, sequence)
     if pattern is not None:
         net = net.with_pattern(parse(pattern) if isinstance(pattern, str) else pattern)
-    _check_room(spec, net, chosen)
-    found = _run(spec, net, chosen, fidelity)
-    cycles = sum(result.cycles for result in found)
+    _check_room(spec, net, kind)
+    results = _run(spec, net, kind, fidelity)
+    cycles = sum(result.cycles for result in results)
     scale = (samples / net.batch, chips)
-    low_high, effects = _interval(spec, net, chosen, fidelity, cycles) if interval and found else (None, ())
+    low_high, effects = _interval(spec, net, kind, fidelity, cycles) if interval and results else (None, ())
     return Simulation(
         spec=spec,
         workload=net.name,
         batch=samples,
-        dtype=chosen,
+        dtype=kind,
         fidelity=fidelity,
-        operations=tuple(_of_card(result, *scale) for result in found),
+        operations=tuple(_of_card(result, *scale) for result in results),
         cycles=cycles,
         interval=low_high,
         steps=net.operations,
@@ -109,7 +113,7 @@ def simulate(
 
 
 def _network(model: Any, batch: int | None, chips: int, example: Any, sequence: int | None) -> tuple[Workload, int]:
-    """Return what one chip runs, and the samples of the whole batch."""
+    """Return the workload of one chip, and the size of the whole batch."""
     if isinstance(model, Workload):
         samples = batch or model.batch
         return model.with_batch(_share(samples, chips)), samples
@@ -119,7 +123,8 @@ def _network(model: Any, batch: int | None, chips: int, example: Any, sequence: 
     if isinstance(model, str | os.PathLike):
         if not Path(model).exists():
             raise ArgumentError(
-                f"{os.fspath(model)} is neither a folder nor a network; name the folder of a model, or one of {', '.join(NETWORKS)}"
+                f"{os.fspath(model)} is neither a folder nor a known network; pass the folder of a model, or one of "
+                f"{', '.join(NETWORKS)}"
             )
         from .capture import capture_checkpoint
 
@@ -130,7 +135,7 @@ def _network(model: Any, batch: int | None, chips: int, example: Any, sequence: 
         captured = capture
     else:
         raise ArgumentError(
-            f"a {type(model).__name__} cannot be simulated; give a torch module, a folder, a Workload or the name of a network"
+            f"model is of type {type(model).__name__}; expected a torch module, a folder, a Workload or the name of a network"
         )
     if batch is None and example is not None:
         net = captured(model, example, sequence=sequence)
@@ -144,25 +149,25 @@ def _share(samples: int, chips: int) -> int:
 
 
 def _run(spec: AcceleratorSpec, net: Workload, dtype: str, fidelity: Fidelity) -> list[OperationResult]:
-    """Run the operations of one chip one after the other; vector work hides behind products where the machine lets it."""
+    """Run the operations of one chip one after another; vector work hides behind products where the machine allows it."""
     engine = roofline.run if fidelity == "roofline" else ENGINES[spec.engine]
     known: dict[tuple[object, ...], OperationResult] = {}
-    alone = []
+    results = []
     for operation in net:
         key = operation.key
         if key not in known:
             known[key] = engine(spec, operation, dtype, fidelity)
-        alone.append(known[key])
-    shown = visible(spec, net.operations, [result.cycles for result in alone])
-    now, placed = 0, []
-    for operation, result, cycles in zip(net, alone, shown, strict=True):
-        placed.append(_placed(result, operation.name, now, cycles))
+        results.append(known[key])
+    shown = visible(spec, net.operations, [result.cycles for result in results])
+    now, schedule = 0, []
+    for operation, result, cycles in zip(net, results, shown, strict=True):
+        schedule.append(_placed(result, operation.name, now, cycles))
         now += cycles
-    return placed
+    return schedule
 
 
 def _placed(result: OperationResult, name: str, start: int, cycles: int) -> OperationResult:
-    """Return an operation's result at its place, without the cycles that hide behind products."""
+    """Return an operation's result at its start cycle, without the cycles that hide behind products."""
     if cycles == result.cycles:
         return replace(result, name=name, start=start)
     left, causes = cycles, {}
@@ -184,7 +189,7 @@ def _placed(result: OperationResult, name: str, start: int, cycles: int) -> Oper
 
 
 def _of_card(result: OperationResult, shares: float, chips: int) -> OperationResult:
-    """Return an operation's result with the joules of all chips: work by their share of the batch, static power by their number."""
+    """Return an operation's result with the joules of all chips: work scales with the batch, static power with the chips."""
     if chips == 1:
         return result
     joules = {part: value * (chips if part == "static" else shares) for part, value in result.joules.items()}
@@ -194,9 +199,10 @@ def _of_card(result: OperationResult, shares: float, chips: int) -> OperationRes
 def _interval(
     spec: AcceleratorSpec, net: Workload, dtype: str, fidelity: Fidelity, cycles: int
 ) -> tuple[tuple[float, float], tuple[Effect, ...]]:
-    """Return the interval of the time and what moves it.
+    """Return the interval of the time, and the effect of each number on it.
 
-    One number at a time is moved on a network in which one operation stands for all of its shape; then all at once on the real one.
+    Numbers are varied one at a time on a network in which one operation stands for all of its shape, then all at once on
+    the real network.
     """
     groups: dict[tuple[object, ...], list[int]] = {}
     for index, o in enumerate(net.operations):
@@ -223,6 +229,6 @@ def _check_room(spec: AcceleratorSpec, net: Workload, dtype: str) -> None:
     if weights + largest > room:
         raise ArgumentError(
             f"{net.name} does not fit {spec.name}: its weights take {weights:,} bytes in {dtype} and its largest step {largest:,} "
-            f"with {net.batch} samples a chip, and memories.{spec.dram.name}.size is {room:,.0f}; a smaller batch, a narrower type or a "
-            "sparser model needs less"
+            f"with {net.batch} samples per chip, but memories.{spec.dram.name}.size is {room:,.0f}; use a smaller batch, a narrower "
+            "data type or a sparser model"
         )

@@ -1,4 +1,4 @@
-"""A simulated network: the sums of its operations, and the views of them."""
+"""A simulated network: its totals, and the views of its operations."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,22 +17,30 @@ __all__ = ["Simulation"]
 
 @dataclass(frozen=True, eq=False)
 class Simulation:
-    """A network on a machine.
+    """The result of `simulate`.
 
     Parameters
     ----------
-    spec, workload, batch, dtype, fidelity
-        What was run on what, and how closely.
+    spec
+        The machine.
+    workload
+        Name of the network.
+    batch
+        Size of the whole batch.
+    dtype
+        Data type of weights and activations.
+    fidelity
+        Level of the simulation.
     operations
-        In the order they ran: cycles, work and bytes of one chip, joules of the whole card.
+        The result of each operation in the order they ran: cycles, work and bytes of one chip, joules of the whole card.
     cycles
-        Of the whole, one chip's share of the batch.
+        Cycles of the whole network for one chip's share of the batch.
     interval
-        Lowest and highest seconds over the intervals of the machine's numbers.
+        Lowest and highest seconds over the intervals of the machine's numbers; None if they were not propagated.
     steps
-        What was run, operation by operation.
+        The operations that were run, in the same order.
     effects
-        The uncertain numbers that move the time, the strongest first.
+        The uncertain numbers that affect the time, strongest first.
     unmodelled
         Steps of the model that are not in the time, by name, with how often each occurs.
     """
@@ -51,38 +59,38 @@ class Simulation:
 
     @property
     def seconds(self) -> float:
-        """Time of one batch."""
+        """Time of one batch, in seconds."""
         return self.cycles / float(self.spec.clock)
 
     @property
     def throughput(self) -> float:
-        """Samples a second, batch after batch."""
+        """Samples per second, batch after batch."""
         return self.batch / self.seconds
 
     @property
     def joules(self) -> float:
-        """Energy of one batch."""
+        """Energy of one batch on the whole card, in joules."""
         return sum(sum(operation.joules.values()) for operation in self.operations)
 
     @property
     def watts(self) -> float:
-        """Mean power."""
+        """Mean power of the whole card, in watts."""
         return self.joules / self.seconds if self.cycles else 0.0
 
     @property
     def causes(self) -> dict[str, int]:
-        """Cycles of all operations by cause."""
+        """Cycles of all operations by cause (see `CAUSES`)."""
         return {cause: total for cause in CAUSES if (total := sum(o.causes.get(cause, 0) for o in self.operations))}
 
     @property
     def bytes(self) -> dict[str, int]:
-        """Bytes moved by level of memory."""
+        """Bytes moved by one chip, by level of memory."""
         levels = dict.fromkeys(level for operation in self.operations for level in operation.bytes)
         return {level: sum(o.bytes.get(level, 0) for o in self.operations) for level in levels}
 
     @property
     def utilisation(self) -> dict[str, float]:
-        """Useful and issued multiply-accumulates as shares of what all lanes could have done in these cycles."""
+        """Useful and issued multiply-accumulates, as shares of what all lanes could do in the same cycles."""
         peak = sum(operation.peak for operation in self.operations)
         return {
             "useful": sum(o.useful for o in self.operations) / peak if peak else 0.0,
@@ -90,7 +98,7 @@ class Simulation:
         }
 
     def table(self) -> Report:
-        """Return one row an operation and the totals."""
+        """Return one row per operation, and the totals."""
         clock = float(self.spec.clock)
         rows = tuple(
             {
@@ -110,23 +118,23 @@ class Simulation:
         return Report("simulate", rows, self.summary())
 
     def waterfall(self, dense: "Simulation") -> Report:
-        """Return where the speed-up over a dense run went, in whole cycles that add up to the difference; ideal saving first."""
+        """Return where the speed-up over a dense run went: the ideal saving, then each loss, in whole cycles that add up."""
         return waterfall(self, dense)
 
     def assumptions(self) -> Report:
-        """Return the uncertain numbers that the time rests on, with their sources and what each does to it."""
+        """Return the uncertain numbers behind the time, each with its source and its effect."""
         return assumptions(self)
 
     def timeline(self) -> dict[str, Any]:
-        """Return the run as a trace for Perfetto or Chrome: write it with `json.dump`."""
+        """Return the run as a trace for Perfetto or Chrome; write it to a file with `json.dump`."""
         return timeline(self)
 
     def roofline(self) -> Report:
-        """Return operations a second by operations a byte, and the machine's roofs."""
+        """Return FLOP/s against FLOPs per byte for every product, and the machine's roofs."""
         return report(self)
 
     def summary(self) -> dict[str, object]:
-        """Return the figures of the whole run, as a report shows them."""
+        """Return the totals of the run, as a report shows them."""
         low, high = self.interval or (self.seconds, self.seconds)
         return {
             "accelerator": self.spec.name,

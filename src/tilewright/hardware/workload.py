@@ -1,4 +1,4 @@
-"""`Workload`: a network as the list of what an accelerator must do, with shapes, weights as they are packed, and dependencies."""
+"""`Workload`: a network as the list of operations an accelerator runs, with their shapes, packed weights and dependencies."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -8,7 +8,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ArgumentError, PatternError
+from ..errors import ArgumentError, PatternError, unknown
 from ..formats import Packed
 from ..patterns import NM, Pattern, TileVectorWise, TileWise
 from ..records import Report
@@ -16,33 +16,33 @@ from ..records import Report
 __all__ = ["Kind", "Operation", "WeightView", "Workload"]
 
 Kind = Literal["linear", "conv", "matmul", "recurrent", "softmax", "norm", "elementwise", "pool", "embedding", "move"]
-"""`linear`, `conv`, `matmul` and `recurrent` run on the lanes, the others on the vector unit or in memory."""
+"""`linear`, `conv`, `matmul` and `recurrent` run on the lanes, the others on the vector unit or as memory traffic."""
 
 PRODUCTS = ("linear", "conv", "matmul", "recurrent")
 
 
 @dataclass(frozen=True, eq=False)
 class WeightView:
-    """What timing needs to know of a weight ``[N, K]``.
+    """What timing needs to know about a weight ``[N, K]``.
 
     Parameters
     ----------
     shape
         ``(N, K)``.
     pattern
-        What the mask obeys; None for a dense weight.
+        The pattern that the mask obeys; None for a dense weight.
     tile
-        Outputs that share kept inputs.
+        Number of outputs that share kept inputs.
     counts
-        Kept inputs of each tile, in order; all of them K for a dense weight.
+        Kept inputs of each tile, int64 ``[tiles]``, in order; K for a dense weight.
     widths
-        Outputs of each tile.
+        Outputs of each tile, int64 ``[tiles]``.
     rows
-        Outputs that are stored; fewer than N where whole outputs were pruned.
+        Number of stored outputs; less than N if whole outputs were pruned.
     extra
-        Elements kept beside the tiles (TEW).
+        Number of elements kept in addition to the tiles (TEW). Default: 0.
     real
-        True if it was read off packed weights, False if it is what a pattern says of itself.
+        True if the view was taken from a packed weight, False (the default) if it was derived from a pattern.
     """
 
     shape: tuple[int, int]
@@ -63,7 +63,7 @@ class WeightView:
 
     @classmethod
     def of(cls, packed: Packed) -> "WeightView":
-        """Return the view of a packed weight: its own counts, imbalance included."""
+        """Return the view of a packed weight with its actual counts, imbalance included."""
         extra = len(packed.residual.values) if packed.residual else 0
         return cls(
             packed.shape, packed.pattern, packed.tile, packed.counts, packed.widths, packed.stored, extra, real=True
@@ -71,15 +71,15 @@ class WeightView:
 
     @classmethod
     def expected(cls, pattern: Pattern, outputs: int, inputs: int) -> "WeightView":
-        """Return the view of a weight that obeys a pattern evenly, for designs that no weights exist for yet.
+        """Return the view of a weight that is evenly pruned to a pattern, for designs that have no weights yet.
 
-        n:m comes out exact. For tile-wise patterns outputs and inputs are cut alike, each to ``sqrt(density)``, and all tiles
-        keep the same number of inputs.
+        n:m is exact. For tile-wise patterns, outputs and inputs are each cut to ``sqrt(density)`` and all tiles keep the
+        same number of inputs.
 
         Raises
         ------
         PatternError
-            For a pattern whose kept counts do not follow from itself.
+            If the kept counts do not follow from the pattern alone.
         """
         match pattern:
             case NM():
@@ -97,8 +97,8 @@ class WeightView:
                 )
             case _:
                 raise PatternError(
-                    f"what {pattern} keeps in each tile is not known before there are weights; pack a pruned model, "
-                    "or use an n:m or tile-wise pattern"
+                    f"the counts that {pattern} keeps in each tile depend on the weights; pack a pruned model, or use an n:m or "
+                    "tile-wise pattern"
                 )
 
     @classmethod
@@ -111,14 +111,14 @@ class WeightView:
     def kept(self) -> int:
         """Number of weights kept."""
         counts = self.counts
-        # Counts of such a pattern are the columns of a tile, n of every m of which each output keeps.
+        # The counts of this pattern are the columns of a tile; each output keeps n of every m of them.
         if isinstance(self.pattern, TileVectorWise):
             counts = counts // self.pattern.m * self.pattern.n + np.minimum(self.pattern.n, counts % self.pattern.m)
         return int((counts * self.widths).sum()) + self.extra
 
     @property
     def density(self) -> float:
-        """Kept over all."""
+        """Kept weights over all weights."""
         return self.kept / (self.shape[0] * self.shape[1])
 
 
@@ -129,25 +129,26 @@ class Operation:
     Parameters
     ----------
     name
-        Unique in its workload: the module's name, with a suffix where it is used more than once.
+        Name, unique in its workload: that of the module, with a suffix if the module is used more than once.
     kind
-        What it is.
+        The kind of operation, one of `Kind`.
     M, N, K
-        Of each product: tokens (or pixels), outputs, inputs. 0 for kinds that are no product.
+        Tokens (or pixels), outputs and inputs of each product. Default: 0, for operations that are not products.
     copies
-        Independent products of this shape: heads times samples, groups of a convolution.
+        Number of independent products of this shape, such as heads times samples, or groups of a convolution. Default: 1.
     weight
-        Of a linear, convolution or recurrent step; None for products of activations.
+        The weight of a linear, convolution or recurrent step. Default: None, for products of activations and vector
+        operations.
     function
-        Of the vector kinds: ``"softmax"``, ``"layer_norm"``, ``"gelu"``, ``"add"``, ...
+        The function of a vector operation: ``"softmax"``, ``"layer_norm"``, ``"gelu"``, ``"add"``, ... Default: empty.
     row
-        Length of a row that softmax or a norm reduces over.
+        Length of the rows that softmax, a norm or pooling reduces over. Default: 0.
     reads, writes
-        Elements of activations that it takes and gives.
+        Number of activation elements read and written. Default: 0.
     inputs
-        Names of operations whose results it waits for.
+        Names of the operations whose results this one waits for. Default: none.
     steps
-        Recurrent only: products that must follow each other, M being the tokens of one.
+        For recurrent steps, the number of products that must run in sequence, each of M tokens. Default: 1.
     """
 
     name: str
@@ -166,21 +167,19 @@ class Operation:
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
-            raise ArgumentError(
-                f"operation {self.name}: kind is {self.kind!r}, and it must be one of {', '.join(get_args(Kind))}"
-            )
+            raise ArgumentError(f"operation {self.name}: {unknown('kind', self.kind, get_args(Kind))}")
         if self.is_product and min(self.M, self.N, self.K, self.copies, self.steps) < 1:
             raise ArgumentError(
-                f"operation {self.name}: a product needs M, N and K of at least 1, and it has M={self.M}, N={self.N}, K={self.K}"
+                f"operation {self.name}: a product needs M, N and K of at least 1, got M={self.M}, N={self.N}, K={self.K}"
             )
         if self.weight is not None and self.weight.shape != (self.N, self.K):
             raise ArgumentError(
-                f"operation {self.name}: its weight is {self.weight.shape} where N={self.N} and K={self.K}"
+                f"operation {self.name}: the weight has shape {self.weight.shape}, but N={self.N} and K={self.K}"
             )
 
     @property
     def is_product(self) -> bool:
-        """True if it runs on the lanes."""
+        """True if the operation runs on the lanes."""
         return self.kind in PRODUCTS
 
     @property
@@ -197,12 +196,12 @@ class Operation:
 
     @property
     def flops(self) -> int:
-        """Dense-equivalent operations: two a multiply-accumulate, one an element and pass of the vector kinds."""
+        """Dense-equivalent operations: two per multiply-accumulate, one per element of a vector operation."""
         return 2 * self.macs if self.is_product else self.writes
 
     @property
     def key(self) -> tuple[object, ...]:
-        """What its time depends on: operations of equal keys take equally long on one machine."""
+        """Everything the time depends on: operations with equal keys take equally long on a given machine."""
         view = self.weight
         shape = (
             self.kind,
@@ -233,13 +232,18 @@ class Workload:
     Parameters
     ----------
     name
-        Of the model.
+        Name of the model.
     operations
-        Every name in `inputs` stands before the operation that waits for it.
+        The operations, each after those named in its `inputs`.
     batch
-        Samples that go through together.
+        Batch size. Default: 1.
     unmodelled
-        Steps of the model that no operation stands for, by name, with how often each occurs.
+        Steps of the model that no operation represents, by name, with how often each occurs. Default: none.
+
+    Raises
+    ------
+    ArgumentError
+        If two operations have the same name, or one comes before its inputs.
     """
 
     name: str
@@ -248,16 +252,14 @@ class Workload:
     unmodelled: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        seen: set[str] = set()
+        earlier: set[str] = set()
         for operation in self.operations:
-            if operation.name in seen:
-                raise ArgumentError(f"{self.name} has two operations named {operation.name}; each needs its own name")
-            missing = [name for name in operation.inputs if name not in seen]
+            if operation.name in earlier:
+                raise ArgumentError(f"{self.name} has two operations named {operation.name}; names must be unique")
+            missing = [name for name in operation.inputs if name not in earlier]
             if missing:
-                raise ArgumentError(
-                    f"{self.name}: {operation.name} waits for {missing[0]}, which does not come before it"
-                )
-            seen.add(operation.name)
+                raise ArgumentError(f"{self.name}: {operation.name} waits for {missing[0]}, which must come before it")
+            earlier.add(operation.name)
 
     def __iter__(self) -> Iterator[Operation]:
         return iter(self.operations)
@@ -267,7 +269,7 @@ class Workload:
 
     @property
     def macs(self) -> int:
-        """Dense multiply-accumulates of the whole."""
+        """Dense multiply-accumulates of all operations, zeros included."""
         return sum(operation.macs for operation in self.operations)
 
     @property
@@ -276,10 +278,10 @@ class Workload:
         return sum(operation.useful for operation in self.operations)
 
     def with_batch(self, batch: int) -> "Workload":
-        """Return the workload with another number of samples.
+        """Return the workload at another batch size.
 
-        Tokens of products with a weight, copies of products without, and elements of activations grow with the batch; a size
-        that it does not divide belongs to no sample and stays.
+        Tokens of products with a weight, copies of products without one, and activation elements scale with the batch. A
+        size that the old batch does not divide is taken as independent of it and stays.
 
         Raises
         ------
@@ -287,17 +289,17 @@ class Workload:
             If the batch is less than 1.
         """
         if batch < 1:
-            raise ArgumentError(f"{self.name}: a batch has at least one sample, and {batch} were asked for")
+            raise ArgumentError(f"{self.name}: batch must be at least 1, got {batch}")
         if batch == self.batch:
             return self
         return replace(self, batch=batch, operations=tuple(_rebatched(o, self.batch, batch) for o in self.operations))
 
     def with_pattern(self, pattern: Pattern | None) -> "Workload":
-        """Return the workload with every weight that can take the pattern as if it were pruned to it; None for dense."""
+        """Return the workload with every weight that can take the pattern evenly pruned to it; None makes all weights dense."""
         return replace(self, operations=tuple(_repatterned(operation, pattern) for operation in self.operations))
 
     def table(self, dtype: str = "float16") -> Report:
-        """Return one row an operation: shape, pattern, FLOPs, bytes and intensity."""
+        """Return one row per operation: shape, pattern, FLOPs, bytes in `dtype`, and FLOPs per byte."""
         from .machine.spec import BYTES
 
         size = BYTES[dtype]

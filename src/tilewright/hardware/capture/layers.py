@@ -1,4 +1,4 @@
-"""Layers that are one thing to an accelerator, whatever torch does inside them: recurrent ones, packed ones, norms written by hand."""
+"""Layers that an accelerator sees as a whole, whatever torch runs inside: recurrent layers, packed layers, custom norms."""
 
 import re
 from collections.abc import Callable
@@ -21,13 +21,13 @@ Handler = Callable[[Recorder, Any, str, tuple[Any, ...], dict[str, Any], object]
 
 
 def handler_of(module: nn.Module) -> Handler | None:
-    """Return who writes down a module as a whole; None for one whose steps are written down as they run."""
+    """Return the function that records a module as a whole; None if its steps are recorded as they run."""
     if isinstance(module, nn.RNNBase):
         return _recurrent
     if isinstance(module, SparseLinear):
         return _sparse
-    written_by_hand = not type(module).__module__.startswith("torch.") or isinstance(module, nn.RMSNorm)
-    if written_by_hand and _NORM.search(type(module).__name__) and not list(module.children()):
+    custom = not type(module).__module__.startswith("torch.") or isinstance(module, nn.RMSNorm)
+    if custom and _NORM.search(type(module).__name__) and not list(module.children()):
         return _norm
     return None
 
@@ -54,13 +54,13 @@ def _norm(
 def _recurrent(
     recorder: Recorder, module: nn.RNNBase, path: str, args: tuple[Any, ...], kwargs: dict[str, Any], out: object
 ) -> None:
-    """Write down each layer and direction: one product with all inputs, then the steps that wait for each other."""
-    given = args[0] if args else kwargs["input"]
-    tokens, batch, steps = _lengths(module, given)
+    """Record each layer and direction: one product with all inputs, then the steps that wait for each other."""
+    x = args[0] if args else kwargs["input"]
+    tokens, batch, steps = _lengths(module, x)
     prefix = f"{path}." if path else ""
     gates, hidden = _GATES[module.mode], module.hidden_size
     width = module.proj_size or hidden
-    before = recorder.known(tensors_in(given)[0]).producers
+    before = recorder.known(tensors_in(x)[0]).producers
     for layer in range(module.num_layers):
         ends = []
         for direction in ("", "_reverse") if module.bidirectional else ("",):
@@ -94,11 +94,11 @@ def _recurrent(
     recorder.label(out, Source(before))
 
 
-def _lengths(module: nn.RNNBase, given: Tensor | PackedSequence) -> tuple[int, int, int]:
-    """Return the tokens of all sequences together, how many sequences there are, and the steps of the longest."""
-    if isinstance(given, PackedSequence):
-        return given.data.shape[0], int(given.batch_sizes[0]), len(given.batch_sizes)
-    if given.ndim == 2:
-        return given.shape[0], 1, given.shape[0]
-    batch, steps = given.shape[:2] if module.batch_first else (given.shape[1], given.shape[0])
+def _lengths(module: nn.RNNBase, x: Tensor | PackedSequence) -> tuple[int, int, int]:
+    """Return the tokens of all sequences together, the number of sequences, and the steps of the longest."""
+    if isinstance(x, PackedSequence):
+        return x.data.shape[0], int(x.batch_sizes[0]), len(x.batch_sizes)
+    if x.ndim == 2:
+        return x.shape[0], 1, x.shape[0]
+    batch, steps = x.shape[:2] if module.batch_first else (x.shape[1], x.shape[0])
     return batch * steps, batch, steps

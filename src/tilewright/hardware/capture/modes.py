@@ -1,4 +1,4 @@
-"""Watching a model run: which module is at work, and every step of torch below it."""
+"""Watching a model run: which module is active, and every operator that torch runs in it."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -20,14 +20,14 @@ __all__ = ["watching"]
 
 @contextmanager
 def watching(recorder: Recorder, model: nn.Module) -> Iterator[None]:
-    """Write down what runs inside, until the end of the block."""
+    """Record what runs inside the block."""
     names: dict[int, Module] = {}
     for name, module in model.named_modules():
         names.setdefault(id(module), Module(name, not list(module.children()), _function(module)))
     fast_path = torch.backends.mha.get_fastpath_enabled()
     with ExitStack() as stack:
         stack.callback(torch.backends.mha.set_fastpath_enabled, fast_path)
-        torch.backends.mha.set_fastpath_enabled(False)  # its fused steps hide the products
+        torch.backends.mha.set_fastpath_enabled(False)  # its fused operators hide the products
         stack.callback(_hooked(recorder, names))
         stack.enter_context(_Attention(recorder))
         stack.enter_context(_Steps(recorder))
@@ -35,7 +35,7 @@ def watching(recorder: Recorder, model: nn.Module) -> Iterator[None]:
 
 
 class _Steps(TorchDispatchMode):  # type: ignore[no-untyped-call]  # as torch ships it
-    """Hands every operator to the table."""
+    """Passes every operator to `operators.step`."""
 
     def __init__(self, recorder: Recorder) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -44,20 +44,20 @@ class _Steps(TorchDispatchMode):  # type: ignore[no-untyped-call]  # as torch sh
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        given = dict(kwargs or {})
-        if self.recorder.muted or func.namespace == "prim":  # which asks what a tensor is, and computes nothing
-            return func(*args, **given)
-        with self:  # under inference_mode operators that consist of others arrive whole
-            parts = func.decompose(*args, **given) if _composite(func) else NotImplemented
+        options = dict(kwargs or {})
+        if self.recorder.muted or func.namespace == "prim":  # prim operators query tensors and compute nothing
+            return func(*args, **options)
+        with self:  # under inference_mode composite operators arrive undecomposed
+            parts = func.decompose(*args, **options) if _composite(func) else NotImplemented
         if parts is not NotImplemented:
             return parts
-        out = func(*args, **given)
-        operators.step(self.recorder, func, args, given, out)
+        out = func(*args, **options)
+        operators.step(self.recorder, func, args, options, out)
         return out
 
 
 class _Attention(TorchFunctionMode):
-    """Catches attention before torch chooses one of its many ways to compute it."""
+    """Catches attention before torch dispatches it to one of its many implementations."""
 
     def __init__(self, recorder: Recorder) -> None:
         super().__init__()
@@ -66,14 +66,14 @@ class _Attention(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        given = dict(kwargs or {})
+        options = dict(kwargs or {})
         if func is not functional.scaled_dot_product_attention or self.recorder.muted:
-            return func(*args, **given)
+            return func(*args, **options)
         with _muted(self.recorder):
-            out = func(*args, **given)
-        names = ("query", "key", "value", "attn_mask")
-        given |= dict(zip(names, args[:4], strict=False))
-        operators.attention(self.recorder, given["query"], given["key"], given["value"], given.get("attn_mask"), out)
+            out = func(*args, **options)
+        tensors = options | dict(zip(("query", "key", "value", "attn_mask"), args[:4], strict=False))
+        query, key, value = (tensors[name] for name in ("query", "key", "value"))
+        operators.attention(self.recorder, query, key, value, tensors.get("attn_mask"), out)
         return out
 
 
@@ -87,7 +87,7 @@ def _muted(recorder: Recorder) -> Iterator[None]:
 
 
 def _function(module: nn.Module) -> str:
-    """Return what the steps of an activation come to, told by the name of its class."""
+    """Return the function that an activation module computes, as its class name tells; empty if unknown."""
     name = type(module).__name__.lower()
     return next((known for known in ("gelu", "silu", "swish", "mish") if known in name), "")
 
@@ -97,7 +97,7 @@ def _composite(func: Any) -> bool:
 
 
 def _hooked(recorder: Recorder, names: Mapping[int, Module]) -> Any:
-    """Follow modules as they begin and end; returns how to stop."""
+    """Follow modules as they begin and end; return a function that stops it."""
 
     def begins(module: nn.Module, args: tuple[Any, ...]) -> None:
         recorder.enter(names.get(id(module)) or Module(recorder.path))
@@ -117,7 +117,7 @@ def _hooked(recorder: Recorder, names: Mapping[int, Module]) -> Any:
     def stop() -> None:
         before.remove()
         after.remove()
-        # torch's handle forgets this entry, which would make torch.compile warn of hooks for the rest of the process.
+        # torch's handle leaves this entry behind, and torch.compile would warn of hooks for the rest of the process.
         hooks._global_forward_hooks_with_kwargs.pop(after.id, None)
 
     return stop

@@ -1,6 +1,6 @@
-"""What each step of torch is to an accelerator: a product, a vector function, a move, or nothing at all.
+"""What each torch operator is to an accelerator: a product, a vector function, a move, or free.
 
-The table names torch's own operators (ATen); everything element-wise is told by its tag. A step that stands in none of the lists is
+The tables list ATen operators; element-wise ones are recognised by their tag. An operator in none of the tables is
 counted as not modelled.
 """
 
@@ -29,7 +29,7 @@ FREE = _names(
     "ones_like full_like new_zeros new_ones new_full _local_scalar_dense item resize_ set_ positive fill_ zero_ "
     "_nested_tensor_size is_nonzero equal _has_compatible_shallow_copy_type"
 )
-"""Views, and copies in another layout or type: an accelerator reads where it needs, in the type it works in."""
+"""Views, and copies in another layout or type: an accelerator reads data where it lies, in the type it computes in."""
 
 MOVES = _names(
     "cat stack constant_pad_nd pad reflection_pad1d reflection_pad2d replication_pad1d replication_pad2d replication_pad3d roll flip "
@@ -44,7 +44,7 @@ POOLS = _names(
     "_adaptive_avg_pool3d adaptive_avg_pool1d adaptive_max_pool2d adaptive_max_pool3d mean sum amax amin max min argmax argmin any all prod "
     "var std var_mean std_mean logsumexp cumsum cummax cumprod count_nonzero"
 )
-"""Pooling and other reductions: work for each element read."""
+"""Pooling and other reductions, whose work is proportional to the elements read."""
 
 NORMS = {
     "native_layer_norm": "layer_norm",
@@ -70,22 +70,22 @@ POINTWISE = _names(
 
 
 def step(recorder: Recorder, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], out: object) -> None:
-    """Write down one step of torch.
+    """Record one call of a torch operator.
 
     Parameters
     ----------
     recorder
-        Takes it.
+        The recorder to add it to.
     func
         The operator, such as ``torch.ops.aten.addmm.default``.
     args, kwargs, out
-        What it was given and gave.
+        Its arguments and its result.
     """
     space, _, name = func._schema.name.partition("::")
     inputs = tensors_in((args, dict(kwargs)))
     free = name in FREE
     if all(recorder.known(tensor).constant for tensor in inputs):
-        # Depends on no input of the model, so it is computed once before and never again.
+        # It does not depend on the model's inputs, so it is computed once beforehand.
         recorder.passed_on(inputs, out, same=free)
     elif space not in ("aten", "prim", "prims"):
         recorder.unmodelled[f"{space}::{name}"] += 1
@@ -103,7 +103,7 @@ def step(recorder: Recorder, func: Any, args: tuple[Any, ...], kwargs: Mapping[s
 
 
 def attention(recorder: Recorder, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, out: object) -> None:
-    """Write down scaled dot-product attention as its two products and the softmax between them."""
+    """Record scaled dot-product attention as its two products and the softmax between them."""
     *outer, M, K = query.shape
     N, width, copies = key.shape[-2], value.shape[-1], math.prod(outer)
     scores = copies * M * N
@@ -147,7 +147,7 @@ def attention(recorder: Recorder, query: Tensor, key: Tensor, value: Tensor, mas
 
 
 def product(recorder: Recorder, left: Tensor, right: Tensor, out: object, added: Tensor | None = None) -> None:
-    """Write down ``left [.., M, K] @ right [.., K, N]``: a linear layer if one side is constant, else a product of activations."""
+    """Record ``left [.., M, K] @ right [.., K, N]``: a linear layer if one side is constant, else a product of activations."""
     if recorder.known(left).constant and not recorder.known(right).constant:
         left, right = right.mT, left.mT
     M, K = left.shape[-2:]
@@ -164,7 +164,7 @@ def product(recorder: Recorder, left: Tensor, right: Tensor, out: object, added:
 
 
 def _grouped(recorder: Recorder, args: tuple[Any, ...], out: object) -> None:
-    """Write down products of groups of tokens with one matrix each, as experts have them; tokens count as spread evenly."""
+    """Record products of groups of tokens with one matrix each, as for experts; tokens are assumed to be spread evenly."""
     left, right = args[:2]
     K, N = right.shape[-2:]
     tokens = math.prod(left.shape[:-1])
@@ -175,7 +175,7 @@ def _grouped(recorder: Recorder, args: tuple[Any, ...], out: object) -> None:
 
 
 def _one_for_all(batch: Tensor) -> bool:
-    """Return True if all matrices of a batch are the same one, expanded."""
+    """Return True if all matrices of a batch are one matrix, expanded."""
     outer = zip(batch.shape[:-2], batch.stride()[:-2], strict=True)
     return all(size == 1 or stride == 0 for size, stride in outer)
 
@@ -205,7 +205,7 @@ def _convolution(recorder: Recorder, args: tuple[Any, ...], out: object) -> None
 
 
 def _vector(recorder: Recorder, name: str, args: tuple[Any, ...], inputs: list[Tensor], out: object) -> bool:
-    """Write down a vector function that is not element-wise, or a move; False if it is neither."""
+    """Record a vector function that is not element-wise, or a move; return False if it is neither."""
     first = tensors_in(out)[:1]
     if name in SOFTMAX:
         row = args[0].shape[args[1]] if args[0].ndim else 1
@@ -235,7 +235,7 @@ def _vector(recorder: Recorder, name: str, args: tuple[Any, ...], inputs: list[T
 
 
 def _row(name: str, args: tuple[Any, ...], inputs: list[Tensor], out: list[Tensor]) -> int:
-    """Return how many elements come to one: those of the window, or inputs by outputs where the window follows from them."""
+    """Return how many elements a reduction combines into one: its window, or inputs per output if there is none."""
     if "pool" in name and "adaptive" not in name:
         dimensions = int(name.partition("pool")[2][:1])
         return int(math.prod(args[1])) if len(args[1]) > 1 else int(args[1][0]) ** dimensions
@@ -243,13 +243,13 @@ def _row(name: str, args: tuple[Any, ...], inputs: list[Tensor], out: list[Tenso
 
 
 def _named(recorder: Recorder, weight: str) -> str:
-    """Return the name of a product: its module, and the parameter where a module has several."""
+    """Return the name of a product: that of its module, and of the parameter if the module has several."""
     path = recorder.path
     owner, _, parameter = weight.rpartition(".")
     inner = parameter.removesuffix("weight").rstrip("_.")
     if weight and owner == path and inner:
         return f"{path}.{inner}" if path else inner
-    if owner.startswith(f"{path}." if path else ""):  # used by the module around it
+    if owner.startswith(f"{path}." if path else ""):  # a child's weight used by its parent
         path = owner
     return path or "linear"
 

@@ -1,4 +1,4 @@
-"""What is written down while a model runs: operations with names, and for every tensor which operation its values come from."""
+"""The record of a model's run: named operations, and for every tensor the operations that its values come from."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,21 +18,21 @@ __all__ = ["Module", "Recorder", "Source", "parameters_of", "tensors_in"]
 _HEAVY = (
     *("gelu", "erf", "tanh", "sigmoid", "silu", "swish", "exp", "log", "pow", "sqrt", "rsqrt", "div", "mul", "add", "sub"),
 )  # fmt: skip
-"""Functions a chain of element-wise steps is named after, the costliest first."""
+"""Functions that a chain of element-wise steps is named after, costliest first."""
 
 
 @dataclass(frozen=True)
 class Module:
-    """A module at work.
+    """A module that is running.
 
     Parameters
     ----------
     path
         Its name in the model.
     leaf
-        True if it holds no others: then its operations bear its name alone.
+        True if it has no children; its operations then take its name without a suffix. Default: False.
     function
-        What its element-wise steps come to together, where its class says so: ``"gelu"``.
+        The function that its element-wise steps compute together, such as ``"gelu"``. Default: empty, for unknown.
     """
 
     path: str
@@ -53,13 +53,13 @@ class Source:
     Parameters
     ----------
     producers
-        Operations; empty for inputs and for what depends on none.
+        Names of the operations that produce it; empty for inputs and constants.
     constant
-        True if no input of the model has a say in it: a parameter, or computed from parameters alone.
+        True if it does not depend on the model's inputs: a parameter, or computed from parameters alone.
     weight
-        Name of the parameter it is, however it is viewed or cast.
+        Name of the parameter that it is a view or cast of; empty for other tensors.
     distinct
-        Elements that differ: fewer than a tensor has where it was expanded.
+        Number of stored elements, less than the tensor's size if it was expanded; None for its size.
     """
 
     producers: tuple[str, ...] = ()
@@ -69,12 +69,12 @@ class Source:
 
 
 class Recorder:
-    """Operations in the order they ran.
+    """Records operations in the order they run.
 
     Parameters
     ----------
     views
-        Weights by parameter name.
+        The views of the weights, by parameter name.
     """
 
     def __init__(self, views: Views) -> None:
@@ -86,44 +86,44 @@ class Recorder:
         self._sources: dict[int, tuple[Source, StorageWeakRef | None]] = {}
         self._uses: Counter[str] = Counter()
         self._names: set[str] = set()
-        self._read: set[tuple[int, int]] = set()  # what the last element-wise step has read
-        self._same: dict[int, int] = {}  # results that are another tensor up to a factor
-        self._inner: dict[int, int] = {}  # results inside an element-wise chain, by the operation that holds them
+        self._read: set[tuple[int, int]] = set()  # tensors that the last element-wise operation reads
+        self._same: dict[int, int] = {}  # results that equal another tensor up to a factor or bias
+        self._inner: dict[int, int] = {}  # results inside an element-wise chain, with the index of its operation
 
     @property
     def path(self) -> str:
-        """Name of the module that runs now."""
+        """Name of the module that is running."""
         return self._modules[-1].path
 
     def enter(self, module: "Module") -> None:
-        """Note that a module began."""
+        """Note that a module begins."""
         self._modules.append(module)
 
     def leave(self) -> None:
-        """Note that the module that began last ended."""
+        """Note that the innermost module ends."""
         self._modules.pop()
 
     def known(self, tensor: Tensor) -> Source:
-        """Return where a tensor's values come from; one never seen is a constant the model made for itself."""
+        """Return where a tensor's values come from; an unknown tensor is a constant that the model created."""
         return self._sources.get(_key(tensor), (Source(constant=True), None))[0]
 
     def distinct(self, tensor: Tensor) -> int:
-        """Return how many elements must really be read to have the tensor."""
-        own = 1
+        """Return how many elements have to be read for the tensor, repeats of expanded dimensions not counted."""
+        elements = 1
         for size, stride in zip(tensor.shape, tensor.stride(), strict=True):
-            own *= size if stride else 1
+            elements *= size if stride else 1
         known = self.known(tensor).distinct
-        return min(own, known) if known is not None else own
+        return min(elements, known) if known is not None else elements
 
     def label(self, value: object, source: Source) -> None:
-        """Say where the tensors in a value come from."""
+        """Set where the tensors in a value come from."""
         for tensor in tensors_in(value):
-            # The weak reference keeps the storage's address from being given to another.
+            # The weak reference keeps the storage's address from being reused.
             weak = StorageWeakRef(tensor.untyped_storage()) if tensor.layout == torch.strided else None  # type: ignore[no-untyped-call]
             self._sources[_key(tensor)] = (source, weak)
 
     def passed_on(self, inputs: Sequence[Tensor], out: object, *, same: bool) -> None:
-        """Label a result that costs nothing; `same` if it is its first input seen otherwise: a view, a copy, a cast."""
+        """Label a result that costs nothing; `same` if it is a view, copy or cast of the first input."""
         sources = [self.known(tensor) for tensor in inputs]
         merged = Source(_producers(sources), all(source.constant for source in sources))
         if same and inputs:
@@ -141,7 +141,7 @@ class Recorder:
         after: Iterable[str] = (),
         **fields: Any,
     ) -> str:
-        """Write down an operation and return its name; reads and writes follow from the tensors unless given."""
+        """Record an operation and return its name; reads and writes follow from the tensors by default."""
         fields.setdefault("reads", sum(self.distinct(tensor) for tensor in self._unlike(inputs)))
         fields.setdefault("writes", sum(tensor.numel() for tensor in tensors_in(out)))
         self._surface(inputs)
@@ -153,7 +153,7 @@ class Recorder:
         return unique
 
     def elementwise(self, function: str, inputs: Sequence[Tensor], out: object) -> None:
-        """Write down an element-wise step; one that goes on with the result of the step before joins it."""
+        """Record an element-wise step; it joins the operation before it if that is element-wise and produced an input."""
         last = self.operations[-1] if self.operations else None
         varying = [tensor for tensor in inputs if not self.known(tensor).constant]
         if last is not None and self._absorbed(last, function, inputs, varying):
@@ -166,7 +166,7 @@ class Recorder:
             self._join(last, function, inputs, out)
 
     def fold(self, inputs: Sequence[Tensor], out: object) -> bool:
-        """Let a step vanish into the product before it, whose weight and bias can hold it; False if there is none."""
+        """Fold a step into the weight and bias of the product before it; return False if there is no such product."""
         last = self.operations[-1] if self.operations else None
         if last is None or last.weight is None or self.known(inputs[0]).producers != (last.name,):
             return False
@@ -174,7 +174,7 @@ class Recorder:
         return True
 
     def _absorbed(self, last: Operation, function: str, inputs: Sequence[Tensor], varying: Sequence[Tensor]) -> bool:
-        """Return True if a step only scales the product before it or adds its bias, which its output stage does anyway."""
+        """Return True if a step only scales the product before it or adds its bias, which the output stage does anyway."""
         if last.kind not in PRODUCTS or len(varying) != 1 or self.known(varying[0]).producers != (last.name,):
             return False
         constants = max((tensor.numel() for tensor in inputs if self.known(tensor).constant), default=1)
@@ -182,9 +182,13 @@ class Recorder:
         return bias or (function in ("mul", "div") and constants == 1)
 
     def _join(self, last: Operation, function: str, inputs: Sequence[Tensor], out: object) -> None:
-        """Let an element-wise step go on where the one before it ends."""
-        own = [tensor for tensor in inputs if self.known(tensor).producers == (last.name,)]
-        fresh = [t for t in self._unlike(inputs) if self._place(t) not in self._read and all(t is not o for o in own)]
+        """Append an element-wise step to the chain of the operation before it."""
+        chained = [tensor for tensor in inputs if self.known(tensor).producers == (last.name,)]
+        fresh = [
+            tensor
+            for tensor in self._unlike(inputs)
+            if self._place(tensor) not in self._read and all(tensor is not other for other in chained)
+        ]
         self._surface(fresh)
         last = self.operations[-1]
         waits = dict.fromkeys((*last.inputs, *self._producers(inputs)))
@@ -197,13 +201,13 @@ class Recorder:
             inputs=tuple(waits),
         )
         self._read |= {self._place(tensor) for tensor in inputs}
-        self._inner |= {_key(tensor): len(self.operations) - 1 for tensor in own}
+        self._inner |= {_key(tensor): len(self.operations) - 1 for tensor in chained}
         self.label(out, Source((last.name,)))
         for tensor in tensors_in(out):
             self._inner.pop(_key(tensor), None)
 
     def _surface(self, inputs: Sequence[Tensor]) -> None:
-        """Add to the writes of a chain what others read from its middle."""
+        """Count as written the results inside a chain that other operations read."""
         for tensor in inputs:
             index = self._inner.pop(_key(tensor), None)
             if index is not None:
@@ -215,7 +219,7 @@ class Recorder:
         return self._same.get(key, key), int(tensor.storage_offset())
 
     def _unlike(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """Return the tensors without those that are an earlier one once more."""
+        """Return the tensors without those that repeat an earlier one."""
         return list({self._place(tensor): tensor for tensor in reversed(tensors)}.values())[::-1]
 
     def _producers(self, tensors: Sequence[Tensor]) -> tuple[str, ...]:
@@ -224,10 +228,10 @@ class Recorder:
     def _unique(self, name: str) -> str:
         while True:
             self._uses[name] += 1
-            found = name if self._uses[name] == 1 else f"{name}.{self._uses[name]}"
-            if found not in self._names:
-                self._names.add(found)
-                return found
+            unique = name if self._uses[name] == 1 else f"{name}.{self._uses[name]}"
+            if unique not in self._names:
+                self._names.add(unique)
+                return unique
 
 
 def tensors_in(value: object) -> list[Tensor]:
@@ -252,6 +256,6 @@ def _producers(sources: Iterable[Source]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for source in sources for name in source.producers))
 
 
-def _heavier(one: str, other: str) -> str:
-    ranks = [_HEAVY.index(name) if name in _HEAVY else len(_HEAVY) for name in (one, other)]
-    return one if ranks[0] <= ranks[1] else other
+def _heavier(first: str, second: str) -> str:
+    ranks = [_HEAVY.index(name) if name in _HEAVY else len(_HEAVY) for name in (first, second)]
+    return first if ranks[0] <= ranks[1] else second

@@ -1,4 +1,4 @@
-"""Running a model once to see what it does: on tensors without values where possible, so that size costs nothing."""
+"""Running a model once to record its operations, on tensors without values where possible, so that size costs nothing."""
 
 import logging
 from collections.abc import Iterator, Mapping
@@ -27,22 +27,22 @@ _NEEDS_VALUES = (DataDependentOutputException, DynamicOutputShapeException, Unsu
 
 
 def record(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], views: Views) -> Recorder:
-    """Return what a model does with an input.
+    """Return the record of a model's run on an input.
 
-    It runs on tensors that have shapes and no values. A model that cannot do without values runs once more, on its own.
+    The model runs on tensors that have shapes but no values. If that fails, it runs again on its real tensors.
 
     Raises
     ------
     NotSupportedError
-        If its course depends on values and it has none, being on the ``meta`` device.
+        If its control flow depends on values and it has none, being on the ``meta`` device.
     ArgumentError
-        If it does not take the input.
+        If it does not run on the input.
     """
     with evaluating(model), torch.no_grad():
         try:
             return _without_values(model, args, kwargs, views)
         except (*_NEEDS_VALUES, ArgumentError) as error:
-            # Not every step of torch can do without values; whether it was that or the example, a real run tells.
+            # Not every operator works without values. A real run tells whether that or the example was at fault.
             if not any(
                 tensor.is_meta for tensor in (*model.parameters(), *model.buffers(), *tensors_in((args, kwargs)))
             ):
@@ -50,7 +50,7 @@ def record(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], v
             if isinstance(error, ArgumentError):
                 raise
             raise NotSupportedError(
-                f"what {type(model).__name__} does depends on values, and on the meta device it has none; build it on the CPU"
+                f"the control flow of {type(model).__name__} depends on values, but it is on the meta device; build it on the CPU"
             ) from error
 
 
@@ -68,28 +68,28 @@ def _without_values(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str
 
     tensors = dict(model.named_parameters(remove_duplicate=False)) | dict(model.named_buffers(remove_duplicate=False))
     state = {name: stand_in(tensor) for name, tensor in tensors.items()}
-    given_args, given_kwargs = tree_map_only(Tensor, stand_in, (args, dict(kwargs)))
+    fake_args, fake_kwargs = tree_map_only(Tensor, stand_in, (args, dict(kwargs)))
     recorder = Recorder(views)
     parameters_of(recorder, state)
-    recorder.label((given_args, given_kwargs), Source())
+    recorder.label((fake_args, fake_kwargs), Source())
     with _quiet(), mode, watching(recorder, model):
-        _call(lambda: torch.func.functional_call(model, state, given_args, given_kwargs), model, args, kwargs)
+        _call(lambda: torch.func.functional_call(model, state, fake_args, fake_kwargs), model, args, kwargs)
     return recorder
 
 
 def _with_values(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], views: Views) -> Recorder:
     recorder = Recorder(views)
     parameters_of(recorder, dict(model.named_parameters()) | dict(model.named_buffers()))
-    given_args, given_kwargs = tree_map_only(Tensor, torch.clone, (args, dict(kwargs)))
-    recorder.label((given_args, given_kwargs), Source())
+    cloned_args, cloned_kwargs = tree_map_only(Tensor, torch.clone, (args, dict(kwargs)))
+    recorder.label((cloned_args, cloned_kwargs), Source())
     with watching(recorder, model):
-        _call(lambda: model(*given_args, **given_kwargs), model, args, kwargs)
+        _call(lambda: model(*cloned_args, **cloned_kwargs), model, args, kwargs)
     return recorder
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep torch from logging a traceback for what is raised as an error anyway."""
+    """Keep torch from logging tracebacks of errors that are raised anyway."""
     logger = logging.getLogger("torch._subclasses.fake_tensor")
     before, logger.disabled = logger.disabled, True
     try:
@@ -106,6 +106,6 @@ def _call(run: Any, model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str
     except (TypeError, RuntimeError, ValueError, IndexError) as error:
         shapes = ", ".join(str(list(tensor.shape)) for tensor in tensors_in((args, dict(kwargs)))) or "no tensors"
         raise ArgumentError(
-            f"{type(model).__name__} did not run on the example ({shapes}): {' '.join(str(error).split())}; give the inputs of one call "
+            f"{type(model).__name__} did not run on the example ({shapes}): {' '.join(str(error).split())}; pass the inputs of one call "
             "as example="
         ) from error

@@ -1,4 +1,4 @@
-"""What timing is told of each weight: the masks, packed layers or stored weights of a model as `WeightView` by parameter name."""
+"""The weights as timing sees them: a model's masks, packed layers or stored weights as `WeightView`, by parameter name."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -18,12 +18,12 @@ __all__ = ["Views", "first_row"]
 
 
 class Views:
-    """Weights by parameter name; what is not pruned is dense.
+    """Views of weights by parameter name; parameters that are not pruned are dense.
 
     Parameters
     ----------
     packed
-        How to make the packed weight of a parameter, by name; made when it is first asked for.
+        Functions that return the packed weight of each pruned parameter, by name; each is called on first use.
     """
 
     def __init__(self, packed: Mapping[str, Callable[[], Packed]]) -> None:
@@ -39,7 +39,7 @@ class Views:
         makers: dict[str, Callable[[], Packed]] = {}
         for name, mask in masks_of(model).items():
             if name in layouts:
-                # Arrays at once: while the model runs, others stand in for its tensors.
+                # Take the array now: while the model runs, its tensors are replaced by others.
                 makers[name] = partial(_pack, as_matrix(mask.cpu().numpy(), layouts[name]), patterns[name])
         for name, layer in sparse_layers(model).items():
             makers[f"{name}.weight" if name else "weight"] = partial(_itself, layer.packed())
@@ -47,11 +47,11 @@ class Views:
 
     @classmethod
     def of_stored(cls, weights: Mapping[str, StoredWeight]) -> "Views":
-        """Return the views of the packed weights of a checkpoint, none of them expanded."""
+        """Return the views of the packed weights of a checkpoint; none is unpacked."""
         return cls({name: partial(_itself, weight.packed) for name, weight in weights.items()})
 
     def get(self, name: str, outputs: int, inputs: int, first: int = 0) -> WeightView:
-        """Return the view of a parameter, or of `outputs` rows of it from `first` on; dense if it is not pruned."""
+        """Return the view of a parameter, or of `outputs` of its rows from `first` on; dense if it is not pruned."""
         key = (name if name in self._makers else "", outputs, inputs, first)
         if key not in self._views:
             self._views[key] = self._made(name, outputs, inputs, first)
@@ -73,7 +73,7 @@ class Views:
 
 
 def first_row(tensor: Tensor) -> int:
-    """Return the first row of its parameter that a view of some of its rows begins with."""
+    """Return the index of the row of a parameter that a view of its rows begins with."""
     return int(tensor.storage_offset()) // max(1, max(tensor.stride(), default=1))
 
 
@@ -82,7 +82,7 @@ def _itself(packed: Packed) -> Packed:
 
 
 def _pack(kept: NDArray[np.bool_], pattern: Pattern) -> Packed:
-    """Pack a mask; a part of a weight that no longer has its pattern is taken as it is, element by element."""
+    """Return a packed mask; a part of a weight that no longer obeys the pattern is packed element by element."""
     ones = np.where(kept, np.float16(1), np.float16(0))
     try:
         return pack(ones, pattern, kept)

@@ -1,10 +1,10 @@
-"""Cycle models of the machines: one file an engine, each a function from (machine, operation) to an `OperationResult`."""
+"""Cycle models of the machines, one per engine: functions from a machine and an operation to an `OperationResult`."""
 
 import importlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import TypeAlias
 
-from ...errors import ArgumentError
+from ...errors import ArgumentError, unknown
 from ..machine.spec import AcceleratorSpec
 from ..result import Fidelity, OperationResult
 from ..workload import Operation
@@ -20,11 +20,11 @@ _HOMES = {"tensor-core": "tensor_core", "sta": "sta", "s4": "s4"}
 
 
 class _Engines(Mapping[str, Run]):
-    """Engines by the name that a specification gives; a file is imported when its engine is first asked for."""
+    """Engines by name; the module of an engine is imported on first use."""
 
     def __getitem__(self, name: str) -> Run:
         if name not in _HOMES:
-            raise ArgumentError(f"there is no engine {name!r}; the engines are {', '.join(_HOMES)}")
+            raise ArgumentError(unknown("engine", name, _HOMES))
         run: Run = importlib.import_module(f".{_HOMES[name]}", __name__).run
         return run
 
@@ -39,4 +39,4 @@ class _Engines(Mapping[str, Run]):
 
 
 ENGINES: Mapping[str, Run] = _Engines()
-"""The engine of each `AcceleratorSpec.engine`."""
+"""The engines, by the name in `AcceleratorSpec.engine`."""

@@ -15,20 +15,20 @@ __all__ = ["Work", "account"]
 
 @dataclass(frozen=True)
 class Work:
-    """What the lanes did.
+    """The work of the lanes.
 
     Parameters
     ----------
     issued
         Multiply-accumulates executed, padding included.
     ran
-        Of these, those of real tokens, outputs and inputs: what no padding is in.
+        Multiply-accumulates executed without padding: those of real tokens, outputs and inputs.
     lost
-        Cycles of the busiest core by cause, fractions allowed, other than useful work and padding.
+        Cycles of the busiest core by cause, other than useful work and padding; they may be fractional.
     onchip
-        Bytes by on-chip memory.
+        Bytes moved, by on-chip memory. Default: none.
     note
-        How it was run.
+        How the operation was run. Default: empty.
     """
 
     issued: int
@@ -43,10 +43,10 @@ def account(
 ) -> OperationResult:
     """Return the result of a product.
 
-    Cycles of causes are rounded down, useful ones first. Zeros that the lanes multiply because their selectors cannot skip them are a
-    density step; what they issue beyond real tokens, outputs and inputs is padding. The few cycles that
-    rounding leaves go to the largest loss. Waiting for DRAM, its last stores included, is
-    bandwidth, but for the share of it in which DRAM refreshes.
+    The cycles of each cause are rounded down, useful ones first, and the few that are left go to the largest loss. Zeros
+    that the lanes multiply because their selectors cannot skip them are a density step; what the lanes issue beyond real
+    tokens, outputs and inputs is padding. Waiting for DRAM, the last stores included, is bandwidth, except for the share
+    in which DRAM refreshes.
     """
     launch = launch_cycles(spec)
     cycles = launch + timing.total

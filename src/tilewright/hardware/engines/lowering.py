@@ -1,14 +1,14 @@
-"""From an operation to the stream of tiles that an array works through: shared by the STA-like array and S4.
+"""From an operation to the stream of tiles that an array works through; shared by the STA-like array and S4.
 
-An array core takes tiles of `rows` tokens by `columns` outputs. Tiles that share outputs follow each other (a *unit*: one block of
-outputs of one copy), so that its weights are fetched once. Cores stand side by side along outputs, along tokens, or both, whichever is
-sooner done. Tiles are grouped into *chunks*, the steps of `tilewright.hardware.schedule`: what DRAM brings for one chunk arrives while
-the lanes work on the chunk before.
+A core works on tiles of `rows` tokens by `columns` outputs. Tiles that share outputs (a *unit*: one block of outputs of
+one copy) follow each other, so that the weights of a unit are fetched once. Cores split the outputs, the tokens, or both,
+whichever is fastest. Tiles are grouped into *chunks*, the steps of `tilewright.hardware.schedule`: DRAM delivers the
+operands of one chunk while the lanes work on the chunk before.
 
-Where activations live is decided for each operation alone: on chip when what it reads and writes fits the memory ``activations``, else in
-DRAM. Then half of that memory holds the tokens in work and half those to come; weights come again for each such block of tokens unless
-all of them fit the memory ``weights``. Of products of two activations the largest of the three matrices, scores or probabilities, never
-leaves the chip as long as those of one copy fit.
+Where activations live is decided for each operation separately: on chip if what it reads and writes fits the memory
+``activations``, else in DRAM. In DRAM, half of that memory holds the tokens being worked on and half the next ones, and
+weights are fetched again for each such block of tokens unless all of them fit the memory ``weights``. In products of two
+activations, the largest of the three matrices (scores or probabilities) stays on chip if those of one copy fit.
 """
 
 import math
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import ArgumentError
+from ...errors import ArgumentError, unknown
 from ..machine.spec import AcceleratorSpec
 from ..result import Fidelity
 from ..schedule import Timing, events
@@ -27,10 +27,10 @@ from .memory import dram_bandwidth
 __all__ = ["Chunks", "Tile", "Tiling", "lower", "spread", "timed"]
 
 MOST_CHUNKS = 8192
-"""More than these are merged: the result moves by less than a cycle in a thousand, and a layer stays within milliseconds."""
+"""Chunks beyond this number are merged, which changes the result by less than 0.1% and keeps a layer within milliseconds."""
 
 SMOOTH = 64
-"""Chunks that an operation with activations in DRAM is cut into at least, as far as it has tiles."""
+"""Minimum number of chunks for an operation with activations in DRAM, as far as it has tiles."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Tile:
     rows, columns
         Tokens and outputs.
     first, period
-        Cycles from its start to the next tile's: of the first tile, and of one that follows another.
+        Cycles from its start to the start of the next tile, for the first tile and for any other.
     tail
         Cycles from the end of the last tile's period until its last result is out.
     """
@@ -56,16 +56,18 @@ class Tile:
 
 @dataclass(frozen=True)
 class Tiling:
-    """Tiles of an operation over the cores of a chip.
+    """The tiles of an operation on the cores of a chip.
 
     Parameters
     ----------
     rows
-        Tiles along the tokens of one step.
+        Number of tiles along the tokens of one step.
     units
-        Blocks of outputs, times copies.
-    cores, split
-        Cores, and how many of them share the tokens; the others share the units.
+        Number of blocks of outputs, times copies.
+    cores
+        Number of cores.
+    split
+        Number of parts that the tokens are split into; the units are split into ``cores / split`` parts.
     """
 
     rows: int
@@ -75,7 +77,7 @@ class Tiling:
 
     @property
     def core_rows(self) -> int:
-        """Tile rows of the busiest core."""
+        """Rows of tiles of the busiest core."""
         return -(-self.rows // self.split)
 
     @property
@@ -85,18 +87,30 @@ class Tiling:
 
     @property
     def turns(self) -> int:
-        """Tiles that the busiest core works through in a step."""
+        """Tiles of the busiest core in one step."""
         return self.core_rows * self.core_units
 
     @property
     def tiles(self) -> int:
-        """Tiles of a step, all cores."""
+        """Tiles of all cores in one step."""
         return self.rows * self.units
 
 
 @dataclass(frozen=True)
 class Chunks:
-    """A stream of chunks: DRAM bytes and lane cycles of each, in order."""
+    """A stream of chunks in order.
+
+    Parameters
+    ----------
+    load, store
+        DRAM bytes read and written by each chunk, float64 ``[chunks]``.
+    compute
+        Lane cycles of each chunk, float64 ``[chunks]``.
+    ahead
+        DRAM bytes fetched ahead for the next operation.
+    buffers
+        Number of buffers for chunks.
+    """
 
     load: NDArray[np.float64]
     compute: NDArray[np.float64]
@@ -106,16 +120,16 @@ class Chunks:
 
     @property
     def moved(self) -> int:
-        """Bytes through DRAM."""
+        """DRAM bytes read and written."""
         return math.ceil(float(self.load.sum() + self.store.sum()) + self.ahead)
 
 
 def spread(operation: Operation, rows: int, columns: int, cores: int) -> Tiling:
-    """Return the tiling whose busiest core has least to do; of equals the one that shares tokens least."""
+    """Return the tiling whose busiest core has the fewest tiles; of equals, the one that splits tokens least."""
     tall = -(-operation.M // rows)
     units = operation.copies * -(-operation.N // columns)
-    ways = [Tiling(tall, units, cores, split) for split in range(1, cores + 1) if cores % split == 0]
-    return min(ways, key=lambda way: (way.turns, way.split))
+    tilings = [Tiling(tall, units, cores, split) for split in range(1, cores + 1) if cores % split == 0]
+    return min(tilings, key=lambda tiling: (tiling.turns, tiling.split))
 
 
 def lower(
@@ -126,23 +140,23 @@ def lower(
     Parameters
     ----------
     spec, operation
-        Machine and product.
+        The machine and the product.
     tiling, tile
-        How many tiles there are, and what each takes.
+        The tiles of the product, and the cycles of one tile.
     weights
-        Bytes of all its weights as they are stored; 0 for products of activations.
+        Bytes of all its weights as stored; 0 for products of activations.
     size
-        Bytes of an activation.
+        Bytes of one activation.
 
     Raises
     ------
     ArgumentError
-        If the memory ``activations`` does not hold the results of one tile.
+        If the results of one tile do not fit the memory ``activations``.
     """
     if tile.rows * tile.columns * size > _room(spec, "activations"):
         raise ArgumentError(
-            f"{spec.name}: memories.activations.size is {_room(spec, 'activations'):,.0f} bytes, and the results of one tile of {tile.rows} x "
-            f"{tile.columns} take {tile.rows * tile.columns * size:,.0f}; nothing fits on the chip"
+            f"{spec.name}: memories.activations.size is {_room(spec, 'activations'):,.0f} bytes, but the results of one tile of "
+            f"{tile.rows} x {tile.columns} take {tile.rows * tile.columns * size:,.0f}; use a larger memory"
         )
     inputs, outputs = _dram_activations(spec, operation, size)
     room = _room(spec, "weights")
@@ -153,26 +167,29 @@ def lower(
         groups = max(1, min(tiling.core_rows // blocks, -(-SMOOTH // (blocks * tiling.core_units))))
     blocks *= operation.steps
     merge = max(1, -(-blocks * groups * tiling.core_units // MOST_CHUNKS))
-    units = np.diff(_cuts(tiling.core_units, -(-tiling.core_units // merge)))  # units in each merged one
+    units = np.diff(_cuts(tiling.core_units, -(-tiling.core_units // merge)))  # number of units merged into one
     per_step = blocks // operation.steps * groups
     tall = np.tile(np.diff(_cuts(tiling.core_rows, per_step)), operation.steps).reshape(blocks, groups)
     compute = tile.period * tall[:, None, :] * units[None, :, None]
     compute[0, 0, 0] -= tile.period - tile.first
     each_step = blocks // operation.steps
-    compute[each_step - 1 :: each_step, -1, -1] += tile.tail  # steps wait for each other, so each empties the array
+    compute[each_step - 1 :: each_step, -1, -1] += (
+        tile.tail
+    )  # steps depend on each other, so each one empties the array
     load, ahead = _loads(compute, units * unit, inputs, bool(weights), reload=weights > room)
     share = compute / compute.sum()
     return Chunks(load.ravel(), compute.ravel(), (outputs * share).ravel(), ahead, 2 if 2 * unit <= room else 1)
 
 
 def timed(spec: AcceleratorSpec, chunks: Chunks, fidelity: Fidelity) -> Timing:
-    """Return when the chunks are done.
+    """Return the timing of a stream of chunks.
 
-    ``"tiles"`` follows chunk by chunk. ``"analytical"`` takes the longest of a family of ways through loads and computations, a lower
-    bound that needs no loop. Results go out over the same DRAM as operands come in: those of chunk i - 2 before the operands of chunk i.
+    ``"tiles"`` follows chunk by chunk. ``"analytical"`` takes the longest of a family of paths through loads and
+    computations, a lower bound that needs no loop. Results share the DRAM with operands: those of chunk i - 2 are written
+    before the operands of chunk i are read.
     """
     if fidelity not in ("tiles", "analytical"):
-        raise ArgumentError(f"an engine runs at fidelity 'analytical' or 'tiles', and {fidelity!r} was given")
+        raise ArgumentError(unknown("fidelity", fidelity, ("analytical", "tiles")))
     rate = dram_bandwidth(spec) / float(spec.clock)
     compute = np.append(_whole(chunks.compute), 0)
     traffic = np.append(chunks.load, chunks.ahead)
@@ -190,53 +207,53 @@ def timed(spec: AcceleratorSpec, chunks: Chunks, fidelity: Fidelity) -> Timing:
 
 
 def _latest(load: NDArray[np.int64], compute: NDArray[np.int64], rounds: int = 3) -> int:
-    """Return the longest way through loads and computations of a stream with two buffers, of those that switch few times.
+    """Return the longest path through the loads and computations of a stream with two buffers that switches few times.
 
-    Computation k ends no sooner than the load of any chunk up to k and all computations from there to k; the load of chunk k no sooner
-    than the computation of any chunk j + 2 <= k, and all loads from j + 2 to k. Each round lets ways switch to DRAM once more.
+    Computation k ends no earlier than the load of any chunk j <= k plus all computations from j to k; the load of chunk k
+    ends no earlier than the computation of any chunk j with j + 2 <= k plus all loads from j + 2 to k. Each round allows
+    paths one more switch to DRAM.
     """
     loaded, computed = np.cumsum(load), np.cumsum(compute)
-    wait = np.zeros_like(loaded)  # of loads, beyond the sum of all before
-    done = computed
+    wait = np.zeros_like(loaded)  # delay of each load beyond the sum of all loads before it
+    ends = computed
     for _ in range(rounds):
-        done = computed + np.maximum.accumulate(wait + loaded - computed + compute)
-        wait[2:] = np.maximum(0, np.maximum.accumulate(done[:-2] - loaded[1:-1]))
-    return int(done[-1])
+        ends = computed + np.maximum.accumulate(wait + loaded - computed + compute)
+        wait[2:] = np.maximum(0, np.maximum.accumulate(ends[:-2] - loaded[1:-1]))
+    return int(ends[-1])
 
 
 def _loads(
     compute: NDArray[np.float64], unit: NDArray[np.float64], inputs: float, weighted: bool, *, reload: bool
 ) -> tuple[NDArray[np.float64], float]:
-    """Return the bytes that must have come before each chunk, and those that come ahead of the next operation.
+    """Return the bytes that must arrive before each chunk, and those fetched ahead for the next operation.
 
-    An operation's first unit of weights is fetched while the operation before runs, so an operation pays for it at its end, on behalf
-    of the next one.
+    The first unit of weights of an operation is fetched while the operation before runs. So each operation pays for one
+    such fetch at its end, on behalf of the next one.
     """
     blocks, units, groups = compute.shape
     load = np.zeros((blocks * units, groups))
     passes = blocks if reload else 1
-    wanted = np.zeros(blocks * units)
-    wanted[: passes * units] = np.tile(unit, passes)
+    weights = np.zeros(blocks * units)
+    weights[: passes * units] = np.tile(unit, passes)
     if groups == 1:
-        load[1:, 0], ahead = wanted[1:], float(wanted[0])
-    else:  # while the unit before runs
-        load, ahead = load + np.roll(wanted, -1)[:, None] / groups, 0.0
+        load[1:, 0], ahead = weights[1:], float(weights[0])
+    else:  # spread over the groups of the unit before
+        load, ahead = load + np.roll(weights, -1)[:, None] / groups, 0.0
     load = load.reshape(compute.shape)
     if not inputs:
         return load, ahead
     if not weighted or (blocks == 1 and units == 1):
         return load + inputs * compute / compute.sum(), ahead
     tall = compute[:, 0, :] / compute[:, 0, :].sum()
-    load[0, 0] += (
-        inputs * tall[0]
-    )  # tokens of the first block as they are used, of later ones while the block before runs
+    # Tokens of the first block arrive as they are used, those of later blocks while the block before runs.
+    load[0, 0] += inputs * tall[0]
     for block in range(1, blocks):
         load[block - 1] += inputs * tall[block].sum() / (units * groups)
     return load, ahead
 
 
 def _blocks(spec: AcceleratorSpec, operation: Operation, tiling: Tiling, inputs: float, *, tight: bool) -> int:
-    """Return how many blocks of tokens a step is cut into. Weights of one unit that do not fit the chip come anew for each row of tiles."""
+    """Return the number of blocks of tokens in a step; if one unit of weights does not fit the chip, one per row of tiles."""
     if tight:
         return tiling.core_rows
     if not inputs or operation.weight is None or operation.steps > 1:
@@ -246,7 +263,7 @@ def _blocks(spec: AcceleratorSpec, operation: Operation, tiling: Tiling, inputs:
 
 
 def _dram_activations(spec: AcceleratorSpec, operation: Operation, size: float) -> tuple[float, float]:
-    """Return the bytes of activations that an operation fetches from and leaves in DRAM."""
+    """Return the bytes of activations that an operation reads from and writes to DRAM."""
     room = _room(spec, "activations")
     many = operation.copies * operation.steps
     left, right, result = (
@@ -273,6 +290,6 @@ def _cuts(total: int, parts: int) -> NDArray[np.int64]:
 
 
 def _whole(values: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Round to whole cycles so that every partial sum is rounded up, and none by a cycle or more."""
+    """Return whole cycles, rounded so that every partial sum is rounded up, by less than a cycle."""
     edges = np.ceil(np.cumsum(values) - 1e-6).astype(np.int64)
     return np.diff(edges, prepend=0)

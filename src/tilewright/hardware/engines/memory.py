@@ -1,8 +1,8 @@
-"""What DRAM gives an engine: bytes a second of long streams, and the share of that time that goes into refreshing.
+"""The DRAM as engines see it: the bandwidth of long streams, and the share of time spent refreshing.
 
-Loads and stores of an operation follow each other without a gap, which makes them one long stream: `tilewright.hardware.dram` has a
-closed form of it. Its share of the peak holds where a machine names its kind of DRAM and states no share itself; the refreshes in it are
-those of the kind either way.
+The loads and stores of an operation follow each other without a gap, so they are one long stream, which
+`tilewright.hardware.dram` models. Its share of the peak is used if a machine names its kind of DRAM but states no
+efficiency; its refreshes are used whenever the kind is named.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ Count = TypeVar("Count", int, float)
 
 
 def dram_bandwidth(spec: AcceleratorSpec) -> float:
-    """Return the bytes a second that long streams get from a chip's DRAM."""
+    """Return the bytes per second that a chip's DRAM delivers to long streams."""
     memory = spec.dram
     share = 1.0
     if memory.efficiency is not None:
@@ -28,21 +28,21 @@ def dram_bandwidth(spec: AcceleratorSpec) -> float:
 
 
 def refresh_share(spec: AcceleratorSpec) -> float:
-    """Return the share of the time of long streams in which a chip's DRAM refreshes; 0 where its kind is not stated."""
+    """Return the share of time that a chip's DRAM spends refreshing during long streams; 0 if its kind is not stated."""
     return long_stream(spec.dram.kind)[1] if spec.dram.kind else 0.0
 
 
 def refreshed(spec: AcceleratorSpec, causes: Mapping[str, Count], waiting: str = "bandwidth") -> dict[str, Count]:
-    """Return causes with the part of waiting for DRAM in which it refreshes under a name of its own; their sum stays.
+    """Return causes with the refreshing share of the wait for DRAM moved to ``"refresh"``; their sum is unchanged.
 
     Parameters
     ----------
     spec
         The machine.
     causes
-        Cycles by cause; of whole ones the refreshes are rounded down.
+        Cycles by cause. If they are whole numbers, the refreshes are rounded down.
     waiting
-        The cause that holds the time in which DRAM is never idle.
+        The cause that counts the wait for DRAM. Default: ``"bandwidth"``.
     """
     whole = causes.get(waiting)
     if not whole:

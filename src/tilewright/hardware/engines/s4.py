@@ -1,13 +1,13 @@
-"""Cycle model of S4 (Yen et al., arXiv 2207.08006): cores of 64 x 64 lanes behind banks of 64, weights streamed compressed from DRAM.
+"""Cycle model of S4 (Yen et al., arXiv 2207.08006): cores of 64 x 64 lanes, banks of 64, packed weights from DRAM.
 
-What is published are rates by sparsity, memory bandwidth and results of whole networks; the inside of a core is not. Here a core holds
-64 tokens x 64 outputs. The inputs are cut into banks of 64; each output takes one kept weight of its bank a beat and picks the
-activation at its position, for all 64 tokens at once. A bank in which every output keeps k weights therefore takes k beats, k one of 2, 4,
-8, 16, 32, 64. A type at half the rate takes two cycles a beat.
+Rates by sparsity, memory bandwidth and results of whole networks are published; the inside of a core is not. Here a core
+holds 64 tokens x 64 outputs. The inputs are cut into banks of 64; in each beat every output takes one kept weight of its
+bank and picks the activation at its position, for all 64 tokens at once. A bank in which every output keeps k weights
+therefore takes k beats, with k one of 2, 4, 8, 16, 32, 64. A data type at half the rate takes two cycles per beat.
 
-Costs it reads: ``bank``, ``fill`` (cycles an operation adds once), ``bubble`` (share of idle cycles), ``index.bits`` of a position,
-``index.mask`` (0: every kept weight carries its position; 1: every bank carries a mask; between them a mixture), ``launch``; those of the
-vector unit are in `vector`.
+Costs it reads: ``bank``, ``fill`` (cycles added once per operation), ``bubble`` (share of idle cycles), ``index.bits`` of
+a position, ``index.mask`` (0: every kept weight carries its position; 1: every bank carries a mask; in between: a
+mixture), ``launch``; those of the vector unit are in `vector`.
 """
 
 from ...patterns import NM, Pattern
@@ -22,19 +22,23 @@ __all__ = ["kept_per_bank", "run", "step", "stored_bytes"]
 
 
 def run(spec: AcceleratorSpec, operation: Operation, dtype: str, fidelity: Fidelity = "tiles") -> OperationResult:
-    """Return what one operation takes on one chip, alone.
+    """Return the result of one operation on one chip, by itself.
 
     Parameters
     ----------
     spec
         A machine whose engine is ``"s4"``.
-    operation, dtype, fidelity
-        What to run, the type of weights and activations, and ``"analytical"`` or ``"tiles"``.
+    operation
+        The operation to run.
+    dtype
+        Data type of weights and activations.
+    fidelity
+        ``"analytical"`` or ``"tiles"`` (the default).
 
     Raises
     ------
     ArgumentError
-        If the machine lacks a number of this engine, or does not multiply the type.
+        If the machine lacks a number that this engine needs, or does not multiply the data type.
 
     Examples
     --------
@@ -52,9 +56,9 @@ def run(spec: AcceleratorSpec, operation: Operation, dtype: str, fidelity: Fidel
         return vector.run(spec, operation, dtype, fidelity)
     rows, columns, bank = int(spec.rows), int(spec.columns), int(spec.costs["bank"])
     kept, note = step(spec, operation, dtype)
-    width = rows * columns / float(spec.rate(dtype))  # cycles a beat
+    width = rows * columns / float(spec.rate(dtype))  # cycles per beat
     beats = _beats(operation.K, bank, kept)
-    # Slots that the step has and the pattern does not fill; run dense, every slot holds a value, be it zero.
+    # Slots of the step that the pattern does not fill. In a dense run every slot holds a value, possibly zero.
     idle = 0 if kept == bank else beats - _beats(operation.K, bank, kept_per_bank(_pattern(operation), bank))
     period = beats * width * (1 + float(spec.costs["bubble"]))
     tile = Tile(rows, columns, period, period, int(spec.costs["fill"]))
@@ -67,7 +71,7 @@ def run(spec: AcceleratorSpec, operation: Operation, dtype: str, fidelity: Fidel
 
 
 def kept_per_bank(pattern: Pattern | None, bank: int) -> int:
-    """Return the most weights that any bank of an output can keep under a pattern; the whole bank where the pattern sets no bound."""
+    """Return the most weights that any bank of an output can keep under a pattern; the whole bank if there is no bound."""
     if not isinstance(pattern, NM):
         return bank
     n, m = pattern.n, pattern.m
@@ -79,7 +83,7 @@ def kept_per_bank(pattern: Pattern | None, bank: int) -> int:
 
 
 def step(spec: AcceleratorSpec, operation: Operation, dtype: str) -> tuple[int, str]:
-    """Return the beats of a bank that the lanes run an operation at, and a note that says so."""
+    """Return the beats per bank at which the lanes run an operation, and a note that says so."""
     bank = int(spec.costs["bank"])
     pattern = _pattern(operation)
     if operation.weight is None or pattern is None:
@@ -93,7 +97,7 @@ def step(spec: AcceleratorSpec, operation: Operation, dtype: str) -> tuple[int, 
 
 
 def stored_bytes(spec: AcceleratorSpec, operation: Operation, kept: int, size: float) -> float:
-    """Return the bytes of an operation's weights in DRAM: values of every slot, and positions or masks; dense weights bare."""
+    """Return the bytes of an operation's weights in DRAM: values of all slots with positions or masks; dense, values only."""
     if operation.weight is None:
         return 0.0
     bank = int(spec.costs["bank"])
@@ -110,7 +114,7 @@ def _pattern(operation: Operation) -> Pattern | None:
 
 
 def _beats(inputs: int, bank: int, kept: int) -> int:
-    """Return the beats of K inputs, the last bank as short as it is."""
+    """Return the beats of K inputs, of which the last bank may be short."""
     return inputs // bank * kept + min(kept, inputs % bank)
 
 
@@ -126,7 +130,7 @@ def _work(
         "fill and drain": float(operation.steps * tile.tail),
     }
     onchip = {
-        # a beat reads an activation for each lane: outputs pick different positions
+        # A beat reads one activation for each lane, as outputs pick different positions.
         "activations": tiles * (beats + 1) * tile.rows * tile.columns * size,
         "weights": tiles * beats * tile.columns * size,
     }

@@ -1,11 +1,11 @@
 """Cycle model of the STA-like engine (Fang et al., arXiv 2208.06118): sparse-dense and dense-dense products on one array.
 
-"STA-like", since array size, buffers and data flow of the paper's engine are not public: `sta_tile` has the array as it is specified
-here, docs/explanation/sta-model.md how the closed forms come about. ("STA" is also the name of the systolic tensor array of Liu et al.,
-CAL 2020, which this is not.)
+It is called STA-like because array size, buffers and data flow of the paper's engine are not public. `sta_tile` has the
+array as specified here, and docs/explanation/sta-model.md derives its closed forms. (The systolic tensor array of Liu et
+al., CAL 2020, is another machine of the same name.)
 
-Costs it reads: ``lanes`` and ``window`` of a processing element, ``index`` bits of a bitmap that a column decodes a cycle, ``launch``;
-those of the vector unit are in `vector`.
+Costs it reads: ``lanes`` and ``window`` of a processing element, ``index`` (bitmap bits that a column decodes per cycle),
+``launch``; those of the vector unit are in `vector`.
 """
 
 from dataclasses import replace
@@ -24,19 +24,23 @@ __all__ = ["array_of", "mode", "run", "stored_bytes"]
 
 
 def run(spec: AcceleratorSpec, operation: Operation, dtype: str, fidelity: Fidelity = "tiles") -> OperationResult:
-    """Return what one operation takes on the engine, alone.
+    """Return the result of one operation on one chip, by itself.
 
     Parameters
     ----------
     spec
         A machine whose engine is ``"sta"``.
-    operation, dtype, fidelity
-        What to run, the type of weights and activations, and ``"analytical"`` or ``"tiles"``.
+    operation
+        The operation to run.
+    dtype
+        Data type of weights and activations.
+    fidelity
+        ``"analytical"`` or ``"tiles"`` (the default).
 
     Raises
     ------
     ArgumentError
-        If the machine lacks a number of this engine, or does not multiply the type.
+        If the machine lacks a number that this engine needs, or does not multiply the data type.
 
     Examples
     --------
@@ -67,13 +71,13 @@ def array_of(spec: AcceleratorSpec, dtype: str) -> Array:
     Raises
     ------
     ArgumentError
-        If a size is missing, or the rate of the type is not rows x columns x lanes.
+        If a size is missing, or the rate of the data type is not rows x columns x lanes.
     """
     sizes = {}
     for name, what in (
-        ("lanes", "multipliers of an element"),
+        ("lanes", "multipliers per element"),
         ("window", "inputs of a selector"),
-        ("index", "bitmap bits decoded a cycle"),
+        ("index", "bitmap bits decoded per cycle"),
     ):
         if name not in spec.costs:
             raise ArgumentError(f"{spec.name}: costs has no {name} ({what}), which the sta engine needs")
@@ -81,14 +85,14 @@ def array_of(spec: AcceleratorSpec, dtype: str) -> Array:
     array = Array(int(spec.rows), int(spec.columns), sizes["lanes"], sizes["window"], sizes["index"])
     if int(spec.rate(dtype)) != array.macs:
         raise ArgumentError(
-            f"{spec.name}: macs.{dtype} is {float(spec.rate(dtype)):g} a cycle and core, and an array of {array.rows} x "
+            f"{spec.name}: macs.{dtype} is {float(spec.rate(dtype)):g} per cycle and core, but an array of {array.rows} x "
             f"{array.columns} elements with {array.lanes} multipliers makes {array.macs}"
         )
     return array
 
 
 def mode(spec: AcceleratorSpec, array: Array, operation: Operation, dtype: str) -> tuple[Word, str]:
-    """Return how the array takes an operation's weights, and a note that says so."""
+    """Return the word in which the array takes an operation's weights, and a note that says so."""
     dense = dense_word(array)
     if operation.weight is None:
         return dense, "dense-dense"
@@ -104,7 +108,7 @@ def mode(spec: AcceleratorSpec, array: Array, operation: Operation, dtype: str) 
 
 
 def stored_bytes(operation: Operation, word: Word, size: float) -> float:
-    """Return the bytes of an operation's weights in DRAM: a bit a position and the kept values, or all values.
+    """Return the bytes of an operation's weights in DRAM: one bit per position and the kept values; dense, all values.
 
     Groups are stored whole, the last one padded: ``N x groups x (m / 8 + n x size)``.
     """
@@ -118,12 +122,12 @@ def stored_bytes(operation: Operation, word: Word, size: float) -> float:
 
 
 def _turned(operation: Operation, array: Array, cores: int) -> Operation:
-    """Return a product of activations the way round that takes fewer tiles: either operand may come in at the rows."""
+    """Return a product of activations with the operand at the rows that takes fewer tiles; other products as they are."""
     if operation.weight is not None:
         return operation
-    other = replace(operation, M=operation.N, N=operation.M)
-    here, there = (spread(way, array.rows, array.columns, cores).turns for way in (operation, other))
-    return operation if here <= there else other
+    transposed = replace(operation, M=operation.N, N=operation.M)
+    turns = [spread(o, array.rows, array.columns, cores).turns for o in (operation, transposed)]
+    return operation if turns[0] <= turns[1] else transposed
 
 
 def _work(operation: Operation, array: Array, word: Word, words: int, tiling: Tiling, tile: Tile, size: float) -> Work:
@@ -148,7 +152,7 @@ def _work(operation: Operation, array: Array, word: Word, words: int, tiling: Ti
 
 
 def _ran(operation: Operation, word: Word) -> int:
-    """Return the multiply-accumulates of real tokens, outputs and inputs: zeros too where the array runs dense."""
+    """Return the multiply-accumulates of real tokens, outputs and inputs, zeros included if the array runs dense."""
     pattern = None if operation.weight is None else operation.weight.pattern
     if not word.decode or not isinstance(pattern, NM):
         return operation.macs

@@ -1,13 +1,14 @@
-"""Closed forms of the STA-like array: words, beats and cycles of tiles. Derived in docs/explanation/sta-model.md.
+"""Closed forms of the STA-like array: words, beats and cycles of tiles. docs/explanation/sta-model.md derives them.
 
-The array has R rows (tokens) and C columns (outputs) of processing elements. Each holds one output and has L multipliers, each behind a
-selector that takes one of W activations. Operands enter at two edges and move one element a cycle, so element (r, c) sees beat k
-r + c cycles after the edge issued it. When the last beat of a tile has passed, the sum moves to a second register and columns shift
-their sums out, R cycles each, while the next tile runs.
+The array has R rows (tokens) and C columns (outputs) of processing elements. Each holds the sum of one output and has L
+multipliers, each behind a selector that takes one of W activations. Operands enter at two edges and move one element per
+cycle, so element (r, c) sees beat k r + c cycles after the edge issued it. After the last beat of a tile, the sum moves
+to a second register and the columns shift their sums out in R cycles while the next tile runs.
 
-A *word* is what the position decoder of a column hands over at once. Dense, it is L activations and L weights and needs no decoder.
-For n:m it is as many groups of m as the window and the multipliers take, ``max(1, min(W // m, L // n))``, or one group in
-``ceil(n / L)`` beats where n exceeds L. The decoder reads `index_bits` of the bitmap a cycle, one word ahead of the beats.
+A *word* is what the position decoder of a column delivers at once. A dense word is L activations and L weights and needs
+no decoder. An n:m word is as many groups of m as the window and the multipliers take, ``max(1, min(W // m, L // n))``, or
+one group in ``ceil(n / L)`` beats if n exceeds L. The decoder reads `index_bits` of the bitmap per cycle, one word ahead
+of the beats.
 """
 
 from dataclasses import dataclass
@@ -26,11 +27,16 @@ class Array:
     rows, columns
         Tokens and outputs of a tile.
     lanes
-        Multipliers of a processing element.
+        Multipliers per processing element.
     window
-        Activations that a row receives a beat, and inputs of each selector: a power of two, at least `lanes`.
+        Activations that a row receives per beat, and inputs of each selector: a power of two, at least `lanes`.
     index_bits
-        Bits of the bitmap that a column decodes a cycle.
+        Bitmap bits that a column decodes per cycle.
+
+    Raises
+    ------
+    ArgumentError
+        If a size is below 1, or the window is not a power of two or is below `lanes`.
     """
 
     rows: int
@@ -42,16 +48,16 @@ class Array:
     def __post_init__(self) -> None:
         for name in ("rows", "columns", "lanes", "window", "index_bits"):
             if getattr(self, name) < 1:
-                raise ArgumentError(f"an array needs {name} of at least 1, and {getattr(self, name)} was given")
+                raise ArgumentError(f"{name} of an array must be at least 1, got {getattr(self, name)}")
         if self.window & (self.window - 1) or self.window < self.lanes:
             raise ArgumentError(
-                f"an array needs a window that is a power of two and not below its lanes, as selectors are built; "
-                f"window {self.window} was given with {self.lanes} lanes"
+                f"the window of an array must be a power of two and at least its lanes, got a window of {self.window} with "
+                f"{self.lanes} lanes"
             )
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates a cycle."""
+        """Multiply-accumulates per cycle."""
         return self.rows * self.columns * self.lanes
 
 
@@ -66,9 +72,9 @@ class Word:
     slots
         Weights of one output in a word.
     beats
-        Cycles that a word keeps the lanes.
+        Cycles for which a word occupies the lanes. Default: 1.
     decode
-        Cycles that the decoder needs for its positions; 0 where there are none.
+        Cycles that the decoder needs for the positions of a word. Default: 0, for words without positions.
     """
 
     activations: int
@@ -77,24 +83,24 @@ class Word:
     decode: int = 0
 
     def count(self, inputs: int) -> int:
-        """Return the words that K inputs take."""
+        """Return the number of words for K inputs."""
         return -(-inputs // self.activations)
 
 
 @dataclass(frozen=True)
 class Counters:
-    """Cycles of a run of tiles, as counted at the edge that issues the beats. They add up to `total`.
+    """Cycles of a run of tiles, counted at the edge that issues the beats. They add up to `total`.
 
     Parameters
     ----------
     busy
-        A beat was issued.
+        Cycles in which a beat was issued.
     index
-        The next word was not decoded.
+        Cycles in which the next word was not decoded yet.
     drained
-        The last beat of a tile waited until the columns had let go of the sums before.
+        Cycles in which the last beat of a tile waited for the columns to shift out the sums of the tile before.
     tail
-        After the last beat: the array empties and the last sums leave.
+        Cycles after the last beat, in which the array empties and the last sums leave.
     """
 
     busy: int
@@ -104,12 +110,12 @@ class Counters:
 
     @property
     def total(self) -> int:
-        """Cycles from the first to the last."""
+        """Cycles of the whole run."""
         return self.busy + self.index + self.drained + self.tail
 
 
 def dense_word(array: Array) -> Word:
-    """Return the word of dense weights and of products of activations: selectors bypassed."""
+    """Return the word of dense weights and of products of activations, whose selectors are bypassed."""
     return Word(array.lanes, array.lanes)
 
 
@@ -119,7 +125,7 @@ def sparse_word(array: Array, n: int, m: int) -> Word:
     Raises
     ------
     ArgumentError
-        If m is no power of two, is beyond the window, or n is not between 1 and m - 1.
+        If m is not a power of two or exceeds the window, or n is not between 1 and m - 1.
 
     Examples
     --------
@@ -129,36 +135,36 @@ def sparse_word(array: Array, n: int, m: int) -> Word:
     """
     if m < 2 or m & (m - 1) or m > array.window:
         raise ArgumentError(
-            f"selectors of {array.window} inputs take m from 2 to {array.window}, a power of two; {n}:{m} was given"
+            f"selectors of {array.window} inputs take m from 2 to {array.window}, a power of two; got {n}:{m}"
         )
     if not 0 < n < m:
-        raise ArgumentError(f"n:m weights keep between 1 and m - 1 of m, and {n}:{m} was given")
+        raise ArgumentError(f"n of n:m must be between 1 and m - 1, got {n}:{m}")
     groups = max(1, min(array.window // m, array.lanes // n))
     return Word(groups * m, groups * n, -(-n // array.lanes), -(-groups * m // array.index_bits))
 
 
 def issue(word: Word, words: int) -> tuple[int, int]:
-    """Return (busy, index) cycles at the edge for one tile of so many words: one tile alone starts and ends with them.
+    """Return the (busy, index) cycles at the edge for one tile with a given number of words.
 
-    The decoder starts with the tile, and goes on to the next word when the lanes take one: each later word comes
-    ``max(beats, decode)`` after the word before it.
+    The decoder starts with the tile, and moves on to the next word when the lanes take one: each later word follows the
+    word before it after ``max(beats, decode)`` cycles.
     """
     if words < 1:
-        raise ArgumentError(f"a tile needs at least one word, and {words} were given")
+        raise ArgumentError(f"words must be at least 1, got {words}")
     return words * word.beats, word.decode + (words - 1) * max(0, word.decode - word.beats)
 
 
 def stream(array: Array, word: Word, words: int, tiles: int) -> Counters:
-    """Return the cycles of equal tiles, one after another, operands at hand.
+    """Return the cycles of a run of equal tiles whose operands are always available.
 
     Parameters
     ----------
     array, word
-        The array and the mode.
+        The array, and the word of its mode.
     words
-        Words of each tile.
+        Number of words per tile.
     tiles
-        How many.
+        Number of tiles.
 
     Examples
     --------

@@ -1,26 +1,27 @@
-"""The vector unit beside an array: softmax, norms, element-wise functions, pooling, look-ups and moves.
+"""The vector unit next to an array: softmax, norms, element-wise functions, pooling, look-ups and moves.
 
 ::
 
-    cycles = launch + latency + max(ceil(passes x elements / lanes), DRAM bytes / DRAM bytes a cycle)
+    cycles = launch + latency + max(ceil(passes x elements / lanes), DRAM bytes / DRAM bytes per cycle)
 
 Costs it reads from a machine:
 
 ``vector.lanes``
-    Elements a cycle that all vector units of a chip take together.
+    Elements per cycle of all vector units of a chip together.
 ``vector.latency``
     Cycles from the first element to the first result.
 ``vector.<function>``
-    Passes over the elements: ``vector.softmax``, ``vector.layer_norm``, ``vector.gelu``, ``vector.add``, ... A function that is not
-    listed takes ``vector.default``, or one pass. At 0 passes it is part of how results leave the lanes and takes no time.
+    Passes over the elements: ``vector.softmax``, ``vector.layer_norm``, ``vector.gelu``, ``vector.add``, ... Default:
+    ``vector.default``, or one pass. A function of 0 passes is applied as results leave the lanes and takes no time.
 ``overlap.<function>``, ``overlap.default``
-    The share of the function, from 0 to 1, that runs while the lanes work on the product beside it: the vector unit takes the
-    elements as the array gives them. What then remains visible says `visible`.
+    The share of the function, from 0 to 1, that can run while the lanes work on a neighbouring product: the vector unit
+    takes the elements as the array delivers them. `visible` computes the time that is left.
 ``overlap.carry``
-    0: a function hides behind the product before it and the one after it; 1: behind any, as several samples are under way at once.
+    0: a function hides behind the product before it and the product after it; 1: behind any product, as several samples
+    are in flight.
 
-An overlapped function causes no traffic of its own. Others go through DRAM when what they read and write does not fit the memory
-``activations``, or when the machine has none.
+An overlapped function causes no DRAM traffic. Others go through DRAM if what they read and write does not fit the memory
+``activations``, or if the machine has no such memory.
 """
 
 import bisect
@@ -37,27 +38,31 @@ from .memory import dram_bandwidth, refreshed
 __all__ = ["elements", "launch_cycles", "overlap", "run", "visible"]
 
 _READERS = ("softmax", "norm", "pool")
-"""Kinds that take a cycle for each element they read; the others for each they write."""
+"""Kinds whose work is counted in elements read; that of the others is counted in elements written."""
 
 
 def run(spec: AcceleratorSpec, operation: Operation, dtype: str, fidelity: Fidelity = "tiles") -> OperationResult:
-    """Return the time of one vector operation, alone.
+    """Return the result of one vector operation, by itself.
 
     Parameters
     ----------
-    spec, operation, dtype
-        Machine, one operation that is no product, and the type of its elements.
+    spec
+        The machine.
+    operation
+        An operation that is not a product.
+    dtype
+        Data type of its elements.
     fidelity
-        Taken for the sake of a common signature: the closed form is exact for a stream of elements.
+        Ignored; present so that all engines have one signature. The closed form is exact for a stream of elements.
 
     Raises
     ------
     ArgumentError
-        If the operation is a product or the machine states no vector lanes.
+        If the operation is a product, or the machine has no ``vector.lanes``.
     """
     if operation.is_product:
         raise ArgumentError(
-            f"{operation.name} is a {operation.kind}: products run on the lanes, not on the vector unit"
+            f"{operation.name} is a {operation.kind}; products run on the lanes, not on the vector unit"
         )
     lanes = float(_cost(spec, "vector.lanes"))
     clock = float(spec.clock)
@@ -94,7 +99,7 @@ def run(spec: AcceleratorSpec, operation: Operation, dtype: str, fidelity: Fidel
 
 
 def elements(operation: Operation) -> int:
-    """Return how many elements the vector unit works through."""
+    """Return the number of elements that the vector unit works through."""
     return max(operation.reads, operation.writes) if operation.kind in _READERS else operation.writes
 
 
@@ -110,22 +115,23 @@ def overlap(spec: AcceleratorSpec, operation: Operation) -> float:
 
 
 def visible(spec: AcceleratorSpec, operations: Sequence[Operation], cycles: Sequence[int]) -> list[int]:
-    """Return the cycles of each operation that a run of all of them shows, when vector work hides behind products.
+    """Return the visible cycles of each operation in a run, in which vector work hides behind products.
 
     Parameters
     ----------
     spec
         The machine.
     operations
-        In the order they run.
+        The operations in the order they run.
     cycles
-        Of each alone.
+        Cycles of each operation by itself.
 
     Returns
     -------
     list of int
-        Products keep theirs. A vector operation keeps ``cycles - hidden``, hidden being at most its share `overlap` and at most what
-        the products it may hide behind have left: no cycle of a product hides two of the vector unit.
+        Products keep their cycles. A vector operation keeps ``cycles - hidden``, where `hidden` is at most its share
+        `overlap` and at most what is left of the products it may hide behind: no cycle of a product hides two of the
+        vector unit.
     """
     left = [count if operation.is_product else 0 for operation, count in zip(operations, cycles, strict=True)]
     products = [index for index, operation in enumerate(operations) if operation.is_product]
@@ -165,12 +171,16 @@ def _on_chip(spec: AcceleratorSpec, operation: Operation, size: float) -> bool:
 def _note(passes: float, share: float) -> str:
     if not passes:
         return "as results leave the lanes"
-    return f"{passes:g} pass{'es' if passes != 1 else ''}" + (f", {share:.0%} beside the lanes" if share else "")
+    return f"{passes:g} pass{'es' if passes != 1 else ''}" + (
+        f", {share:.0%} overlapped with the lanes" if share else ""
+    )
 
 
 def _cost(spec: AcceleratorSpec, name: str) -> Quantity:
     if name not in spec.costs:
-        raise ArgumentError(f"{spec.name}: costs has no {name}, which its vector unit needs; give elements a cycle")
+        raise ArgumentError(
+            f"{spec.name}: costs has no {name}, which its vector unit needs; set it to elements per cycle"
+        )
     return spec.costs[name]
 
 

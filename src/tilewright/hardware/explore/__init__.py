@@ -1,7 +1,8 @@
-"""Design-space exploration: many machines by many patterns and networks, what each takes, and which are worth a look.
+"""Design-space exploration: simulate many combinations of machine, pattern and network, and find the best of them.
 
-`grid` lists designs, `explore` runs them (here, or on a Ray cluster) and keeps every result in a file, `pareto` picks those that no other
-beats in everything, `qualities` brings what patterns cost in accuracy from records, `area` estimates silicon.
+`grid` lists designs, `explore` runs them (here or on a Ray cluster) and keeps every result in a file, `pareto` picks the
+designs that no other dominates, `qualities` reads from records what patterns cost in accuracy, and `area` estimates
+silicon area.
 """
 
 from .area import AREAS, area

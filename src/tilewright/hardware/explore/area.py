@@ -1,12 +1,12 @@
-"""Silicon of a machine's lanes, selectors and on-chip memories, for comparing variations of one machine.
+"""Silicon area of a machine's lanes, selectors and on-chip memories, for comparing variations of one machine.
 
 ::
 
     area = lanes x (multiply + add + (inputs of a selector - 1) x operand bits x multiplexer) + bits x SRAM bit
 
-all at 45 nm. Lanes that serve several types count as the type that needs most. Registers, wiring, control, the vector unit, caches that
-hold no operands, DRAM controllers and pads are left out, so the sum is below any real die, and ratios between machines of different
-kinds mean little. Ratios between variations of one machine are what it is for.
+all at 45 nm. Lanes that serve several data types count as the largest of them. Registers, wiring, control, the vector
+unit, caches that hold no operands, DRAM controllers and pads are left out, so the sum is below any real die. Ratios
+between variations of one machine are meaningful; ratios between machines of different kinds mean little.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from ..quantity import Quantity, assumed
 __all__ = ["AREAS", "area"]
 
 _UNIT = "um2"
-_SYNTHESIS = "45 nm synthesis as tabulated beside Horowitz's energies (Dally, tutorial, NIPS 2015), from memory"
+_SYNTHESIS = "45 nm synthesis as tabulated next to Horowitz's energies (Dally, tutorial, NIPS 2015), from memory"
 _SIGNIFICAND = "a float16 multiplier scaled by the square of its significand"
 
 AREAS: Mapping[str, Quantity] = MappingProxyType(
@@ -38,11 +38,11 @@ AREAS: Mapping[str, Quantity] = MappingProxyType(
         ),
     }
 )  # fmt: skip
-"""Square micrometres at 45 nm of what lanes and memories are made of."""
+"""Area of the parts of lanes and memories, in square micrometres at 45 nm."""
 
 
 def area(spec: AcceleratorSpec) -> dict[str, float]:
-    """Return the square micrometres, at 45 nm, of a card's ``"lanes"``, ``"selectors"`` and ``"memories"``, and their ``"total"``.
+    """Return the area of a card's ``"lanes"``, ``"selectors"`` and ``"memories"``, and their ``"total"``, in um2 at 45 nm.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def _lane(dtype: str) -> float:
 
 
 def _selector(spec: AcceleratorSpec, dtype: str) -> float:
-    """Return what stands in front of a multiplier: the window of STA, a bank of S4, the group of a tensor core."""
+    """Return the area of the selector in front of a multiplier: over STA's window, S4's bank or a tensor core's group."""
     built = next((float(spec.costs[name]) for name in ("window", "bank") if name in spec.costs), 0)
     inputs = built or max((m for _, m in spec.selectors[dtype]), default=1)
     return (inputs - 1) * 8 * BYTES[dtype] * float(AREAS["multiplexer"])

@@ -1,4 +1,4 @@
-"""`Design`: one point of the space, as a variation of a preset and what it runs."""
+"""`Design`: one point of the design space, a variation of a preset and the network it runs."""
 
 import hashlib
 import itertools
@@ -30,19 +30,22 @@ class Design:
     Parameters
     ----------
     arch
-        Preset that it varies.
+        Name of the preset to vary.
     network
         Name of a full-size network (see `tilewright.hardware.networks`), or a `Workload`.
     pattern
-        What every weight that can take it is pruned to, evenly; None for the weights as they are.
+        The pattern that every weight is evenly pruned to if it can take it. Default: None, the weights as they are.
     dtype
-        Of weights and activations; the first that the machine lists unless told.
-    batch, sequence
-        Samples, and tokens of each where the network takes them.
+        Data type of weights and activations. Default: the first type that the machine lists.
+    batch
+        Batch size, split across the card's chips. Default: 1.
+    sequence
+        Tokens per sample. Default: that of the network.
     changes
-        Numbers in place of the preset's, by the paths of `AcceleratorSpec.quantities`: ``("clock", 1e9)``. Lanes go with the sides of an array.
+        New values for numbers of the preset, by the paths of `AcceleratorSpec.quantities`, such as ``("clock", 1e9)``.
+        Multiply-accumulates scale with the sides of an array. Default: none.
     selectors
-        n:m in place of the preset's, for every type; empty for a dense machine, None to leave them.
+        ``(n, m)`` of the selectors, for every data type; empty for a dense machine. Default: None, those of the preset.
     """
 
     arch: str
@@ -55,29 +58,29 @@ class Design:
     selectors: Selectors | None = None
 
     def spec(self) -> AcceleratorSpec:
-        """Return the machine. Static power grows with area (see `area`), which is an assumption.
+        """Return the machine. Static power is assumed to scale with area (see `area`).
 
         Raises
         ------
         ArgumentError
-            If there is no such machine; the message names field and value.
+            If no such machine can be built; the message names the field and the value.
         """
         return _spec(self.arch, self.changes, self.selectors)
 
     def workload(self) -> Workload:
-        """Return what a chip of it runs."""
+        """Return the workload of one of its chips."""
         share = math.ceil(self.batch / int(self.spec().chips))
         if isinstance(self.network, Workload):
             return self.network.with_batch(share)
         return _network(self.network, share, self.sequence)
 
     def key(self) -> str:
-        """Return a hash of everything that its result depends on: machine, network, options and the code of the models.
+        """Return a hash of everything that the result depends on: machine, network, options and the code of the models.
 
         Raises
         ------
         ArgumentError
-            As `spec`.
+            As for `spec`.
         """
         spec, pattern = self.spec(), None if self.pattern is None else parse(self.pattern).canonical
         parts = (
@@ -93,7 +96,7 @@ class Design:
 
 
 def describe(design: Design) -> str:
-    """Return a design in a few words, for messages."""
+    """Return a short description of a design, for messages."""
     network = design.network.name if isinstance(design.network, Workload) else design.network
     changes = "".join(f", {path} {value:g}" for path, value in design.changes)
     pattern = "dense" if design.pattern is None else design.pattern
@@ -111,21 +114,26 @@ def grid(
     selectors: Iterable[Selectors | None] = (None,),
     vary: Mapping[str, Sequence[float]] | None = None,
 ) -> list[Design]:
-    """Return every combination.
+    """Return the designs of every combination of the values given.
 
     Parameters
     ----------
-    arch, network, patterns, dtypes, batches, sequence, selectors
-        As the fields of `Design`, one or several.
+    arch, network
+        One value or several, as for the fields of `Design`.
+    patterns, dtypes, batches, selectors
+        The values to combine, as for the fields of `Design`. Default: that field's default alone.
+    sequence
+        Tokens per sample, the same for all designs. Default: that of each network.
     vary
-        Values by path, such as ``{"columns": [64, 128], "memories.dram.bandwidth": [1e10, 2e10]}``.
+        Values to try for numbers of the preset, by path, such as ``{"columns": [64, 128], "memories.dram.bandwidth":
+        [1e10, 2e10]}``.
 
     Raises
     ------
     ArgumentError
-        If a preset lacks a number that is to vary, or there is no such preset.
+        If a preset is unknown, or lacks a number in `vary`.
     PatternError
-        If a pattern does not exist.
+        If a pattern cannot be parsed.
 
     Examples
     --------
@@ -144,7 +152,7 @@ def grid(
         known = dict(preset(name).quantities())
         for path in ranges:
             if path not in known:
-                raise ArgumentError(f"{name} has no number {path!r} to vary; it has {', '.join(known)}")
+                raise ArgumentError(f"{name} has no number {path!r} to vary; expected one of {', '.join(known)}")
     changes = [tuple(zip(ranges, values, strict=True)) for values in itertools.product(*ranges.values())]
     return [
         Design(name, net, pattern, dtype, batch, sequence, change, steps)
@@ -162,8 +170,8 @@ def _spec(arch: str, changes: tuple[tuple[str, float], ...], selectors: Selector
     for path, value in changes:
         spec = vary(spec, path, value)
     if spec is not base and "static" in spec.energy and "energy.static" not in dict(changes):
-        grown = area(spec)["total"] / area(base)["total"]
-        spec = spec.with_quantity("energy.static", float(base.energy["static"]) * grown)
+        growth = area(spec)["total"] / area(base)["total"]
+        spec = spec.with_quantity("energy.static", float(base.energy["static"]) * growth)
     return spec
 
 
@@ -174,16 +182,16 @@ def _network(name: str, batch: int, sequence: int | None) -> Workload:
 
 @cache
 def _digest(net: Workload) -> str:
-    found = hashlib.sha256(f"{net.name} {net.batch}".encode())
+    digest = hashlib.sha256(f"{net.name} {net.batch}".encode())
     for operation in net:
-        found.update(repr((operation.key, operation.inputs, operation.name)).encode())
-    return found.hexdigest()
+        digest.update(repr((operation.key, operation.inputs, operation.name)).encode())
+    return digest.hexdigest()
 
 
 @cache
 def _models() -> str:
-    """Return a hash of the code that the results come from: a better model does not answer with an older one's results."""
-    found = hashlib.sha256()
+    """Return a hash of the code that computes the results, so that a changed model never reuses old results."""
+    digest = hashlib.sha256()
     for path in sorted(Path(__file__).parents[1].rglob("*.py")):
-        found.update(path.read_bytes())
-    return found.hexdigest()
+        digest.update(path.read_bytes())
+    return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""`pareto`: the points that no other point beats in everything."""
+"""`pareto`: the points that no other point dominates."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
@@ -6,7 +6,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import ArgumentError
+from ...errors import ArgumentError, unknown
 
 __all__ = ["pareto"]
 
@@ -14,24 +14,24 @@ Row = Mapping[str, Any]
 
 
 def pareto(rows: Iterable[Row], objectives: Mapping[str, Literal["min", "max"]]) -> list[Row]:
-    """Return the rows that no other row beats: at least as good in every objective, and better in one.
+    """Return the rows that no other row dominates by being at least as good in every objective and better in one.
 
     Parameters
     ----------
     rows
-        Such as those of `explore`. A row that lacks an objective (None) is left out.
+        Rows by column name, such as those of `explore`. Rows in which an objective is None are left out.
     objectives
-        Which way each column is better.
+        ``"min"`` or ``"max"`` for each column to compare.
 
     Returns
     -------
     list
-        In the order they came; rows that are equal in all objectives are all kept.
+        The rows of the front in their original order; rows that are equal in all objectives are all kept.
 
     Raises
     ------
     ArgumentError
-        If there is no objective, a row has no such column, or a direction is neither.
+        If there is no objective, a row lacks a column, or a direction is neither ``"min"`` nor ``"max"``.
 
     Examples
     --------
@@ -40,16 +40,16 @@ def pareto(rows: Iterable[Row], objectives: Mapping[str, Literal["min", "max"]])
     [{'seconds': 1, 'joules': 9}, {'seconds': 2, 'joules': 3}]
     """
     if not objectives:
-        raise ArgumentError('a Pareto front needs objectives, such as {"seconds": "min", "quality": "max"}')
+        raise ArgumentError('objectives is empty; expected columns such as {"seconds": "min", "quality": "max"}')
     for name, way in objectives.items():
         if way not in ("min", "max"):
-            raise ArgumentError(f"objective {name} is {way!r}, and it must be 'min' or 'max'")
-    given = list(rows)
-    for row in given:
+            raise ArgumentError(f"objective {name} is {way!r}; it must be 'min' or 'max'")
+    rows = list(rows)
+    for row in rows:
         missing = [name for name in objectives if name not in row]
         if missing:
-            raise ArgumentError(f"there is no column {missing[0]!r}; the rows have {', '.join(row)}")
-    known = [row for row in given if all(row[name] is not None for name in objectives)]
+            raise ArgumentError(unknown("column", missing[0], list(row)))
+    known = [row for row in rows if all(row[name] is not None for name in objectives)]
     points = np.array(
         [[row[name] if way == "min" else -row[name] for name, way in objectives.items()] for row in known]
     )
@@ -57,9 +57,9 @@ def pareto(rows: Iterable[Row], objectives: Mapping[str, Literal["min", "max"]])
 
 
 def _front(points: NDArray[np.float64]) -> list[int]:
-    """Return the undominated points, all objectives smaller-is-better.
+    """Return the indices of the points that are not dominated; smaller is better in every objective.
 
-    In the order of their sums none is beaten by a later one, so it is enough to look at the front so far.
+    Sorted by their sums, no point is dominated by a later one, so comparing with the front so far is enough.
     """
     order = np.lexsort((*points.T, points.sum(1)))
     front: list[int] = []

@@ -1,4 +1,4 @@
-"""The file a sweep keeps its results in: JSON lines by content hash, written as they come, so that nothing is run twice."""
+"""The result file of a sweep: JSON lines by content hash, written as results arrive, so that no design runs twice."""
 
 import json
 import os
@@ -12,48 +12,49 @@ __all__ = ["SweepLog"]
 
 
 class SweepLog:
-    """Results by key; with a path, those of earlier runs too.
+    """Results by key, including those that the file already holds.
 
-    Several sweeps may share a file: a line is one write under a lock. A torn last line, which a killed process may leave, is dropped.
+    Several sweeps may share a file: each line is one write under a lock. An incomplete last line, as left by a killed
+    process, is ignored.
 
     Parameters
     ----------
     path
-        The file, made if missing; None keeps results in memory only.
+        The file, created if missing; None keeps results in memory only.
 
     Raises
     ------
     FormatError
-        If it is no file of a sweep; it is left as it is.
+        If the file is not the log of a sweep; it is left unchanged.
     """
 
     def __init__(self, path: str | os.PathLike[str] | None) -> None:
         self._path = None if path is None else Path(path)
-        self._found: dict[str, dict[str, Any]] = {}
+        self._results: dict[str, dict[str, Any]] = {}
         if self._path is not None and self._path.exists():
             for number, line in enumerate(self._path.read_bytes().split(b"\n")[:-1], 1):
                 try:
                     entry = json.loads(line)
-                    self._found.setdefault(entry["key"], dict(entry["result"]))
+                    self._results.setdefault(entry["key"], dict(entry["result"]))
                 except (ValueError, TypeError, KeyError) as error:
                     raise FormatError(
-                        f"{self._path}: line {number} is no result of a sweep ({error}); name another file"
+                        f"{self._path}: line {number} is not a result of a sweep ({error}); pass another file"
                     ) from None
 
     def __contains__(self, key: str) -> bool:
-        return key in self._found
+        return key in self._results
 
     def __getitem__(self, key: str) -> dict[str, Any]:
-        return self._found[key]
+        return self._results[key]
 
     def __len__(self) -> int:
-        return len(self._found)
+        return len(self._results)
 
     def put(self, key: str, result: dict[str, Any]) -> None:
-        """Keep a result, the first one of its key; it is in the file when this returns."""
-        if key in self._found:
+        """Store the result of a key unless it has one; it is in the file when this returns."""
+        if key in self._results:
             return
-        self._found[key] = result
+        self._results[key] = result
         if self._path is not None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             append_line(self._path, json.dumps({"key": key, "result": result}))

@@ -1,4 +1,4 @@
-"""`qualities`: what patterns cost in accuracy, from records of real runs."""
+"""`qualities`: the accuracy that each pattern reached, from records of real runs."""
 
 import json
 import os
@@ -20,32 +20,32 @@ def qualities(
     name: str,
     where: Mapping[str, object] | None = None,
 ) -> dict[str, float]:
-    """Return a score by pattern text, and by ``"dense"``, for `explore`.
+    """Return the score of each pattern, by pattern text or ``"dense"``, for `explore`.
 
-    Which pattern a record speaks of says its input ``pattern``; where it has none, the one pattern that the layers in its file have.
+    The pattern of a record is its input ``pattern``, or else the one pattern that all layers in its file have.
 
     Parameters
     ----------
     files
-        Record files (JSON lines; docs/reference/records.md).
+        One or several files of records (JSON lines; docs/reference/records.md).
     name
-        Of the records: ``"mrr"``, ``"accuracy"``, ...
+        Name of the records to read, such as ``"mrr"`` or ``"accuracy"``.
     where
-        Inputs that a record must have, such as ``{"model": "packed"}``. Records whose ``model``, ``method`` or ``pattern`` is dense are taken
-        as ``"dense"`` whatever these say of that input.
+        Inputs that a record must have, such as ``{"model": "packed"}``. Records whose ``model``, ``method`` or
+        ``pattern`` is dense count as ``"dense"`` whatever is required of these three. Default: all records of that name.
 
     Returns
     -------
     dict
-        The median where several records speak of one pattern. Scores belong to the model and data of the records: on another network
-        they are a guide to the order of patterns, no prediction.
+        The median score of each pattern. Scores belong to the model and data of the records: for another network they
+        suggest an order of the patterns, not a prediction.
 
     Raises
     ------
     ArgumentError
-        If no record matches, or a file's layers have several patterns.
+        If no record matches, or the layers of a file have several patterns.
     FormatError
-        If a file is no file of records.
+        If a file does not hold records.
 
     Examples
     --------
@@ -53,7 +53,7 @@ def qualities(
     {'dense': 0.486, '32:64x4': 0.463}
     """
     paths = [files] if isinstance(files, str | os.PathLike) else list(files)
-    found: dict[str, list[float]] = {}
+    scores: dict[str, list[float]] = {}
     for path in paths:
         records = _records(Path(path))
         for record in records:
@@ -61,21 +61,21 @@ def qualities(
                 _pattern(record, records, path) if record["name"] == name and _meant(record, where or {}) else None
             )
             if pattern is not None:
-                found.setdefault(pattern, []).append(float(record["median"]))
-    if not found:
-        wanted = f" with {', '.join(f'{key}={value}' for key, value in where.items())}" if where else ""
-        raise ArgumentError(f"no record named {name!r}{wanted} in {', '.join(map(str, paths))}")
-    return {pattern: statistics.median(values) for pattern, values in found.items()}
+                scores.setdefault(pattern, []).append(float(record["median"]))
+    if not scores:
+        inputs = f" with {', '.join(f'{key}={value}' for key, value in where.items())}" if where else ""
+        raise ArgumentError(f"no record named {name!r}{inputs} in {', '.join(map(str, paths))}")
+    return {pattern: statistics.median(values) for pattern, values in scores.items()}
 
 
 def _records(path: Path) -> list[dict[str, Any]]:
-    lines = path.read_text().split("\n")[:-1]  # what follows the last newline is torn
+    lines = path.read_text().split("\n")[:-1]  # drops an incomplete last line
     try:
         records = [json.loads(line) for line in lines if line.strip()]
         if any(not {"kind", "name", "inputs", "median"} <= set(record) for record in records):
             raise ValueError("a line lacks kind, name, inputs or median")
     except (ValueError, TypeError) as error:
-        raise FormatError(f"{path} is no file of records: {error}") from None
+        raise FormatError(f"{path} is not a file of records: {error}") from None
     return records
 
 
@@ -95,6 +95,6 @@ def _pattern(record: Mapping[str, Any], records: list[dict[str, Any]], path: obj
         return parse(str(record["inputs"]["pattern"])).canonical
     layers = {str(r["inputs"].get("pattern") or "") for r in records if r["kind"] == "layer"} - {""}
     if len(layers) != 1:
-        held = f"layers of {len(layers)} patterns" if layers else "no layers"
-        raise ArgumentError(f"{path} does not say which pattern {record['name']} belongs to: it has {held}")
+        contents = f"layers of {len(layers)} patterns" if layers else "no layers"
+        raise ArgumentError(f"{path} does not say which pattern {record['name']} belongs to: it has {contents}")
     return parse(layers.pop()).canonical

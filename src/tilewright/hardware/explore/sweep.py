@@ -1,4 +1,4 @@
-"""`explore`: run designs, each once, and lay the results side by side."""
+"""`explore`: run each design once and collect the results."""
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -22,26 +22,27 @@ def explore(
     address: str | None = None,
     quality: Mapping[str, float] | None = None,
 ) -> Report:
-    """Run designs at the analytical level and return one row each.
+    """Simulate designs at the analytical level and return one row per design.
 
     Parameters
     ----------
     designs
-        From `grid` or your own.
+        The designs, such as those from `grid`.
     out
-        File that results are added to as they come (JSON lines by content hash). What it already holds is not run again, be it from a sweep
-        that was cut short or from another one with designs in common.
+        A file that results are appended to as they arrive (JSON lines by content hash). Designs that it already holds do
+        not run again, whether from an interrupted sweep or from another sweep. Default: results are kept in memory only.
     address
-        Of a Ray cluster, such as ``"127.0.0.1:6379"`` or ``"auto"``; run in this process unless told. Needs ``tilewright[cluster]``.
+        Address of a Ray cluster, such as ``"127.0.0.1:6379"`` or ``"auto"``; needs ``tilewright[cluster]``. Default: run
+        in this process.
     quality
-        Score by pattern text and ``"dense"``, such as `qualities` reads from records.
+        Score of each pattern, by pattern text or ``"dense"``, such as from `qualities`. Default: none.
 
     Returns
     -------
     Report
-        Rows in the order of the designs: what it is, its changed numbers, seconds of a batch, samples a second, joules, watts, useful
-        share of peak, area relative to the preset (see `area`), quality if it is known, and ``refused``: the sentence where no such machine
-        can be built or the network does not fit it.
+        Rows in the order of the designs: the design, its changed numbers, seconds per batch, samples per second, joules
+        per batch, watts, useful share of peak, area relative to the preset (see `area`), quality if known, and in
+        ``refused`` the reason if the machine cannot be built or the network does not fit it.
 
     Raises
     ------
@@ -49,6 +50,8 @@ def explore(
         If there is no design.
     NotSupportedError
         If an address is given and Ray is not installed.
+    ConnectionError
+        If there is no Ray cluster at the address.
 
     Examples
     --------
@@ -59,7 +62,7 @@ def explore(
     """
     points = list(designs)
     if not points:
-        raise ArgumentError("there is no design to explore; make some with grid(...)")
+        raise ArgumentError("designs is empty; grid(...) makes some")
     log = SweepLog(out)
     refused: dict[int, str] = {}
     keys: dict[int, str] = {}

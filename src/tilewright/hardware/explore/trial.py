@@ -1,4 +1,4 @@
-"""One design tried: what the network takes on it, or why it cannot be."""
+"""The evaluation of one design: its figures, or why it was refused."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ MEASURES = ("seconds", "samples/s", "joules", "watts", "useful/peak", "area")
 
 
 def evaluate(design: Design) -> Result:
-    """Return what one design takes, or the sentence that refuses it."""
+    """Return the figures of one design, or the reason why it was refused."""
     try:
         spec = design.spec()
         run = simulate(

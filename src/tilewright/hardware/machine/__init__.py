@@ -1,1 +1,1 @@
-"""Machines as values: specification, energy, intervals and presets."""
+"""Machines as values: their specification, energy, intervals and presets."""

@@ -1,16 +1,16 @@
-"""Joules of multiply-accumulates, on-chip bytes and DRAM bytes, from published tables and one scaling rule.
+"""Energy of multiply-accumulates, on-chip bytes and DRAM bytes, from published tables and one scaling rule.
 
-The two ends of the table are Horowitz's at 45 nm (ISSCC 2014) and its update to 7 nm (Jouppi et al., ISCA 2021, table 2). Between them and a
-little above energy follows a power law of the node through both: ``E(x) = E45 * (x / 45) ** a``, with
-``a = log(E45 / E7) / log(45 / 7)``. SRAM between two sizes follows a power law of the size in the same way. DRAM is not scaled: its
-energy per byte belongs to its kind, interface included.
+The two ends of the table are Horowitz's figures at 45 nm (ISSCC 2014) and their update to 7 nm (Jouppi et al., ISCA 2021,
+table 2). Between them, and up to 65 nm, energy follows the power law of the node through both: ``E(x) = E45 * (x / 45) **
+a``, with ``a = log(E45 / E7) / log(45 / 7)``. SRAM between two sizes follows a power law of the size in the same way.
+DRAM is not scaled: its energy per byte depends on its kind, interface included.
 """
 
 import math
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from ...errors import ArgumentError
+from ...errors import ArgumentError, unknown
 from ..quantity import Quantity, derived, sourced
 
 __all__ = ["DRAM", "byte_energy", "mac_energy", "sram_energy"]
@@ -56,18 +56,18 @@ DRAM: Mapping[str, Quantity] = MappingProxyType(
         "ddr4": sourced(1300 * _PICO / 8, "J/byte", "Jouppi et al., ISCA 2021, table 2: 1300 pJ for 64 bits", low=8 * 13.0 * _PICO, high=8 * 22.0 * _PICO),
     }
 )  # fmt: skip
-"""Joules a byte of DRAM by kind: array, interface and controller's side of it."""
+"""Joules per byte of DRAM by kind: array, interface, and the controller's side of the interface."""
 
 
 def mac_energy(dtype: str, nanometres: float) -> Quantity:
-    """Return the joules of one multiply-accumulate: the bare arithmetic, its sum kept in int32 or float32.
+    """Return the energy of one multiply-accumulate in joules: arithmetic alone, accumulated in int32 or float32.
 
     Parameters
     ----------
     dtype
         ``"int8"``, ``"int16"``, ``"int4"``, ``"float16"``, ``"bfloat16"``, ``"tf32"`` or ``"float32"``.
     nanometres
-        Node of the process, by its name.
+        Process node in nanometres, as named.
 
     Raises
     ------
@@ -76,8 +76,8 @@ def mac_energy(dtype: str, nanometres: float) -> Quantity:
 
     Notes
     -----
-    The interval runs from three quarters of the value to twice it: circuits differ, and operand registers and wiring, which the table
-    leaves out, come to about as much again.
+    The interval runs from three quarters of the value to twice the value: circuits differ, and operand registers and
+    wiring, which the table leaves out, take about as much again.
 
     Examples
     --------
@@ -85,7 +85,7 @@ def mac_energy(dtype: str, nanometres: float) -> Quantity:
     (0.3, 0.1)
     """
     if dtype not in _MACS:
-        raise ArgumentError(f"there is no energy for {dtype!r}; the table has {', '.join(_MACS)}")
+        raise ArgumentError(unknown("data type", dtype, _MACS))
     multiply, add, how = _MACS[dtype]
     value = (_at(*multiply, nanometres) + _at(*add, nanometres)) * _PICO
     return derived(
@@ -94,14 +94,14 @@ def mac_energy(dtype: str, nanometres: float) -> Quantity:
 
 
 def sram_energy(size: float, nanometres: float) -> Quantity:
-    """Return the joules a byte of an on-chip memory, read or written in words of 64 bits.
+    """Return the energy per byte of an on-chip memory in joules, read or written in words of 64 bits.
 
     Parameters
     ----------
     size
-        Bytes of one bank or array; taken as 8 KiB below that and as 1 MiB above.
+        Bytes of one memory array, clamped to 8 KiB to 1 MiB.
     nanometres
-        Node of the process, by its name.
+        Process node in nanometres, as named.
 
     Raises
     ------
@@ -114,7 +114,7 @@ def sram_energy(size: float, nanometres: float) -> Quantity:
     10.0
     """
     if size <= 0:
-        raise ArgumentError(f"a memory has a size of at least one byte, and {size:g} was given")
+        raise ArgumentError(f"the size of a memory must be positive, got {size:g} bytes")
     points = [(math.log(bytes_), math.log(_at(old, new, nanometres))) for bytes_, old, new in _SRAM]
     place = min(max(math.log(size), points[0][0]), points[-1][0])
     below, above = (points[0], points[1]) if place <= points[1][0] else (points[1], points[2])
@@ -125,19 +125,19 @@ def sram_energy(size: float, nanometres: float) -> Quantity:
 
 
 def byte_energy(level: str, nanometres: float | None = None, *, size: float | None = None) -> Quantity:
-    """Return the joules a byte of one level of memory.
+    """Return the energy per byte of one level of memory in joules.
 
     Parameters
     ----------
     level
         A kind of DRAM (see `DRAM`), or ``"sram"``.
     nanometres, size
-        For ``"sram"``: as for `sram_energy`.
+        Process node and size, required for ``"sram"`` only; as for `sram_energy`.
 
     Raises
     ------
     ArgumentError
-        If there is no such level, or an on-chip one is given without node and size.
+        If the level is unknown, or ``"sram"`` is given without node and size.
 
     Examples
     --------
@@ -147,16 +147,14 @@ def byte_energy(level: str, nanometres: float | None = None, *, size: float | No
     if level in DRAM:
         return DRAM[level]
     if level != "sram":
-        raise ArgumentError(f"there is no energy for a memory of kind {level!r}; the table has sram, {', '.join(DRAM)}")
+        raise ArgumentError(unknown("kind of memory", level, ("sram", *DRAM)))
     if nanometres is None or size is None:
-        raise ArgumentError("the energy of on-chip memory depends on its node and size; give nanometres= and size=")
+        raise ArgumentError("the energy of on-chip memory depends on its node and size; pass nanometres= and size=")
     return sram_energy(size, nanometres)
 
 
 def _at(old: float, new: float, nanometres: float) -> float:
-    """Return a figure known at 45 and 7 nm at another node."""
+    """Return a figure at a node, from its values at 45 and 7 nm."""
     if not _NODES[0] <= nanometres <= _NODES[1]:
-        raise ArgumentError(
-            f"energies are known from {_NODES[0]:g} to {_NODES[1]:g} nm, and {nanometres:g} nm was given"
-        )
+        raise ArgumentError(f"energies are known from {_NODES[0]:g} to {_NODES[1]:g} nm, got {nanometres:g} nm")
     return float(old * (nanometres / 45) ** (math.log(old / new) / math.log(45 / 7)))

@@ -1,4 +1,4 @@
-"""From the intervals of a machine's numbers to the interval of a time, and which numbers matter."""
+"""The interval of a time, from the intervals of a machine's numbers, and which of these numbers matter."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,22 +10,23 @@ from .spec import AcceleratorSpec
 __all__ = ["Effect", "interval_of", "vary"]
 
 _SILENT = ("energy.", "limits.")
-"""Numbers that no time depends on."""
+"""Prefixes of the numbers that do not affect time."""
 
 _ARRAY = ("rows", "columns", "costs.lanes")
-"""Numbers that the multiply-accumulates of a core are the product of."""
+"""The numbers whose product is the multiply-accumulates of a core."""
 
 
 @dataclass(frozen=True)
 class Effect:
-    """What one uncertain number does to a time.
+    """The effect of one uncertain number on a time.
 
     Parameters
     ----------
     path, quantity
-        The number.
+        The path and the value of the number.
     low, high
-        Seconds over the seconds at its value, less one, at its lower and its upper end; None where no machine can be built there.
+        Relative change of the time at the lower and at the upper end of the number's interval: 0.1 is 10% more time. None
+        if no machine can be built there.
     """
 
     path: str
@@ -35,7 +36,7 @@ class Effect:
 
     @property
     def size(self) -> float:
-        """The larger of both, without its sign."""
+        """The larger of the two changes in magnitude."""
         return max(abs(self.low or 0.0), abs(self.high or 0.0))
 
 
@@ -45,18 +46,21 @@ def interval_of(
     exact: Callable[[AcceleratorSpec], float],
     value: float,
 ) -> tuple[tuple[float, float], tuple[Effect, ...]]:
-    """Return the interval of a time, and the numbers that move it, the strongest first.
+    """Return the interval of a time, and the numbers that affect it, strongest first.
 
-    Each uncertain number is moved to both of its ends alone; then all to the ends that are fast, and all to those that are slow.
+    Each uncertain number is first moved alone to both of its ends; then all are moved to their fast ends, and all to
+    their slow ends.
 
     Parameters
     ----------
     spec
         The machine.
-    quick, exact
-        Seconds on a machine: for moving one number, and for moving all.
+    quick
+        Function from a machine to seconds, used while one number is moved.
+    exact
+        The same function at full fidelity, used while all are moved.
     value
-        Seconds on the machine as it is, of `exact`.
+        Seconds on the machine as it is, by `exact`.
     """
     base = quick(spec)
     effects = []
@@ -69,7 +73,8 @@ def interval_of(
     corners = []
     for sign in (1, -1):
         machine = spec
-        for effect in sorted(moving, key=lambda effect: effect.path == "clock"):  # last: on-chip bandwidths go with it
+        # The clock comes last, as it scales the on-chip bandwidths.
+        for effect in sorted(moving, key=lambda effect: effect.path == "clock"):
             ends = zip((effect.low, effect.high), effect.quantity.interval, strict=True)
             moves = [(sign * (change or 0.0), end) for change, end in ends if change is not None]
             change, end = min(moves)
@@ -80,12 +85,12 @@ def interval_of(
 
 
 def vary(spec: AcceleratorSpec, path: str, value: float) -> AcceleratorSpec:
-    """Return the machine with another number; where that is a side of an array, its multiply-accumulates go with it.
+    """Return the machine with one number replaced; if it is a side of an array, the multiply-accumulates scale with it.
 
     Raises
     ------
     ArgumentError
-        If there is no such machine.
+        If no such machine can be built.
     """
     before = float(dict(spec.quantities())[path])
     if path not in _ARRAY:

@@ -1,7 +1,7 @@
-"""`AcceleratorSpec`: one machine as a frozen value. Lanes that multiply, selectors of n out of m in front of them, memories around them.
+"""`AcceleratorSpec`: one machine as a frozen value, with lanes that multiply, n:m selectors in front of them, and memories.
 
-The Sparse Tensor Core, STA and S4 differ in the numbers of this page only: which n:m their selectors pick from, how many lanes there
-are, and what feeds them. Golden model, cycle models and hardware generator read the same value.
+The Sparse Tensor Core, STA and S4 differ only in the numbers of their specification: which n:m their selectors pick, how
+many lanes they have, and which memories feed them. Golden model, cycle models and hardware generator read the same value.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ __all__ = ["AcceleratorSpec", "DataType", "Engine", "Memory", "Tile"]
 Engine = Literal["tensor-core", "sta", "s4"]
 DataType = Literal["float32", "tf32", "float16", "bfloat16", "int16", "int8", "int4"]
 Tile = tuple[int, int, int]
-"""M, N and K of what one core works on at a time."""
+"""M, N and K of the tile that one core works on at a time."""
 
 BYTES: Mapping[str, float] = MappingProxyType(
     {"float32": 4, "tf32": 4, "float16": 2, "bfloat16": 2, "int16": 2, "int8": 1, "int4": 0.5, "int32": 4}
@@ -38,13 +38,13 @@ class Memory:
     size
         Bytes of one instance.
     bandwidth
-        Bytes a second of one instance, at full efficiency.
+        Bytes per second of one instance, at full efficiency.
     instances
-        How many there are on a chip: one per core, or one for all.
+        Number of instances on a chip: one per core, or one for all. Default: 1.
     efficiency
-        Share of the bandwidth that long streams reach; where it is not given, that of its `kind`, or 1.
+        Share of the bandwidth that long streams reach, above 0 and up to 1. Default: that of `kind`, or 1 without a kind.
     kind
-        For DRAM the name of its timing preset in `tilewright.hardware.dram`; empty for on-chip memories.
+        For DRAM, the name of its timing preset in `tilewright.hardware.dram`. Default: empty, as for on-chip memories.
     """
 
     name: str
@@ -64,36 +64,38 @@ class AcceleratorSpec:
     name
         The preset's name, such as ``"a100"``.
     engine
-        Which scheduling its cycle model follows.
+        The cycle model that simulates it.
     about
-        One sentence: what machine this is.
+        One sentence that describes the machine.
     chips
-        Chips that work on different samples of a batch.
+        Number of chips; they work on different samples of a batch.
     cores
-        Cores of a chip: streaming multiprocessors, processing units.
+        Cores per chip: streaming multiprocessors or processing units.
     rows, columns
-        Lanes of one core as an array: outputs by (groups of) inputs or tokens, as its engine defines.
+        Lanes of one core as an array; their meaning is defined by the engine.
     clock
-        Cycles a second.
+        Clock in Hz.
     macs
-        Dense multiply-accumulates a cycle and core, by data type.
+        Dense multiply-accumulates per cycle and core, by data type.
     selectors
-        By data type the ``(n, m)`` that the selectors can skip to, dense left out. Empty for a dense machine.
+        The ``(n, m)`` that the selectors support besides dense, by data type. Empty for a dense machine.
     tiles
-        Tile shapes its scheduler may choose from, ``(M, N, K)``.
+        Tile shapes ``(M, N, K)`` that its scheduler may choose from.
     memories
-        Nearest to the lanes first; the last one is DRAM.
+        Levels of memory, nearest to the lanes first; the last one is DRAM.
     costs
-        Named constants of the engine: ``"launch"`` in seconds, ``"fill"`` in cycles and so on, as its engine documents.
+        Named constants of the engine, such as ``"launch"`` in seconds and ``"fill"`` in cycles. Each engine documents
+        those it reads.
     energy
-        Joules: ``"mac.int8"`` and so on per multiply-accumulate, ``"byte.dram"`` and so on per byte by level, ``"static"`` in watts.
+        Joules per multiply-accumulate (``"mac.int8"``, ...) and per byte of each level (``"byte.dram"``, ...), and
+        ``"static"`` in watts.
     limits
-        Watts and other figures that results are checked against: ``"power"``.
+        Figures that results are checked against, such as ``"power"`` in watts.
 
     Raises
     ------
     ArgumentError
-        If a field is out of its range; the message names the field and the value.
+        If a field is out of range; the message names the field and the value.
     """
 
     name: str
@@ -126,7 +128,7 @@ class AcceleratorSpec:
         return hash(self.digest())
 
     def digest(self) -> str:
-        """Return a SHA-256 over every number and name: the key of results that depend on this machine."""
+        """Return the SHA-256 of all numbers and names, a key for results that depend on this machine."""
         return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
 
     @property
@@ -136,16 +138,16 @@ class AcceleratorSpec:
 
     @property
     def types(self) -> tuple[str, ...]:
-        """Data types it multiplies."""
+        """The data types that the machine multiplies."""
         return tuple(self.macs)
 
     def memory(self, name: str) -> Memory:
-        """Return a level by name.
+        """Return a level of memory by name.
 
         Raises
         ------
         ArgumentError
-            If there is none of that name.
+            If the machine has no memory of that name.
         """
         for memory in self.memories:
             if memory.name == name:
@@ -155,7 +157,7 @@ class AcceleratorSpec:
         )
 
     def rate(self, dtype: str) -> Quantity:
-        """Return the dense multiply-accumulates a cycle and core of a data type.
+        """Return the dense multiply-accumulates per cycle and core for a data type.
 
         Raises
         ------
@@ -167,7 +169,7 @@ class AcceleratorSpec:
         return self.macs[dtype]
 
     def peak(self, dtype: str, density: float = 1.0) -> float:
-        """Return the dense-equivalent operations a second of the whole card, two a multiply-accumulate."""
+        """Return the dense-equivalent operations per second of the whole card, two per multiply-accumulate."""
         return (
             2
             * float(self.rate(dtype))
@@ -178,27 +180,40 @@ class AcceleratorSpec:
         )
 
     def executed(self, dtype: str, density: float) -> float:
-        """Return the density that lanes really work at for balanced weights of this density: the next supported one above it."""
+        """Return the density at which lanes run balanced weights of a given density: the next one that is supported."""
         steps = sorted(n / m for n, m in self.selectors.get(dtype, ()))
         return next((step for step in steps if density <= step + 1e-12), 1.0)
 
     def dense(self) -> "AcceleratorSpec":
-        """Return the same machine without its selectors: every lane takes its operand in order."""
+        """Return the same machine without its selectors: every lane takes its operands in order."""
         return replace(self, name=f"{self.name}-dense", about=f"{self.about} Selectors left out.", selectors={})
 
     def quantities(self) -> Iterator[tuple[str, Quantity]]:
-        """Yield (path, quantity) of every number, such as ``("memories.dram.bandwidth", ...)``."""
+        """Yield the path and the quantity of every number, such as ``("memories.dram.bandwidth", ...)``."""
         for item in fields(self):
             yield from _quantities(item.name, getattr(self, item.name))
 
     def with_quantity(self, path: str, value: float) -> "AcceleratorSpec":
-        """Return a copy with the number at a path of `quantities` replaced; it is then a derived one.
+        """Return a copy with the number at a path of `quantities` replaced, marked as derived.
 
-        On-chip memories move so many bytes a cycle: their bandwidths, bytes a second, go with the clock. DRAM has one of its own.
+        A new clock scales the bandwidths of on-chip memories, which move a fixed number of bytes per cycle. DRAM has its
+        own clock.
+
+        Parameters
+        ----------
+        path
+            Path of the number, such as ``"clock"`` or ``"memories.dram.bandwidth"``.
+        value
+            The new value, in the unit of the old one.
+
+        Raises
+        ------
+        ArgumentError
+            If the path is unknown, or no machine with this value can be built.
         """
         head, _, rest = path.partition(".")
         if head not in {item.name for item in fields(self)}:
-            raise ArgumentError(f"{self.name} has no quantity {path!r}; see quantities() for the paths")
+            raise ArgumentError(f"{self.name} has no quantity {path!r}; quantities() lists the paths")
         changed = {head: _replaced(getattr(self, head), rest, value, path)}
         if path == "clock" and value > 0:
             changed["memories"] = (
@@ -269,23 +284,23 @@ def _replaced(value: Any, rest: str, number: float, path: str) -> Any:
                     _replaced(item, tail, number, path) if isinstance(item, Memory) and item.name == name else item
                     for item in value
                 )
-    raise ArgumentError(f"there is no quantity at {path!r}; see quantities() for the paths")
+    raise ArgumentError(f"no quantity at {path!r}; quantities() lists the paths")
 
 
 _AT_LEAST_ONE = ("lanes", "window", "bank", "vector.lanes", "accumulators")
-"""Costs that count something there must be one of."""
+"""Costs that are counts of at least 1."""
 _POSITIVE = ("port", "capability", "small sparse", "fma")
-"""Costs that are rates."""
+"""Costs that are rates, and so positive."""
 _SELECTOR = ("window", "bank")
-"""Costs that are inputs of a selector."""
+"""Costs that are the number of inputs of a selector, and so powers of two."""
 
 
 def _validate(spec: AcceleratorSpec) -> None:
     def refuse(name: str, value: object, expected: str) -> None:
-        raise ArgumentError(f"{spec.name or 'an accelerator'}: {name} is {value}, and it must be {expected}")
+        raise ArgumentError(f"{spec.name or 'accelerator'}: {name} is {value}; it must be {expected}")
 
     if not spec.name:
-        refuse("name", repr(spec.name), "a word")
+        refuse("name", repr(spec.name), "a non-empty string")
     if spec.engine not in get_args(Engine):
         refuse("engine", repr(spec.engine), f"one of {', '.join(get_args(Engine))}")
     for name in ("chips", "cores", "rows", "columns"):
@@ -295,15 +310,15 @@ def _validate(spec: AcceleratorSpec) -> None:
     if float(spec.clock) <= 0:
         refuse("clock", f"{float(spec.clock):g} Hz", "positive")
     if not spec.macs:
-        refuse("macs", "empty", "given for one data type at least")
+        refuse("macs", "empty", "given for at least one data type")
     for dtype, rate in spec.macs.items():
         if dtype not in get_args(DataType):
-            refuse("macs", repr(dtype), f"given by data type: {', '.join(get_args(DataType))}")
+            refuse("macs", repr(dtype), f"keyed by data type: {', '.join(get_args(DataType))}")
         if float(rate) <= 0:
             refuse(f"macs.{dtype}", f"{float(rate):g}", "positive")
     for dtype, steps in spec.selectors.items():
         if dtype not in spec.macs:
-            refuse("selectors", repr(dtype), f"a data type that the machine multiplies: {', '.join(spec.macs)}")
+            refuse("selectors", repr(dtype), f"keyed by data types that the machine multiplies: {', '.join(spec.macs)}")
         for n, m in steps:
             if m < 2 or m & (m - 1):
                 refuse(
@@ -315,7 +330,7 @@ def _validate(spec: AcceleratorSpec) -> None:
         if len(tile) != 3 or min(tile) < 1:
             refuse("tiles", tile, "three numbers M, N, K of at least 1")
     if not spec.memories:
-        refuse("memories", "empty", "at least the DRAM")
+        refuse("memories", "empty", "given for at least the DRAM")
     for memory in spec.memories:
         for name in ("size", "bandwidth"):
             if float(getattr(memory, name)) <= 0:
@@ -329,7 +344,7 @@ def _validate(spec: AcceleratorSpec) -> None:
     for group in ("costs", "energy", "limits"):
         for name, quantity in getattr(spec, group).items():
             if float(quantity) < 0:
-                refuse(f"{group}.{name}", f"{float(quantity):g}", "not negative")
+                refuse(f"{group}.{name}", f"{float(quantity):g}", "non-negative")
     for name, quantity in spec.costs.items():
         value = float(quantity)
         if name in _AT_LEAST_ONE and value < 1:

@@ -1,7 +1,7 @@
-"""Cycle model of a GPU with tensor cores, with or without selectors of n:m in front of them.
+"""Cycle model of a GPU with tensor cores, with or without n:m selectors in front of them.
 
-A product is lowered to one kernel or several, cut into thread-block tiles, and the tiles run over the cores. The tile shape is the one
-with the least analytical time; both levels of fidelity use it.
+A product is lowered to one or several kernels and cut into thread-block tiles, which run on the cores. The tile shape is
+the one with the least analytical time; both levels of fidelity use it.
 """
 
 from dataclasses import replace
@@ -24,26 +24,26 @@ __all__ = ["INSTRUCTIONS", "Instruction", "choose", "run", "run_kernels"]
 def run(
     spec: AcceleratorSpec, operation: Operation, dtype: str = "float16", fidelity: Fidelity = "tiles"
 ) -> OperationResult:
-    """Return cycles, their causes, bytes and joules of one operation.
+    """Return the result of one operation on one chip, by itself.
 
-    A pruned weight is run by the kernels of its pattern or, zeros and all, by the dense one, whichever is sooner done: as a library that
-    searches its kernels does. The note says which.
+    A pruned weight is run by the kernels of its pattern or, zeros included, by the dense kernel, whichever is faster, as
+    a library that searches its kernels would choose. The note says which.
 
     Parameters
     ----------
     spec
         A machine with ``engine == "tensor-core"``.
     operation
-        What it runs; its weight's own tile counts are used.
+        The operation to run, with the tile counts of its weight.
     dtype
-        Of operands; sums are float32 or int32.
+        Data type of the operands; sums are float32 or int32.
     fidelity
-        ``"analytical"`` or ``"tiles"``.
+        ``"analytical"`` or ``"tiles"`` (the default).
 
     Raises
     ------
     ArgumentError
-        If the machine does not multiply the type.
+        If the machine does not multiply the data type.
 
     Examples
     --------
@@ -71,14 +71,14 @@ def run(
 def run_kernels(
     spec: AcceleratorSpec, operation: Operation, dtype: str, fidelity: Fidelity = "tiles", *, zeros: bool = False
 ) -> OperationResult:
-    """Return what a product takes with the kernels of its weight's pattern, or with the dense one, be they the faster ones or not.
+    """Return the result of a product with the kernels of its weight's pattern, or with the dense kernel, faster or not.
 
     Parameters
     ----------
     spec, operation, dtype, fidelity
-        As for `run`; the operation is a product.
+        As for `run`; the operation must be a product.
     zeros
-        Multiply all weights, pruned ones included.
+        Whether to run the dense kernel, which multiplies all weights, pruned ones included. Default: False.
     """
     lowered, tiling, elapsed = choose(spec, operation, dtype, zeros=zeros)
     if fidelity == "tiles" and tiling is not None:
@@ -92,10 +92,10 @@ def run_kernels(
     if lowered.extra:
         _residual(spec, operation, lowered, dtype, parts, levels)
         issued += operation.M * operation.copies * lowered.extra
-    again = operation.steps
-    cycles, causes = whole({cause: value * again for cause, value in refreshed(spec, parts).items()})
-    moved = {level: int(count * again) for level, count in levels.items()}
-    issued *= again
+    repeats = operation.steps
+    cycles, causes = whole({cause: value * repeats for cause, value in refreshed(spec, parts).items()})
+    moved = {level: int(count * repeats) for level, count in levels.items()}
+    issued *= repeats
     shape = f", tile {'x'.join(map(str, tiling.shape))}" if tiling is not None else ""
     return OperationResult(
         operation.name,
@@ -114,7 +114,7 @@ def run_kernels(
 def choose(
     spec: AcceleratorSpec, operation: Operation, dtype: str, *, zeros: bool = False
 ) -> tuple[Lowered, Tiling | None, Elapsed]:
-    """Return how a product is lowered, its fastest tiling by the analytical time, and that time; no tiling where nothing is kept."""
+    """Return the lowering of a product, its fastest tiling, and the analytical time; no tiling if no weight is kept."""
     spec.rate(dtype)
     lowered = lower_dense(operation, dtype) if zeros else lower(spec, operation, dtype)
     if not len(lowered.widths):
@@ -127,7 +127,7 @@ def choose(
 
 
 def _launch(spec: AcceleratorSpec, lowered: Lowered) -> float:
-    """Return the cycles of launching: the first kernel, and the host's time for each further stream."""
+    """Return the launch cycles: those of the first kernel, and the host's time for each further stream."""
     seconds = float(spec.costs["launch"]) + (lowered.launches - 1) * float(spec.costs["stream launch"])
     return seconds * float(spec.clock)
 
@@ -140,7 +140,7 @@ def _residual(
     parts: dict[str, float],
     levels: dict[str, Any],
 ) -> None:
-    """Add the kernel that multiplies single weights on the FP32 units: a column of tokens read from L2 for each, outputs added to."""
+    """Add the kernel that multiplies single weights on the FP32 units and adds to the outputs, reading tokens from L2."""
     rates, size = Rates.of(spec), BYTES[dtype]
     work = operation.M * operation.copies * lowered.extra
     gathered, outputs = work * size, 2 * operation.M * operation.N * operation.copies * size

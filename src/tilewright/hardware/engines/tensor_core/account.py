@@ -1,4 +1,4 @@
-"""Where the cycles, multiply-accumulates and joules of a product went."""
+"""The account of a product's cycles, multiply-accumulates and joules."""
 
 import math
 from collections.abc import Mapping
@@ -22,10 +22,11 @@ def issued_macs(plan: Tiling, lowered: Lowered) -> int:
 def product_parts(
     spec: AcceleratorSpec, operation: Operation, lowered: Lowered, plan: Tiling, elapsed: Elapsed, dtype: str
 ) -> dict[str, float]:
-    """Return the cycles of all tiles by cause, for the mean core, the wait for the fullest one being imbalance.
+    """Return the cycles of all tiles by cause, for the mean core; its wait for the fullest core is imbalance.
 
-    Each step is built up: lanes at their rate, what instructions add, then shared memory and L2, then DRAM, then positions. Where the
-    fullest core does not compute, it waits for first operands or for its last stores, in the proportion of the two.
+    The cycles of a step are attributed in order: lanes at their rate, instructions, shared memory and L2, DRAM,
+    positions. While the fullest core does not compute, it waits for first operands or for its last stores, in proportion
+    to the two.
     """
     cores, rate = int(spec.cores), float(spec.rate(dtype))
     lanes = cores * rate
@@ -36,22 +37,22 @@ def product_parts(
     chip = max(plan.issue, min(plan.bare, max(plan.shared, plan.l2)))
     waiting = float(spec.costs["step"])
     stall = max(0, elapsed.total - elapsed.busy)
-    both = max(1, plan.load + plan.store)
+    sides = max(1, plan.load + plan.store)
     return {
         "useful": useful,
         "density step": ran - useful,
         "padding": max(0.0, steps * plan.ideal - ran),
         "issue": steps * (plan.issue - plan.ideal + waiting),
         "on-chip bandwidth": steps * (chip - plan.issue),
-        "bandwidth": steps * (plan.bare - chip) + stall * plan.store / both,
+        "bandwidth": steps * (plan.bare - chip) + stall * plan.store / sides,
         "index": steps * (plan.step - waiting - plan.bare),
         "imbalance": max(0.0, elapsed.busy - steps * plan.step),
-        "fill and drain": stall * plan.load / both,
+        "fill and drain": stall * plan.load / sides,
     }
 
 
 def whole(parts: Mapping[str, float]) -> tuple[int, dict[str, int]]:
-    """Return whole cycles, rounded up, and their causes; what rounding leaves goes to the largest cause that is not useful work."""
+    """Return whole cycles, rounded up, and their causes; the rounding goes to the largest cause other than useful work."""
     cycles = math.ceil(sum(parts.values()) - 1e-6)
     causes = {cause: int(parts[cause] + 1e-9) for cause in CAUSES if parts.get(cause, 0) > 0}
     rest = cycles - sum(causes.values())
@@ -62,7 +63,7 @@ def whole(parts: Mapping[str, float]) -> tuple[int, dict[str, int]]:
 
 
 def joules(spec: AcceleratorSpec, dtype: str, macs: int, levels: Mapping[str, int], cycles: int) -> dict[str, float]:
-    """Return the joules by part: arithmetic, bytes of each level, and what the chip takes all the time."""
+    """Return the joules by part: arithmetic, bytes of each level, and static power."""
     parts = {"mac": macs * float(spec.energy[f"mac.{dtype}"])} if macs else {}
     parts |= {level: count * float(spec.energy[f"byte.{level}"]) for level, count in levels.items()}
     parts["static"] = float(spec.energy["static"]) * cycles / float(spec.clock)

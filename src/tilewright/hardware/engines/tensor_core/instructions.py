@@ -1,4 +1,4 @@
-"""The matrix instructions of Volta, Turing and Ampere, and how many cycles of the lanes a step over K takes with them."""
+"""The matrix instructions of Volta, Turing and Ampere, and the cycles of the lanes for a step over K with them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from ...machine.spec import AcceleratorSpec
 __all__ = ["INSTRUCTIONS", "SUBCORES", "Instruction", "available", "issue_cycles"]
 
 SUBCORES = 4
-"""Schedulers of a core, each with its share of the lanes."""
+"""Schedulers per core, each with an equal share of the lanes."""
 
 
 @dataclass(frozen=True)
@@ -19,13 +19,14 @@ class Instruction:
     Parameters
     ----------
     capability
-        Compute capability from which on it exists.
+        Lowest compute capability that has it.
     shape
-        Rows, columns and inputs; inputs counted with their zeros.
+        Rows, columns and inputs, with skipped inputs counted.
     sparse
-        True for ``mma.sp``: half of the inputs of one operand are stored.
+        True for ``mma.sp``, for which half of the inputs of one operand are stored. Default: False.
     small
-        True for a sparse instruction with half the inputs, which on some machines falls short of the rate.
+        True for a sparse instruction with half the inputs, which does not reach the full rate on some machines. Default:
+        False.
     """
 
     capability: float
@@ -35,7 +36,7 @@ class Instruction:
 
 
 def _ampere(k: int) -> tuple[Instruction, ...]:
-    """Return dense and sparse instructions of a type whose largest dense instruction takes k inputs."""
+    """Return the dense and sparse instructions of a data type whose largest dense instruction takes k inputs."""
     return (
         Instruction(8.0, (16, 8, k)),
         Instruction(8.0, (16, 8, k // 2)),
@@ -54,11 +55,14 @@ INSTRUCTIONS: Mapping[str, tuple[Instruction, ...]] = MappingProxyType(
         "float32": (Instruction(0.0, (8, 4, 1)),),
     }
 )
-"""By data type, from PTX ISA and CUTLASS ``mma_sparse_sm80.h``; Volta's is the four quad pairs of ``m8n8k4``, float32 a warp's FMA."""
+"""Instructions by data type, from PTX ISA and CUTLASS ``mma_sparse_sm80.h``.
+
+Volta's is the four quad pairs of ``m8n8k4``; that of float32 is the FMA of a warp.
+"""
 
 
 def available(spec: AcceleratorSpec, dtype: str, sparse: bool) -> tuple[Instruction, ...]:
-    """Return the instructions of the machine's generation: those of the highest capability that it reaches."""
+    """Return the instructions of the machine's generation, which are those of the highest capability that it has."""
     reached = [
         i for i in INSTRUCTIONS[dtype] if i.sparse == sparse and i.capability <= float(spec.costs["capability"]) + 1e-9
     ]
@@ -75,25 +79,26 @@ def issue_cycles(
     resident: int,
     sparse: bool,
 ) -> float:
-    """Return the cycles in which the lanes of a core work through one tile's step over K.
+    """Return the cycles in which the lanes of a core work through one step over K of a tile.
 
-    Each scheduler issues its warps' instructions one after another. An instruction occupies the lanes for its initiation interval, and
-    a chain of sums waits for its latency unless other chains fill it: all fragments of the resident warps are independent.
+    Each scheduler issues the instructions of its warps one after another. An instruction occupies the lanes for its
+    initiation interval, and a chain of sums waits for the latency unless other chains fill it: all fragments of the
+    resident warps are independent.
 
     Parameters
     ----------
     spec, dtype
-        Machine and data type.
+        The machine and the data type.
     tile
-        Rows and columns of the thread block's tile.
+        Rows and columns of the tile of a thread block.
     depth
         Inputs of the step, zeros included.
     warps
         Warps along rows and columns.
     resident
-        Tiles on the core at a time.
+        Tiles on a core at a time.
     sparse
-        With ``mma.sp``.
+        Whether ``mma.sp`` is used.
     """
     rows, columns = tile[0] / warps[0], tile[1] / warps[1]
     per_scheduler = warps[0] * warps[1] / SUBCORES

@@ -1,4 +1,4 @@
-"""What a GPU runs for a product: one kernel or several, on which part of the weight, with ``mma`` or ``mma.sp``."""
+"""What a GPU runs for a product: one or several kernels, each on a part of the weight, with ``mma`` or ``mma.sp``."""
 
 from dataclasses import dataclass
 
@@ -14,22 +14,22 @@ __all__ = ["Lowered", "contains", "lower", "lower_dense"]
 
 @dataclass(frozen=True, eq=False)
 class Lowered:
-    """A product as the GPU runs it: groups of outputs, each a dense or 2:4 product of its own depth.
+    """A product as the GPU runs it: groups of outputs, each a dense or 2:4 product with its own inputs.
 
     Parameters
     ----------
     widths, depths
-        Outputs and inputs of each group; inputs that ``mma.sp`` skips are counted.
+        Outputs and inputs of each group, int64 ``[groups]``; inputs that ``mma.sp`` skips are counted.
     executed
         Share of the inputs that the lanes multiply: n / m with ``mma.sp``, else 1.
     launches
-        Kernels started.
+        Number of kernels launched.
     offsets
         True if operands are loaded through a list of offsets.
     extra
-        Single weights handled by a kernel on the FP32 units afterwards.
+        Number of single weights that a kernel on the FP32 units handles afterwards.
     weight_bytes, index_bytes
-        Stored values, and positions of any kind.
+        Bytes of stored values, and of positions of any kind.
     note
         What ran, or why it ran dense.
     """
@@ -46,7 +46,7 @@ class Lowered:
 
 
 def lower(spec: AcceleratorSpec, operation: Operation, dtype: str) -> Lowered:
-    """Return how the machine runs a product with its weight's pattern."""
+    """Return how the machine runs a product with the pattern of its weight."""
     view = operation.weight
     pattern = view.pattern if view is not None else None
     size = BYTES[dtype]
@@ -75,12 +75,12 @@ def lower(spec: AcceleratorSpec, operation: Operation, dtype: str) -> Lowered:
 
 
 def lower_dense(operation: Operation, dtype: str) -> Lowered:
-    """Return the dense kernel for a product, pruned weights and all."""
+    """Return the dense kernel for a product, pruned weights included."""
     return _whole(operation, BYTES[dtype], 1.0, "dense")
 
 
 def contains(outer: tuple[int, int], inner: NM) -> bool:
-    """Return True if every mask of the inner pattern is also one of the outer.
+    """Return True if every mask of the inner pattern also obeys the outer n:m.
 
     Examples
     --------
@@ -92,11 +92,11 @@ def contains(outer: tuple[int, int], inner: NM) -> bool:
         return inner.n * (m // inner.m) <= n
     if inner.m % m == 0:
         return min(inner.n, m) <= n
-    return min(m, 2 * inner.n) <= n  # a window of m touches two groups at most where m <= inner.m
+    return min(m, 2 * inner.n) <= n  # a window of m <= inner.m touches at most two groups
 
 
 def _step(spec: AcceleratorSpec, dtype: str, pattern: NM) -> tuple[tuple[int, int] | None, str]:
-    """Return the n:m that the selectors run a pattern as, or None and the reason."""
+    """Return the n:m that the selectors run a pattern at, or None and the reason."""
     steps = sorted(spec.selectors.get(dtype, ()), key=lambda step: step[0] / step[1])
     if not steps:
         return None, f"{spec.name} has no selectors for {dtype}"
@@ -109,7 +109,7 @@ def _step(spec: AcceleratorSpec, dtype: str, pattern: NM) -> tuple[tuple[int, in
 
 
 def _whole(operation: Operation, size: float, executed: float, note: str) -> Lowered:
-    """Return one kernel over the whole weight; with ``mma.sp`` 2 bits for each value kept."""
+    """Return one kernel over the whole weight; ``mma.sp`` adds 2 bits per kept value."""
     stored = operation.N * operation.K * executed
     positions = stored / 4 if executed < 1 else 0.0
     return Lowered(
@@ -118,7 +118,7 @@ def _whole(operation: Operation, size: float, executed: float, note: str) -> Low
 
 
 def _tiles(view: WeightView, size: float, executed: float, *, streams: bool, note: str) -> Lowered:
-    """Return one product a tile of the weight, empty tiles left out; lists of 4-byte offsets, and 2 bits for each value of 2:4."""
+    """Return one product per non-empty tile of the weight, with lists of 4-byte offsets, and 2 bits per value of 2:4."""
     full = (view.counts > 0) & (view.widths > 0)
     widths, depths = view.widths[full], view.counts[full]
     stored = float((widths * depths).sum()) * executed

@@ -1,4 +1,4 @@
-"""Thread-block tiles: what one step over K costs at each level, how many tiles run, and which shape the library would choose."""
+"""Thread-block tiles: the cost of one step over K at each level, the number of tiles, and the shape a library would choose."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,13 +16,13 @@ from .lowering import Lowered
 __all__ = ["Rates", "Tiling", "candidates", "plan"]
 
 _STAGES = 3
-"""Steps whose operands shared memory holds at a time: one computed on, two on their way."""
+"""Steps whose operands shared memory holds at a time: one being computed, two in flight."""
 _FLOAT32 = 4
 
 
 @dataclass(frozen=True)
 class Rates:
-    """What the levels of a machine carry: bytes a cycle; shared memory of one core, the others of the chip."""
+    """Bandwidths of a machine's memories in bytes per cycle: shared memory of one core, L2 and DRAM of the chip."""
 
     shared: float
     l2: float
@@ -30,7 +30,7 @@ class Rates:
 
     @classmethod
     def of(cls, spec: AcceleratorSpec) -> "Rates":
-        """Return the rates at the machine's clock."""
+        """Return the bandwidths at the machine's clock."""
         hertz = float(spec.clock)
         return cls(
             float(spec.memory("shared").bandwidth) / hertz,
@@ -41,26 +41,27 @@ class Rates:
 
 @dataclass(frozen=True, eq=False)
 class Tiling:
-    """A product cut into tiles of one shape. All times in cycles.
+    """A product cut into tiles of one shape. All times are in cycles.
 
     Parameters
     ----------
     shape
-        Tokens, outputs and inputs of a tile; inputs of ``mma.sp`` counted with those it skips.
+        Tokens, outputs and inputs of a tile; inputs that ``mma.sp`` skips are counted.
     tiles, steps
-        Tiles of each group of outputs, and steps over K of each of them.
+        Tiles of each group of outputs, and steps over K of each of these tiles, int64 ``[groups]``.
     warps, resident
-        Warps of a tile along tokens and outputs; tiles on a core at a time.
+        Warps of a tile along tokens and outputs, and tiles on a core at a time.
     ideal, issue, shared, l2, dram
-        Of one step: the lanes at their rate; as instructions issue; shared memory; L2; DRAM's reads, and writes where they overlap.
+        Time of one step by the lanes at their rate, by instruction issue, by shared memory, by L2, and by DRAM (reads,
+        and writes if they overlap).
     bare
-        The slowest of these without positions to fetch.
+        The longest of these without fetching positions.
     step
-        The whole step: slowest of all, barrier, offset list.
+        Time of a whole step: the longest of these, the barrier and the offset list.
     load, store
-        Before the first step of a tile, and after its last.
+        Time before the first step of a tile, and after its last.
     dram_bytes, l2_bytes, shared_bytes
-        Moved by all tiles.
+        Bytes moved by all tiles.
     """
 
     shape: Tile
@@ -88,7 +89,7 @@ class Tiling:
 
     @property
     def compute(self) -> NDArray[np.int64]:
-        """Whole cycles of all steps of a tile, by group."""
+        """Whole cycles of all steps of a tile, int64 ``[groups]``."""
         return np.asarray(np.ceil(self.steps * self.step - 1e-6), np.int64)
 
     @property
@@ -98,37 +99,37 @@ class Tiling:
 
     @property
     def buffers(self) -> int:
-        """1 where a tile has its core to itself, 2 where another one computes while it loads and stores."""
+        """1 if a tile has its core to itself, 2 if another tile computes while it loads and stores."""
         return min(2, self.resident)
 
 
 def candidates(spec: AcceleratorSpec, operation: Operation, lowered: Lowered, dtype: str) -> Iterator[Tile]:
-    """Yield the tile shapes that the library has for this product; a shape of fewer than 8,192 sums only where larger ones leave cores idle.
+    """Yield the tile shapes that the library has for this product; those below 8,192 sums only if larger ones leave cores idle.
 
     Raises
     ------
     ArgumentError
-        If no tile of the machine fits into its shared memory.
+        If no tile of the machine fits its shared memory.
     """
     sparse = lowered.executed < 1
     area = float(spec.costs["sparse tile"])
-    found = False
+    empty = True
     for shape in spec.tiles:
-        fitted = _depth(shape, dtype, sparse)
+        tile = _depth(shape, dtype, sparse)
         rows, columns = shape[0], shape[1]
-        held = (rows + columns) * fitted[2] * BYTES[dtype] * _STAGES * (0.5 if sparse else 1)
-        if (sparse and rows * columns != area) or held > float(spec.memory("shared").size):
+        staged = (rows + columns) * tile[2] * BYTES[dtype] * _STAGES * (0.5 if sparse else 1)
+        if (sparse and rows * columns != area) or staged > float(spec.memory("shared").size):
             continue
-        if found and rows * columns < 8192 and _tiles(operation, lowered, (128, 64)).sum() >= int(spec.cores):
+        if not empty and rows * columns < 8192 and _tiles(operation, lowered, (128, 64)).sum() >= int(spec.cores):
             continue
-        found = True
-        yield fitted
-    if not found:
-        raise ArgumentError(f"{spec.name} has no tile that its shared memory of {spec.memory('shared').size} holds")
+        empty = False
+        yield tile
+    if empty:
+        raise ArgumentError(f"{spec.name} has no tile that fits its shared memory of {spec.memory('shared').size}")
 
 
 def plan(spec: AcceleratorSpec, operation: Operation, lowered: Lowered, dtype: str, shape: Tile) -> Tiling:
-    """Return what a product costs in tiles of one shape."""
+    """Return a product cut into tiles of one shape, with its costs."""
     rows, columns, depth = shape
     rates, size, sparse = Rates.of(spec), BYTES[dtype], lowered.executed < 1
     tiles, steps = _tiles(operation, lowered, shape), -(-lowered.depths // depth)
@@ -138,8 +139,8 @@ def plan(spec: AcceleratorSpec, operation: Operation, lowered: Lowered, dtype: s
     positions = columns * depth * lowered.executed / 4 if sparse else 0.0
     operands = (rows + columns * lowered.executed) * depth * size
     read = (warps[1] * rows + warps[0] * columns * lowered.executed) * depth * size + warps[0] * positions
-    every = float((tiles * steps).sum())
-    turns = -(-int(tiles.sum()) // int(spec.cores)) * every / float(tiles.sum())  # steps of the fullest core
+    total = float((tiles * steps).sum())
+    turns = -(-int(tiles.sum()) // int(spec.cores)) * total / float(tiles.sum())  # steps of the fullest core
     reads, writes = _traffic(spec, operation, lowered, size, shape)
     overlapped = reads + (writes if resident > 1 else 0)
     ideal = rows * columns * depth * lowered.executed / float(spec.rate(dtype))
@@ -156,22 +157,22 @@ def plan(spec: AcceleratorSpec, operation: Operation, lowered: Lowered, dtype: s
         shape, tiles, steps, warps, resident, ideal, issue, shared, l2, dram, bare,
         full + float(spec.costs["step"]) + listed,
         round(float(spec.costs["fill"])), int(np.ceil(store)),
-        reads + writes, every * (operands + positions) + float(tiles.sum()) * output, every * (read + operands + positions),
+        reads + writes, total * (operands + positions) + float(tiles.sum()) * output, total * (read + operands + positions),
     )  # fmt: skip
 
 
 def _depth(shape: Tile, dtype: str, sparse: bool) -> Tile:
-    """Return the shape with its inputs in this data type: the same bytes along K, twice the inputs where half are not stored."""
+    """Return the shape with its inputs in a data type: the same bytes along K, and twice the inputs if half are not stored."""
     return shape[0], shape[1], int(shape[2] * 2 / BYTES[dtype]) * (2 if sparse else 1)
 
 
 def _tiles(operation: Operation, lowered: Lowered, shape: tuple[int, ...]) -> NDArray[np.int64]:
-    """Return the tiles of each group over tokens, outputs and copies."""
+    """Return the number of tiles of each group over tokens, outputs and copies."""
     return np.asarray(-(-operation.M // shape[0]) * -(-lowered.widths // shape[1]) * operation.copies, np.int64)
 
 
 def _warps(rows: int, columns: int) -> tuple[int, int]:
-    """Return how many warps cut a tile each way: of 64 x 64, or 4 of them where the tile is smaller than that allows."""
+    """Return the warps of a tile along rows and columns: one per 64 x 64, but at least 4 in all."""
     along, across = max(1, rows // 64), max(1, columns // 64)
     while along * across < 4:
         if rows // along >= columns // across:
@@ -182,7 +183,7 @@ def _warps(rows: int, columns: int) -> tuple[int, int]:
 
 
 def _l2(spec: AcceleratorSpec, rates: Rates, amount: float, active: int) -> float:
-    """Return the cycles in which each active core gets an amount from L2."""
+    """Return the cycles in which each active core reads an amount of bytes from L2."""
     return amount * max(active / rates.l2, 1 / float(spec.costs["port"]))
 
 
@@ -191,9 +192,9 @@ def _traffic(
 ) -> tuple[float, float]:
     """Return the bytes read from and written to DRAM.
 
-    Tiles in flight form a rectangle; an operand is read once for each rectangle across the other, once at all where half of L2 holds it.
-    The library's rasterisation is taken as the best rectangle of a power of two. Inputs that one tile-wise tile drops another keeps, and
-    outputs that were pruned are written all the same: both count in full.
+    Tiles in flight form a rectangle. An operand is read once for each rectangle along the other operand, or only once if
+    it fits half of L2. The library's rasterisation is taken to be the best rectangle whose height is a power of two.
+    Inputs that one tile-wise tile drops are kept by another, and pruned outputs are written too, so both count in full.
     """
     half = float(spec.memory("l2").size) / 2
     tokens = (

@@ -1,4 +1,4 @@
-"""Time of a plan's tiles on all cores: in closed form, or tile by tile in one queue a core."""
+"""Time of a plan's tiles on all cores: in closed form, or tile by tile with one queue per core."""
 
 from dataclasses import dataclass
 
@@ -13,17 +13,18 @@ __all__ = ["Elapsed", "analytical", "by_events"]
 
 @dataclass(frozen=True)
 class Elapsed:
-    """When all tiles are done, and for how long the lanes of the last core to finish computed."""
+    """Cycles until all tiles are done, and cycles in which the lanes of the last core to finish computed."""
 
     total: int
     busy: int
 
 
 def analytical(plan: Tiling, cores: int) -> Elapsed:
-    """Bound the fullest core by its busiest unit; cores take tiles as they come free.
+    """Return the time of the fullest core, bounded by its busiest unit; cores take a new tile when they become free.
 
-    With one tile a core at a time, ``load + computations + (n - 1) max(load, store) + store``; with two, the largest of the sums of
-    loads, computations and stores, each with the first and last of the other two. n is the fullest core's number of tiles.
+    With one tile per core at a time, it is ``load + computations + (n - 1) max(load, store) + store``, with n tiles on
+    the fullest core. With two, it is the largest of the sums of loads, computations and stores, each with the first or
+    last of the other two.
     """
     compute = plan.compute
     if len(compute) == 1 or bool((compute == compute[0]).all()):
@@ -42,7 +43,7 @@ def analytical(plan: Tiling, cores: int) -> Elapsed:
 
 
 def by_events(plan: Tiling, cores: int) -> Elapsed:
-    """Follow every tile through loading, computing and storing on its core."""
+    """Return the time of the last core to finish, with every tile followed through loading, computing and storing."""
     compute = plan.compute
     last = Elapsed(0, 0)
     for queue in np.unique(_shares(plan, cores), axis=0):
@@ -53,14 +54,14 @@ def by_events(plan: Tiling, cores: int) -> Elapsed:
 
 
 def _shares(plan: Tiling, cores: int) -> NDArray[np.int64]:
-    """Return how many tiles of each group every core takes, ``[cores, groups]``: the next tile goes to the core that is free first."""
+    """Return the tiles of each group on each core, ``[cores, groups]``: the next tile goes to the core that is free first."""
     free = np.zeros(cores, np.int64)
     shares = np.zeros((cores, len(plan.tiles)), np.int64)
     for group, (tiles, cycles) in enumerate(zip(plan.tiles.tolist(), plan.compute.tolist(), strict=True)):
         behind = int(free.max() - free.min()) // max(1, cycles)
         turns = np.arange(-(-tiles // cores) + behind + 1, dtype=np.int64)
         starts = (free[:, None] + cycles * turns).ravel()
-        taken = np.argsort(starts, kind="stable")[:tiles] // len(turns)
-        shares[:, group] = np.bincount(taken, minlength=cores)
+        owners = np.argsort(starts, kind="stable")[:tiles] // len(turns)
+        shares[:, group] = np.bincount(owners, minlength=cores)
         free += shares[:, group] * cycles
     return shares

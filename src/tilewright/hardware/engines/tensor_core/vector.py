@@ -1,4 +1,4 @@
-"""Operations without products on a GPU: kernels that read and write DRAM at its rate."""
+"""Vector operations on a GPU: kernels that read and write DRAM at its bandwidth."""
 
 from ...machine.spec import BYTES, AcceleratorSpec
 from ...result import OperationResult
@@ -11,10 +11,11 @@ __all__ = ["run_vector"]
 
 
 def run_vector(spec: AcceleratorSpec, operation: Operation, dtype: str) -> OperationResult:
-    """Return the time of a softmax, norm, element-wise operation, pooling, embedding or move.
+    """Return the result of a softmax, norm, element-wise operation, pooling, embedding or move, by itself.
 
-    Every operand comes from DRAM and every result goes there. With the cost ``fused`` at 1 an element-wise operation is the epilogue of
-    the product before it: no launch, and only operands beyond one as large as its result are read.
+    Every operand is read from DRAM and every result written to it. With the cost ``fused`` at 1, an element-wise
+    operation is the epilogue of the product before it: there is no launch, and only operands beyond one of the size of
+    the result are read.
     """
     fused = operation.kind == "elementwise" and float(spec.costs["fused"]) >= 1
     elements = max(0, operation.reads - operation.writes) if fused else operation.reads + operation.writes

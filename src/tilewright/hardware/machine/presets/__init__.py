@@ -1,10 +1,9 @@
-"""Machines by name. Each file here holds one machine, or one family, with the source of every number."""
+"""Machines by name. Each file holds one machine or one family, with the source of every number."""
 
-import difflib
 import importlib
 from functools import cache
 
-from ....errors import ArgumentError
+from ....errors import ArgumentError, unknown
 from ..spec import AcceleratorSpec
 
 __all__ = ["PRESETS", "preset"]
@@ -20,12 +19,12 @@ _HOMES = {
     "s40": "s4",
     "sta": "sta",
 }
-"""File of each machine. It exports ``SPEC``, or ``SPECS`` by name where it holds a family."""
+"""The file of each machine. It exports ``SPEC``, or ``SPECS`` by name for a family."""
 
 TWIN = "-dense"
 
 PRESETS: tuple[str, ...] = (*_HOMES, *(f"{name}{TWIN}" for name in _HOMES))
-"""Names that `preset` knows: each machine, and each without its selectors."""
+"""The names that `preset` accepts: each machine, and each machine without its selectors."""
 
 
 @cache
@@ -40,7 +39,7 @@ def preset(name: str) -> AcceleratorSpec:
     Raises
     ------
     ArgumentError
-        If there is no such machine; the message names the nearest.
+        If the machine is unknown; the message suggests the nearest names.
 
     Examples
     --------
@@ -49,9 +48,8 @@ def preset(name: str) -> AcceleratorSpec:
     """
     base = name.removesuffix(TWIN)
     if name not in PRESETS:
-        near = difflib.get_close_matches(str(name).lower(), _HOMES, n=3, cutoff=0.4)
-        nearest = f"the nearest are {' and '.join(near)}" if near else f"there are {', '.join(_HOMES)}"
-        raise ArgumentError(f"there is no accelerator preset {name!r}; {nearest}, each also as <name>{TWIN}")
+        expected = f"one of {', '.join(map(repr, _HOMES))}, or one of these with {TWIN!r} for no selectors"
+        raise ArgumentError(unknown("accelerator", name, PRESETS, expected))
     home = importlib.import_module(f".{_HOMES[base]}", __name__)
     specs = getattr(home, "SPECS", None)
     spec: AcceleratorSpec = home.SPEC if specs is None else specs[base]

@@ -1,4 +1,4 @@
-"""What the GPU presets share: tiles, selectors, memories, energies, and the costs that no machine states for itself."""
+"""What the GPU presets share: tiles, selectors, memories, energies, and default costs."""
 
 from collections.abc import Iterable
 
@@ -18,11 +18,11 @@ TILES: tuple[Tile, ...] = (
     (64, 128, 32),
     (64, 64, 32),
 )
-"""Thread-block tiles that CUTLASS instantiates: tokens, outputs, 16-bit inputs. Other types take as many bytes along K."""
+"""Thread-block tiles that CUTLASS instantiates: tokens, outputs, 16-bit inputs. Other types take the same bytes along K."""
 
 
 def selectors(*dtypes: str) -> dict[str, tuple[tuple[int, int], ...]]:
-    """Return the n:m that Ampere's selectors pick, by type: 2:4, for TF32 1:2, for INT4 4:8 in pairs (CUTLASS, host_uncompress.h)."""
+    """Return the n:m of Ampere's selectors by type: 2:4, 1:2 for TF32, 4:8 in pairs for INT4 (CUTLASS, host_uncompress.h)."""
     steps: dict[str, tuple[tuple[int, int], ...]] = {"tf32": ((1, 2),), "int4": ((4, 8),)}
     return {dtype: steps.get(dtype, ((2, 4),)) for dtype in dtypes}
 
@@ -30,16 +30,16 @@ def selectors(*dtypes: str) -> dict[str, tuple[tuple[int, int], ...]]:
 def chip_memories(
     shared: int, l2_size: Quantity, l2_rate: Quantity, cores: int, clock: Quantity
 ) -> tuple[Memory, Memory]:
-    """Return shared memory of one core and L2 of the chip.
+    """Return the shared memory of each core and the L2 of the chip.
 
     Parameters
     ----------
     shared
-        Bytes of shared memory that the thread blocks of a core may take.
+        Bytes of shared memory available to the thread blocks of a core.
     l2_size, l2_rate
-        Bytes, and bytes a cycle that its readers get.
+        Bytes of L2, and bytes per cycle that its readers get.
     cores, clock
-        Of the machine: on-chip memories run by the cycle.
+        Cores of the chip, and its clock: on-chip memories move a fixed number of bytes per cycle.
     """
     hertz = float(clock)
     low, high = l2_rate.interval
@@ -51,7 +51,7 @@ def chip_memories(
 
 
 def common_costs() -> dict[str, Quantity]:
-    """Return the costs that all presets share; a preset overrides what it knows better."""
+    """Return the default costs; a preset overrides those it has a better source for."""
     return {
         "launch": assumed(
             4e-6, "s", "dependent kernels on one stream follow each other after 2 to 6 us", low=2e-6, high=6e-6
@@ -71,7 +71,7 @@ def common_costs() -> dict[str, Quantity]:
 
 
 def energies(dtypes: Iterable[str], node: float, dram: str, static: Quantity) -> dict[str, Quantity]:
-    """Return joules of each type's multiply-accumulate, of bytes by level, and the static watts."""
+    """Return the joules per multiply-accumulate by type and per byte by level, and the static watts."""
     array = float(sram_energy(1 << 20, node))
     crossing = f"an array of 1 MiB at {node:g} nm, and three times that for the way across a large chip"
     return {

@@ -1,4 +1,4 @@
-"""Moffett AI S4, S10, S30 and S40: cards of 1, 2, 3 and 4 Antoum chips. All numbers are of one chip but `chips` and `limits`."""
+"""Moffett AI S4, S10, S30 and S40: cards of 1, 2, 3 and 4 Antoum chips. Numbers are per chip, except `chips` and `limits`."""
 
 from ...quantity import Quantity, assumed, derived, sourced
 from ..energy import byte_energy, mac_energy, sram_energy
@@ -12,7 +12,7 @@ _MLPERF = "MLPerf inference v2.1, Moffett's systems and README"
 _CLOCK = derived(
     900e6,
     "Hz",
-    f"29.491 TOPS dense INT8 a chip ({_QUALIFY}) = 2 x 16,384 x 900 MHz to four digits; 18,432 lanes at 800 MHz fit as well, "
+    f"29.491 TOPS dense INT8 per chip ({_QUALIFY}) = 2 x 16,384 x 900 MHz to four digits; 18,432 lanes at 800 MHz fit as well, "
     "and mx-smi samples show 700 MHz",
     low=700e6,
     high=900e6,
@@ -21,8 +21,9 @@ _LANES = 64 * 64
 _KEPT = (2, 4, 8, 16, 32)
 _STEPS = tuple((kept, 64) for kept in _KEPT)
 
-# What 16,384 lanes spend at full rate, from the stress test: the measured watts without idle, split evenly, less the operand that each
-# lane reads. It holds selectors, registers and clock besides the arithmetic, whose table value is the lower end.
+# Energy per multiply-accumulate of 16,384 lanes at full rate, from the stress test: measured watts less idle, split
+# evenly, less the operand that each lane reads. It includes selectors, registers and clock besides the arithmetic,
+# whose table value is the lower end.
 _NODE = 12.0
 _IDLE = sourced(2.0, "W", f"{_SMI}: a chip at rest")
 _OPERAND = sram_energy(8 << 10, _NODE)
@@ -35,7 +36,7 @@ def _mac(dtype: str, share: float) -> Quantity:
     return derived(
         value,
         "J/MAC",
-        f"63 to 68 W a chip in the stress test ({_QUALIFY}) less idle, over all lanes at full rate, less operand reads; "
+        f"63 to 68 W per chip in the stress test ({_QUALIFY}) less idle, over all lanes at full rate, less operand reads; "
         "the node, 12 nm, and that the test keeps all lanes busy are assumed; low end: arithmetic alone",
         low=min(bare, value),
         high=1.1 * value,
@@ -50,14 +51,14 @@ def _card(name: str, chips: int, watts: float, source: str) -> AcceleratorSpec:
         chips=sourced(chips, "", "S30: Moffett SMBus guide; S10: README of ByteMLPerf")
         if chips < 4
         else derived(
-            chips, "", "80 GB over 20 GB a chip, and 4.02 times the throughput of an S4 (MLPerf v2.1 and v3.0)"
+            chips, "", "80 GB over 20 GB per chip, and 4.02 times the throughput of an S4 (MLPerf v2.1 and v3.0)"
         ),
         cores=sourced(4, "", f"{_SMI}: SPU Cores Number"),
         rows=derived(64, "", "16,384 lanes over 4 cores = 64 x 64: tokens of a tile"),
         columns=derived(64, "", "16,384 lanes over 4 cores = 64 x 64: outputs of a tile"),
         clock=_CLOCK,
         macs={
-            "int8": derived(_LANES, "MAC/cycle", f"29.49 TOPS a chip ({_QUALIFY})"),
+            "int8": derived(_LANES, "MAC/cycle", f"29.49 TOPS per chip ({_QUALIFY})"),
             "bfloat16": derived(_LANES / 2, "MAC/cycle", f"exactly half the INT8 rate ({_QUALIFY})"),
         },
         selectors={"int8": _STEPS, "bfloat16": _STEPS},
@@ -93,7 +94,7 @@ def _card(name: str, chips: int, watts: float, source: str) -> AcceleratorSpec:
             "bank": sourced(64, "", "PruningTools README: a column of 64 in a tile of 64 x 64"),
             "index.bits": derived(6, "bit", "position in a bank of 64"),
             "index.mask": assumed(
-                0, "", "encoding not published: 0 is a position a weight, 1 a mask of 64 bits a bank", low=0, high=1
+                0, "", "encoding not published: 0 is a position per weight, 1 a mask of 64 bits per bank", low=0, high=1
             ),
             "fill": derived(
                 103,
@@ -106,7 +107,7 @@ def _card(name: str, chips: int, watts: float, source: str) -> AcceleratorSpec:
             "bubble": derived(0.0093, "", "fitted to the six INT8 rates of 1x to 32x"),
             "launch": assumed(0, "s", "operations follow a schedule made beforehand", low=0, high=2e-6),
             "vector.lanes": assumed(
-                256, "element/cycle", "one vector unit of 64 a core; not published", low=128, high=512
+                256, "element/cycle", "one vector unit of 64 elements per core; not published", low=128, high=512
             ),
             "vector.latency": assumed(64, "cycle", "pipeline of a vector unit", low=16, high=256),
             "vector.softmax": assumed(2, "", "largest value and sum in one pass, scaling in another", low=2, high=3),

@@ -1,9 +1,10 @@
-"""An STA-like engine (Fang et al., arXiv 2208.06118) that fits an Arria 10 SX 660. Sizes of the paper's own engine are not public.
+"""An STA-like engine (Fang et al., arXiv 2208.06118) that fits an Arria 10 SX 660.
 
-Most numbers are assumed. What bounds them is public: 1,687 DSP blocks of two 18 x 19 multipliers, 251,680 adaptive logic modules and
-2,131 memory blocks of 20 kbit (Intel Arria 10 device overview). 8 x 128 elements with two multipliers are 2,048 of the 3,374. A selector
-of 16 inputs takes five 6-input tables a bit, so 2,048 of 16 bits take about 164,000: two thirds of the logic. More multipliers, or wider
-windows, would not leave room for the rest; 32 inputs would not fit at all.
+The sizes of the paper's engine are not public. Most numbers are assumed, but their bounds are public: 1,687 DSP blocks of two 18 x 19 multipliers, 251,680 adaptive logic
+modules and 2,131 memory blocks of 20 kbit (Intel Arria 10 device overview). 8 x 128 elements with two multipliers use
+2,048 of the 3,374. A selector of 16 inputs takes five 6-input tables per bit, so 2,048 selectors of 16 bits take about
+164,000, two thirds of the logic. More multipliers or wider windows would not leave room for the rest; selectors of 32
+inputs would not fit at all.
 """
 
 from ...dram import long_stream
@@ -17,7 +18,7 @@ _PAPER = "Fang et al., arXiv 2208.06118"
 _DEVICE = "Intel Arria 10 device overview, SX 660"
 _WINDOW = 16
 _PATTERNS = tuple((n, m) for m in (2, 4, 8, 16) for n in range(1, m))
-_CLOCK = assumed(200e6, "Hz", "recalled of the paper, not confirmed", low=150e6, high=240e6)
+_CLOCK = assumed(200e6, "Hz", "recalled from the paper, not confirmed", low=150e6, high=240e6)
 _LANES = derived(2048, "MAC/cycle", "rows x columns x lanes")
 
 
@@ -35,8 +36,8 @@ SPEC = AcceleratorSpec(
     about="STA-like: 8 x 128 elements with 2 multipliers behind selectors of 16, 16-bit, 200 MHz, Arria 10 SX 660.",
     chips=sourced(1, "", _PAPER),
     cores=assumed(1, "", "one computing engine (abstract)"),
-    rows=assumed(8, "", "an 8-row variant is recalled of the paper, not confirmed, and one of 4", low=4, high=8),
-    columns=assumed(128, "", "as many as selectors fit: see the head of this file", low=64, high=192),
+    rows=assumed(8, "", "variants of 8 and of 4 rows are recalled from the paper, not confirmed", low=4, high=8),
+    columns=assumed(128, "", "as many as the selectors leave room for: see the head of this file", low=64, high=192),
     clock=_CLOCK,
     macs={"int16": _LANES, "int8": _LANES},
     selectors={"int16": _PATTERNS, "int8": _PATTERNS},
@@ -45,7 +46,7 @@ SPEC = AcceleratorSpec(
         _block_ram(
             "weights", 2 << 20, 1 << 20, 3 << 20, 128 * (2 * 2 + 2), "two units of 128 outputs with 4,096 dense inputs"
         ),
-        _block_ram("activations", 2 << 20, 1 << 20, 3 << 20, 8 * _WINDOW * 2, "the rest but sums and instructions"),
+        _block_ram("activations", 2 << 20, 1 << 20, 3 << 20, 8 * _WINDOW * 2, "the rest, less sums and instructions"),
         Memory(
             "dram",
             assumed(2 << 30, "byte", "a development board", low=1 << 30, high=8 << 30),

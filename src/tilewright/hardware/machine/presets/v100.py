@@ -68,10 +68,10 @@ SPEC = AcceleratorSpec(
             high=300,
         ),
         "accumulators": derived(
-            65536, "byte", f"one resident tile of 128 x 128: the time a tile of {_DENSE} takes beside its steps"
+            65536, "byte", f"one resident tile of 128 x 128: the time a tile of {_DENSE} takes besides its steps"
         ),
-        "sparse tile": derived(16384, "", "without meaning: there is no mma.sp"),
-        "small sparse": derived(1, "", "without meaning: there is no mma.sp"),
+        "sparse tile": derived(16384, "", "unused: the machine has no mma.sp"),
+        "small sparse": derived(1, "", "unused: the machine has no mma.sp"),
         "latency": assumed(18, "cycle", "HMMA.884 of Volta, four steps", low=14, high=33),
         "fma": sourced(64, "MAC/cycle", _PAPER),
     },
