@@ -1,4 +1,4 @@
-"""Advice: limits that hold, plans that no other beats, targets that can be followed, refusals that say what is least."""
+"""Advice: limits that hold, plans that no other beats, targets to pass on, and errors that name the least that can be reached."""
 
 import copy
 import itertools
@@ -81,24 +81,24 @@ def test_the_least_is_the_least(model):
     least = float(re.search(r"the least is ([\d.e-]+) s", advice.summary["cannot"])[1])
     every = itertools.product([None, "2:8", "1:8"], repeat=3)
     names = [row["name"] for row in advice.rows]
-    found = []
+    seconds = []
     for patterns in every:
         pruned = copy.deepcopy(model)
         targets = {name: text for name, text in zip(names, patterns, strict=True) if text}
         if targets:
             tilewright.sparsify_(pruned, "2:4", targets=targets)
-        found.append(simulate(pruned, "sta", example=EXAMPLE, fidelity="analytical", interval=False).seconds)
-    assert least == pytest.approx(min(found), rel=1e-3)
+        seconds.append(simulate(pruned, "sta", example=EXAMPLE, fidelity="analytical", interval=False).seconds)
+    assert least == pytest.approx(min(seconds), rel=1e-3)
 
 
 def test_data_decides_which_layer_is_spared():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 256))
     x = torch.randn(32, 256)
-    wanted = model[0](x).detach()
+    reference = model[0](x).detach()
     data = Calibration(
-        iter([x]), loss=lambda m, batch: (m[0](batch) - wanted).square().mean()
-    )  # the second layer is nothing to it
+        iter([x]), loss=lambda m, batch: (m[0](batch) - reference).square().mean()
+    )  # the loss does not depend on the second layer
     limit = 0.75 * advise(model, "sta", latency=10.0, example=x).summary["dense latency, s"]
     advice = advise(model, "sta", latency=limit, example=x, data=data, patterns=["1:8"])
     assert advice.ok
@@ -106,7 +106,7 @@ def test_data_decides_which_layer_is_spared():
     assert advice.summary["loss predicted by"].startswith("a sensitivity scan")
     assert advice.summary["predicted loss increase"] == 0
     with torch.no_grad():
-        model[0].weight[:, ::8] *= 100  # seen by its weights alone, now the first layer has less to lose
+        model[0].weight[:, ::8] *= 100  # by its weights alone, the first layer now has less to lose
     blind = advise(model, "sta", latency=limit, example=x, patterns=["1:8"])
     assert list(blind.targets) == ["0.weight"]
     assert "energy pruned away, summed" in blind.summary
@@ -142,7 +142,8 @@ class Sums:
         from tilewright.advice import Latency
 
         total = self.rest + sum(
-            next(one.seconds for one in each if one.pattern == chosen.get(name)) for name, each in self.offers.items()
+            next(candidate.seconds for candidate in candidates if candidate.pattern == chosen.get(name))
+            for name, candidates in self.offers.items()
         )
         return Latency(total, total, total)
 
@@ -160,15 +161,15 @@ def test_plans_within_a_latency_are_the_best_there_are():
             for i, row in enumerate(numbers)
         }
         clock = Sums(offers, 0.5)
-        found = meet(offers, clock, 3.5, None, 0.0)
+        outcome = meet(offers, clock, 3.5, None, 0.0)
         ways = [
-            sum(one.loss for one in way)
+            sum(candidate.loss for candidate in way)
             for way in itertools.product(*offers.values())
-            if 0.5 + sum(one.seconds for one in way) <= 3.5
+            if 0.5 + sum(candidate.seconds for candidate in way) <= 3.5
         ]
-        assert bool(ways) != bool(found.missed)
+        assert bool(ways) != bool(outcome.missed)
         if ways:
-            assert sum(one.loss for one in found.chosen.values()) == pytest.approx(min(ways))
+            assert sum(candidate.loss for candidate in outcome.chosen.values()) == pytest.approx(min(ways))
 
 
 class Hiding(Sums):
@@ -189,12 +190,12 @@ def test_what_layers_do_not_save_is_asked_of_others():
         Candidate(parse("1:4"), 3.0, 0.0, 1.0),
     ]
     offers = {f"layer{i}": kinds for i in range(4)}
-    found = meet(offers, Hiding(offers, 1.0), 7.0, None, 0.0)  # 9 dense: 2 to save, which takes 4 of the layers' own
-    assert not found.missed
-    assert sum(one.seconds for one in found.chosen.values()) == 4.0
-    assert sum(one.loss for one in found.chosen.values()) == 4.0
+    outcome = meet(offers, Hiding(offers, 1.0), 7.0, None, 0.0)  # 9 dense: saving 2 takes 4 of the layers' seconds
+    assert not outcome.missed
+    assert sum(candidate.seconds for candidate in outcome.chosen.values()) == 4.0
+    assert sum(candidate.loss for candidate in outcome.chosen.values()) == 4.0
     assert meet(offers, Hiding(offers, 1.0), 4.9, None, 0.0).missed.endswith(
-        "the least is 5 s, every layer at its fastest"
+        "the least is 5 s, with every layer at its fastest"
     )
 
 
@@ -216,13 +217,13 @@ def test_this_machine_is_measured(model):
     ("call", "error", "words"),
     [
         (lambda m: advise(m, "s4", example=EXAMPLE), ArgumentError, "needs a limit: latency in seconds, size in bytes, or both"),
-        (lambda m: advise(m, "s4", latency=-1, example=EXAMPLE), ArgumentError, "latency is -1, and it must be a positive"),
+        (lambda m: advise(m, "s4", latency=-1, example=EXAMPLE), ArgumentError, "latency is -1; it must be a positive"),
         (lambda m: advise(m, "s5", latency=1, example=EXAMPLE), ArgumentError, "unknown accelerator 's5'; expected one of 'a100'"),
-        (lambda m: advise(m, "cpu", latency=1, example=EXAMPLE, dtype="int8"), ArgumentError, "layers run in float32, and int8"),
+        (lambda m: advise(m, "cpu", latency=1, example=EXAMPLE, dtype="int8"), ArgumentError, "dtype is int8, but layers run in float32 on the CPU"),
         (lambda m: advise(m, "s4", latency=1), ArgumentError, "pass those of one call as example="),
         (lambda m: advise(m, "s4", latency=1, example=EXAMPLE, ignore=["nothing"]), TargetError, "ignore 'nothing' matches nothing"),
-        (lambda m: advise("bert-base", "s4", latency=1), ArgumentError, "bert-base is no folder; name the folder of a model"),
-        (lambda m: advise(3, "s4", latency=1), ArgumentError, "a int cannot be advised on"),
+        (lambda m: advise("bert-base", "s4", latency=1), ArgumentError, "bert-base is not a folder; pass the folder of a model"),
+        (lambda m: advise(3, "s4", latency=1), ArgumentError, "model is of type int; expected a torch module"),
         (lambda m: advise(m, "t4-dense", latency=1, example=EXAMPLE, patterns=["2:"]), tilewright.errors.PatternError, "2:"),
     ],
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Advice: a pattern for every layer under a limit, from what each layer loses and how long it takes on a processor or a modelled machine."""
+"""Advice: a pattern for every layer under a limit, from predicted losses and times on this CPU or a modelled machine."""
 
 from .advisor import Advice, advise
 from .clocks import Clock, CpuClock, Latency, ModelClock

@@ -1,4 +1,4 @@
-"""How long layers and whole networks take on a target: a machine that is a model, or this machine, measured."""
+"""How long layers and whole networks take on a target: a modelled machine, or this CPU as measured."""
 
 import statistics
 import time
@@ -24,7 +24,7 @@ _DENSE = "dense"
 
 @dataclass(frozen=True)
 class Latency:
-    """Seconds of a call, and the interval they are likely to be in."""
+    """Seconds per call, and the ends of their interval."""
 
     seconds: float
     low: float
@@ -32,24 +32,30 @@ class Latency:
 
 
 class Clock(Protocol):
-    """Tells the time of one layer, and of the whole with some of its weights pruned."""
+    """Predicts the time of one layer, and of the whole network with some of its weights pruned."""
 
     def layer(self, layer: Layer, pattern: Pattern | None) -> float:
-        """Return the seconds of all uses of a weight in a call; None for dense."""
+        """Return the seconds that all uses of a weight take in one call; pattern None means dense."""
 
     def network(self, chosen: Mapping[str, Pattern], *, interval: bool = False) -> Latency:
-        """Return the seconds of a call."""
+        """Return the time of one call with the weights in `chosen` pruned; `interval` asks for its interval as well."""
 
 
 class ModelClock:
-    """A machine of `tilewright.hardware.machine.presets`, at the analytical level; every weight of a pattern counts as evenly pruned.
+    """A modelled machine at the analytical level; pruned weights are taken as evenly pruned.
 
     Parameters
     ----------
-    spec, dtype
-        The machine, and the type of weights and activations.
-    net, owners, samples
-        What one chip runs, whose weight each operation uses, and the samples of the whole batch.
+    spec
+        The machine.
+    dtype
+        Data type of weights and activations.
+    net
+        The operations that one chip runs.
+    owners
+        Name of the weight that each operation uses, by operation name.
+    samples
+        Size of the whole batch.
     """
 
     def __init__(
@@ -59,11 +65,11 @@ class ModelClock:
         self._known: dict[tuple[object, ...], float] = {}
 
     def layer(self, layer: Layer, pattern: Pattern | None) -> float:
-        """Return the seconds of all uses of a weight in a call."""
+        """Return the seconds that all uses of a weight take in one call."""
         return sum(self._operation(_with(operation, pattern)) for operation in layer.operations)
 
     def network(self, chosen: Mapping[str, Pattern], *, interval: bool = False) -> Latency:
-        """Return the seconds of a call; the interval is that of the machine's numbers."""
+        """Return the time of one call; its interval follows from those of the machine's numbers."""
         steps = tuple(_with(o, chosen.get(self._owners.get(o.name, ""))) for o in self._net)
         run = simulate(
             replace(self._net, operations=steps),
@@ -84,19 +90,21 @@ class ModelClock:
 
 
 class CpuClock:
-    """This machine, measured: every shape of linear layer dense and at each pattern, and the whole model dense.
+    """This CPU as measured: each shape of linear layer, dense and at each pattern, and the whole model dense.
 
-    What is no linear layer takes what the whole takes beyond the layers. Layers and the whole are measured several times; the interval of a
-    sum goes from the sum of the fastest to the sum of the slowest.
+    Everything but the linear layers is assumed to take the rest of the whole model's time. Layers and model are measured
+    several times; the interval of a sum runs from the sum of the fastest rounds to the sum of the slowest.
 
     Parameters
     ----------
-    model, args, kwargs
-        The dense model, and what to call it with.
+    model
+        The dense model.
+    args, kwargs
+        The arguments of one call.
     layers
-        Whose times will be asked for.
+        The layers to measure, by weight name.
     rounds
-        How often to measure.
+        How often each is measured. Default: 3.
     """
 
     def __init__(
@@ -115,23 +123,23 @@ class CpuClock:
         self._rest = tuple(max(0.0, seconds - dense) for seconds in _spread(whole))
 
     def layer(self, layer: Layer, pattern: Pattern | None) -> float:
-        """Return the seconds of all uses of a weight in a call, the median of the rounds."""
+        """Return the seconds that all uses of a weight take in one call, the median of the rounds."""
         return self._times(layer, pattern)[0]
 
     def network(self, chosen: Mapping[str, Pattern], *, interval: bool = False) -> Latency:
-        """Return the seconds of a call."""
+        """Return the time of one call; its interval follows from the fastest and the slowest rounds."""
         parts = [self._rest, *(self._times(layer, chosen.get(name)) for name, layer in self._layers.items())]
         middle, low, high = (sum(part[at] for part in parts) for at in range(3))
         return Latency(middle, low, high)
 
     def _times(self, layer: Layer, pattern: Pattern | None) -> tuple[float, float, float]:
-        """Return (median, low, high); of a weight that never runs packed, nothing: it is part of the rest."""
+        """Return (median, low, high) seconds; zeros for a weight that never runs packed, which counts as part of the rest."""
         text = _DENSE if pattern is None else pattern.canonical
         totals = [0.0, 0.0, 0.0]
         for operation in layer.operations:
-            found = self._seconds.get((layer.weight.matrix_shape, operation.M, text))
-            found = found or self._seconds.get((layer.weight.matrix_shape, operation.M, _DENSE), (0.0,))
-            totals = [total + part for total, part in zip(totals, _spread(found), strict=True)]
+            samples = self._seconds.get((layer.weight.matrix_shape, operation.M, text))
+            samples = samples or self._seconds.get((layer.weight.matrix_shape, operation.M, _DENSE), (0.0,))
+            totals = [total + part for total, part in zip(totals, _spread(samples), strict=True)]
         return totals[0], totals[1], totals[2]
 
     def _measure_layers(self, layers: Mapping[str, Layer], rounds: int) -> None:
@@ -155,15 +163,16 @@ def _spread(samples: tuple[float, ...]) -> tuple[float, float, float]:
 
 
 def _timed(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], rounds: int) -> tuple[float, ...]:
-    """Return the seconds of a call of the model in evaluation mode, so many times the best of three, after one to warm up."""
+    """Return `rounds` timings of a call in evaluation mode, each the best of three, after one call to warm up."""
     args, kwargs = tree_map_only(Tensor, _filled, (args, dict(kwargs)))
-    found = []
+    seconds = []
     with evaluating(model), torch.inference_mode():
         for _ in range(3 * rounds + 1):
             start = time.perf_counter()
             model(*args, **kwargs)
-            found.append(time.perf_counter() - start)
-    return tuple(min(found[at : at + 3]) for at in range(1, len(found), 3))  # as layers are timed: noise only adds
+            seconds.append(time.perf_counter() - start)
+    # The best of three, as for layers: noise can only add time.
+    return tuple(min(seconds[at : at + 3]) for at in range(1, len(seconds), 3))
 
 
 def _filled(tensor: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What each layer would lose at each pattern, and what its file would take: the candidates of a plan."""
+"""The candidates of a plan: each layer's predicted loss, time and size on disk at each pattern."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -22,28 +22,28 @@ _STORED: dict[torch.dtype, ValueType] = {torch.float16: "float16", torch.bfloat1
 def offers(
     model: nn.Module, layers: Mapping[str, Layer], clock: Clock, data: Calibration | None
 ) -> dict[str, tuple[Candidate, ...]]:
-    """Return what every layer could be, dense first: predicted loss, seconds, and bytes on disk.
+    """Return the candidates of every layer, dense first, each with its predicted loss, seconds and bytes on disk.
 
-    With data the loss is that of a sensitivity scan. Without, it is the share of the weight's energy that magnitude pruning removes,
-    ``sum(w**2 of dropped) / sum(w**2)``: layers then count alike, whatever depends on them.
+    With data the loss comes from a sensitivity scan. Without, it is the share of the weight's energy that magnitude
+    pruning removes, ``sum(w**2 of dropped) / sum(w**2)``, which treats all layers as equally important.
     """
     scanned = None if data is None else _scanned(model, layers, data)
     sizes: dict[tuple[object, ...], float] = {}
-    found = {}
+    offered = {}
     for name, layer in layers.items():
         matrix = _matrix(layer)
         width = 2 if layer.weight.tensor.dtype in _STORED else 4
-        each = [Candidate(None, 0.0, clock.layer(layer, None), float(width * layer.weight.tensor.numel()))]
+        candidates = [Candidate(None, 0.0, clock.layer(layer, None), float(width * layer.weight.tensor.numel()))]
         for pattern in layer.patterns:
             kept = mask(pattern, np.abs(matrix))
             loss = _energy(matrix, kept) if scanned is None else max(0.0, scanned[name, str(pattern)])
-            # Files of n:m are of one size for a shape; those of tiles differ by their offsets, and a first one stands for the others.
+            # An n:m file's size depends on the shape alone. Tile-wise files differ in their offsets; one stands for all.
             key = (matrix.shape, pattern, layer.weight.tensor.dtype)
             if key not in sizes:
                 sizes[key] = float(_bytes(pattern, kept, layer.weight.tensor.dtype))
-            each.append(Candidate(pattern, loss, clock.layer(layer, pattern), sizes[key]))
-        found[name] = tuple(each)
-    return found
+            candidates.append(Candidate(pattern, loss, clock.layer(layer, pattern), sizes[key]))
+        offered[name] = tuple(candidates)
+    return offered
 
 
 def _scanned(model: nn.Module, layers: Mapping[str, Layer], data: Calibration) -> dict[tuple[str, str], float]:
@@ -52,11 +52,11 @@ def _scanned(model: nn.Module, layers: Mapping[str, Layer], data: Calibration) -
         if layer.patterns:
             by_patterns.setdefault(layer.patterns, []).append(name)
     data = Calibration(list(data.batches), data.loss)
-    found: dict[tuple[str, str], float] = {}
+    losses: dict[tuple[str, str], float] = {}
     for patterns, names in by_patterns.items():
         scan = sensitivity_scan(model, list(patterns), data, targets=names)
-        found |= {(str(row["name"]), str(row["pattern"])): float(str(row["loss increase"])) for row in scan.rows}
-    return found
+        losses |= {(str(row["name"]), str(row["pattern"])): float(str(row["loss increase"])) for row in scan.rows}
+    return losses
 
 
 def _matrix(layer: Layer) -> NDArray[np.float32]:
