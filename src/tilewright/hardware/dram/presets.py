@@ -69,13 +69,13 @@ DRAMS: Mapping[str, DramSpec] = MappingProxyType(
             _gddr(
                 "gddr6x",
                 derived(24, "", "RTX 3090: 384-bit bus / channels of 16 bits"),
-                derived(2.4375e9, "Hz", "RTX 3090: 19.5 Gb/s a pin, which is 936 GB/s, and 8 bits a pin and clock"),
+                derived(2.4375e9, "Hz", "RTX 3090: 19.5 Gb/s per pin, which is 936 GB/s, and 8 bits per pin and clock"),
                 "no public standard; core timings of GDDR6 (JEDEC JESD250, recalled), which shares the memory core",
             ),
             _gddr(
                 "gddr6",
                 derived(16, "", "T4: 256-bit bus / channels of 16 bits"),
-                derived(1.25e9, "Hz", "T4: 10 Gb/s a pin, which is the data sheet's 320 GB/s, and 8 bits a pin and clock"),
+                derived(1.25e9, "Hz", "T4: 10 Gb/s per pin, which is the data sheet's 320 GB/s, and 8 bits per pin and clock"),
                 "JEDEC JESD250, recalled",
             ),
             DramSpec(
@@ -93,7 +93,7 @@ DRAMS: Mapping[str, DramSpec] = MappingProxyType(
                 "ddr4-2400",
                 assumed(1, "", "one 64-bit channel; multiply for more"),
                 bank_groups=4, banks=4, row_bytes=8192, burst_bytes=64,
-                clock=assumed(1.2e9, "Hz", "2,400 Mb/s a pin, two a clock; the grade's name"),
+                clock=assumed(1.2e9, "Hz", "2,400 Mb/s per pin, two per clock; the grade's name"),
                 timing=_table(
                     "JEDEC JESD79-4, recalled; DDR4-2400T, 8 Gb parts of 8 bits",
                     clocks={"burst": 4, "tCCD_S": 4, "tCCD_L": 6, "tRCD": 17, "tRP": 17, "tCL": 17, "tCWL": 12, "tRRD_S": 4, "tRRD_L": 6},

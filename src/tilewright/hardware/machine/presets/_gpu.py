@@ -43,7 +43,7 @@ def chip_memories(
     """
     hertz = float(clock)
     low, high = l2_rate.interval
-    banks = derived(128 * hertz, "byte/s", "32 banks of 4 bytes a cycle (CUDA C++ programming guide)")
+    banks = derived(128 * hertz, "byte/s", "32 banks of 4 bytes per cycle (CUDA C++ programming guide)")
     lines = Quantity(
         float(l2_rate) * hertz, "byte/s", l2_rate.provenance, f"{l2_rate}, by the clock", low * hertz, high * hertz
     )

@@ -29,7 +29,7 @@ SPEC = AcceleratorSpec(
     chips=sourced(1, "", _PAPER),
     cores=sourced(_CORES, "", _PAPER),
     rows=sourced(4, "", f"{_PAPER}: tensor cores of a core"),
-    columns=sourced(256, "", f"{_PAPER}: float16 multiply-accumulates a cycle of one tensor core"),
+    columns=sourced(256, "", f"{_PAPER}: float16 multiply-accumulates per cycle of one tensor core"),
     clock=_CLOCK,
     macs=_MACS,
     selectors=selectors("float16", "bfloat16", "tf32", "int8", "int4"),
@@ -80,7 +80,7 @@ SPEC = AcceleratorSpec(
         "small sparse": assumed(
             0.65,
             "",
-            "arXiv 2206.02874: mma.sp m16n8k16 stays near 1,300 of 2,048 multiply-accumulates a cycle; figure not re-checked",
+            "arXiv 2206.02874: mma.sp m16n8k16 stays near 1,300 of 2,048 multiply-accumulates per cycle; figure not re-checked",
             low=0.6,
             high=0.8,
         ),

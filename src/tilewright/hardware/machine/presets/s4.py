@@ -69,7 +69,7 @@ def _card(name: str, chips: int, watts: float, source: str) -> AcceleratorSpec:
                 assumed(
                     4 << 20, "byte", "two units of 64 outputs x 4 cores with 8,192 inputs", low=1 << 20, high=8 << 20
                 ),
-                assumed(4 * 64 * 2 * 900e6, "byte/s", "64 weights of two bytes a cycle and core, as the lanes need"),
+                assumed(4 * 64 * 2 * 900e6, "byte/s", "64 weights of two bytes per cycle and core, as the lanes need"),
             ),
             Memory(
                 "activations",
@@ -80,7 +80,7 @@ def _card(name: str, chips: int, watts: float, source: str) -> AcceleratorSpec:
                     low=16 << 20,
                     high=64 << 20,
                 ),
-                assumed(4 * _LANES * 900e6, "byte/s", "an activation a cycle for each lane, as the lanes need"),
+                assumed(4 * _LANES * 900e6, "byte/s", "an activation per cycle for each lane, as the lanes need"),
             ),
             Memory(
                 "dram",
