@@ -1,5 +1,5 @@
-"""Puts this folder on the path, so that its tests can import its models by name, and has every packed layer run sparse: what a busy machine
-measures must not decide what a test sees."""
+"""Put this folder on the path, so that tests can import its models by name, and run every packed layer sparse, so that timings on a busy
+machine do not affect what a test sees."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Feeds damaged recipes to the reader.
+"""Feed damaged recipes to the reader.
 
     python tests/jobs/fuzz_recipe.py --mutants 100000 --seed 0
 
@@ -27,7 +27,7 @@ from tilewright.jobs.recipe.recipe import parse_recipe
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SECONDS = 20
-"""Of processor time for one mutant."""
+"""Processor time allowed for one mutant, in seconds."""
 
 SCALARS = ("0", "-1", "1", "1e400", "1e-400", ".nan", ".inf", "-.inf", "0x", "0b_", "0o7", "1_0", "_", "~", "null", "true", "no", "''", '""', "2:4", "2:4x1025",
            "tw16@75%", "any@100%", "99999999999999999999", "9" * 5000, "0." + "3" * 3000, '"\\uD800"', '"\\u202E"', '"\\0"', '"\\x1b[2J"', "'" + "x" * 100_000 + "'",
@@ -39,14 +39,14 @@ BLOCKS = ("a: &a [x,x]\nb: &b [*a,*a]\nc: [*b,*b]\n", "[" * 3000, "{a: " * 3000,
 
 
 def originals() -> list[str]:
-    """Every example, and each spelled out with all its defaults."""
+    """Return every example as written and with all defaults filled in."""
     texts = [path.read_text() for path in sorted(EXAMPLES.glob("*.yaml"))]
     full = [yaml.safe_dump(parse_recipe(text.encode()).resolved(), sort_keys=False) for text in texts]
     return texts + full
 
 
 def mutants(seed: int) -> Iterator[tuple[str, bytes]]:
-    """Yield (kind of damage, file) without end; the same seed gives the same mutants."""
+    """Yield (kind of damage, file) endlessly; the same seed gives the same mutants."""
     draw, sources = random.Random(seed), originals()
     while True:
         kind = draw.choice(KINDS)
@@ -54,7 +54,7 @@ def mutants(seed: int) -> Iterator[tuple[str, bytes]]:
 
 
 def flipped(draw: random.Random, text: str, _: list[str]) -> bytes:
-    """Bytes changed anywhere."""
+    """Return the file with bytes changed anywhere."""
     data = bytearray(text.encode())
     for _i in range(draw.choice((1, 1, 2, 4, 16))):
         data[draw.randrange(len(data))] = draw.choice((draw.randrange(256), *b"{}[]:,-?&*!|>'\"%@`#\n \t"))
@@ -62,7 +62,7 @@ def flipped(draw: random.Random, text: str, _: list[str]) -> bytes:
 
 
 def lines(draw: random.Random, text: str, sources: list[str]) -> bytes:
-    """Lines dropped, doubled, moved, taken from another recipe, or pushed in or out."""
+    """Return the file with lines dropped, duplicated, moved, taken from another recipe, or indented differently."""
     rows = text.splitlines(keepends=True)
     for _i in range(draw.choice((1, 1, 2, 3))):
         at, other = draw.randrange(len(rows)), draw.choice(draw.choice(sources).splitlines(keepends=True))
@@ -81,7 +81,7 @@ def lines(draw: random.Random, text: str, sources: list[str]) -> bytes:
 
 
 def scalars(draw: random.Random, text: str, _: list[str]) -> bytes:
-    """Values, and sometimes keys, in place of others."""
+    """Return the file with values, and sometimes keys, replaced."""
     rows = text.splitlines()
     for _i in range(draw.choice((1, 1, 2, 3))):
         at = draw.randrange(len(rows))
@@ -95,14 +95,14 @@ def scalars(draw: random.Random, text: str, _: list[str]) -> bytes:
 
 
 def blocks(draw: random.Random, text: str, _: list[str]) -> bytes:
-    """Structure pushed in: references, depth, repeated keys, documents."""
+    """Return the file with inserted structure: references, nesting, repeated keys, documents."""
     rows = text.splitlines(keepends=True)
     rows.insert(draw.randrange(len(rows) + 1), draw.choice(BLOCKS))
     return "".join(rows).encode()
 
 
 def cut(draw: random.Random, text: str, _: list[str]) -> bytes:
-    """Cut short, doubled, or put together of two halves."""
+    """Return the file truncated, doubled, or joined from two halves."""
     data = text.encode()
     a, b = sorted(draw.randrange(len(data) + 1) for _i in range(2))
     return draw.choice(
@@ -118,7 +118,7 @@ def cut(draw: random.Random, text: str, _: list[str]) -> bytes:
 
 
 def lies(draw: random.Random, text: str, _: list[str]) -> bytes:
-    """Well-formed YAML in which values are other than they should be."""
+    """Return well-formed YAML with wrong values."""
     body = yaml.safe_load(text)
     for _i in range(draw.choice((1, 1, 2, 4))):
         _lie(draw, body)
@@ -170,7 +170,7 @@ KINDS: list[Callable[[random.Random, str, list[str]], bytes]] = [flipped, lines,
 
 
 def judge(data: bytes) -> str:
-    """Return what became of a mutant; an exception that is no `RecipeError` passes through."""
+    """Return the outcome of a mutant; an exception other than `RecipeError` passes through."""
     try:
         recipe = parse_recipe(data)
     except RecipeError as error:
@@ -191,7 +191,7 @@ def _late(*_: object) -> None:
 
 
 def run(count: int, seed: int, only: int | None = None) -> dict[str, Counter[str]]:
-    """Judge `count` mutants; returns how many of each kind were refused and accepted."""
+    """Try `count` mutants; return how many of each kind were refused and accepted."""
     outcomes: dict[str, Counter[str]] = {}
     before = signal.signal(signal.SIGPROF, _late)
     try:
@@ -215,7 +215,7 @@ def run(count: int, seed: int, only: int | None = None) -> dict[str, Counter[str
 
 
 def main() -> None:
-    """Parse, run, print."""
+    """Parse the arguments, run and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mutants", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=0)

@@ -1,4 +1,4 @@
-"""A short run of the fuzzer of recipes, and proof that it would notice. The long run is `make fuzz`."""
+"""A short run of the recipe fuzzer, and proof that it notices faults. The long run is `make fuzz`."""
 
 from itertools import islice
 

@@ -1,4 +1,4 @@
-"""Every method a recipe can name, run from end to end on a tiny encoder: the pattern holds, and a second run ends the same."""
+"""Every recovery method, end to end on a tiny encoder: the pattern holds, and a second run gives the same result."""
 
 import copy
 from dataclasses import replace
@@ -49,7 +49,7 @@ RECIPES = {
 
 
 class Heard:
-    """A progress that keeps what it is told."""
+    """A progress display that records its calls."""
 
     def __init__(self):
         self.said, self.steps = [], []
@@ -79,43 +79,43 @@ def recipe(model, prune, recover=None, **more):
     )
 
 
-def task_of(wanted, dense):
-    """Return the task of a recipe with passages few enough to be tokenized at once."""
-    task = build_task(wanted.data, source_of(wanted.model), dense)
+def task_of(job_recipe, dense):
+    """Return the task of a recipe with few enough passages to tokenize quickly."""
+    task = build_task(job_recipe.data, source_of(job_recipe.model), dense)
     task.corpus = replace(task.corpus, passages=task.corpus.passages[:200])
     return task
 
 
-def work(wanted, folder, evaluated=None):
-    """Do the stages of a job that change a model."""
-    heard, dense = Heard(), read_model(wanted.model)
-    task = task_of(wanted, dense)
+def work(job_recipe, folder, evaluated=None):
+    """Run the stages of a job that change a model."""
+    heard, dense = Heard(), read_model(job_recipe.model)
+    task = task_of(job_recipe, dense)
     if evaluated is not None:
         genuine = task.evaluate
         task.evaluate = lambda model, split="test": evaluated.append(split) or genuine(model, split)
-    job = Job(wanted, task, folder, heard, resume=True)
+    job = Job(job_recipe, task, folder, heard, resume=True)
     job.rate_dense(dense)
-    if wanted.permute is not None:
+    if job_recipe.permute is not None:
         job.permute_(dense)
     student = inner_model(job.student(dense, seed=0))
-    job.publish()  # records wait among the checkpoints until a job has written its model
+    job.publish()  # records stay with the checkpoints until the job has written its model
     return student, heard
 
 
-def validated(wanted, model):
-    """Return a model's measure on the validation pairs."""
-    task = task_of(wanted, read_model(wanted.model))
-    task.refer(read_model(wanted.model))
+def validated(job_recipe, model):
+    """Return the measure of a model on the validation pairs."""
+    task = task_of(job_recipe, read_model(job_recipe.model))
+    task.refer(read_model(job_recipe.model))
     return task.evaluate(model, "validation")["mrr"]
 
 
-def same(one, other):
-    mine, theirs = one.state_dict(), other.state_dict()
-    return mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine)
+def same(first, second):
+    ours, theirs = first.state_dict(), second.state_dict()
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
 def holds(model):
-    """Say whether every pattern holds; a global ranking may empty a layer of random weights, but not all."""
+    """Return whether every pattern holds; a global ranking may empty some layers of random weights, but not all."""
     report = tilewright.verify(model)
     assert not all(row["finding"] for row in report.rows)
     return report.ok
@@ -139,32 +139,32 @@ def test_watching_a_recovery_changes_nothing_and_is_not_done_twice(method, tiny_
     for folder in (watched, blind):
         folder.mkdir()
     recover = {**recover, "learning_rate": 3e-2, "curve": 3}
-    wanted = recipe(tiny_model, prune, recover)
-    student, _ = work(wanted, watched, rated)
+    job_recipe = recipe(tiny_model, prune, recover)
+    student, _ = work(job_recipe, watched, rated)
     (curve,) = curves(watched)
     assert len(set(curve.extra["values"])) > 1
     assert curve.extra["steps"] == [0, 2, 4, 6]
-    assert curve.extra["values"][-1] == curve.median == validated(wanted, read_with(student, tiny_model))
-    assert curve.extra["dense"] == validated(wanted, read_model(str(tiny_model)))
+    assert curve.extra["values"][-1] == curve.median == validated(job_recipe, read_with(student, tiny_model))
+    assert curve.extra["dense"] == validated(job_recipe, read_model(str(tiny_model)))
     assert curve.inputs["split"] == "validation"
     assert rated.count("validation") == 5  # before, at three steps, and the dense model
     other, _ = work(recipe(tiny_model, prune, {**recover, "curve": 0}), blind)
     assert same(student, other)
     assert curves(blind) == []
     rated.clear()
-    work(wanted, watched, rated)
+    work(job_recipe, watched, rated)
     assert curves(watched)[0].extra == curve.extra
     assert rated.count("validation") == 1  # the dense model alone
 
 
 def read_with(inner, tiny_model):
-    """Return the tiny encoder with the weights of another transformer, as they are without masks."""
+    """Return the tiny encoder with the weights of another transformer, without masks."""
     model = read_model(str(tiny_model))
-    own = inner_model(model).state_dict()
+    state = inner_model(model).state_dict()
     own_names = {name for name, _ in inner_model(model).named_parameters()}
     weights = {name: value for name, value in inner.state_dict().items() if name in own_names}
     assert weights.keys() == own_names
-    inner_model(model).load_state_dict({**own, **weights})
+    inner_model(model).load_state_dict({**state, **weights})
     return model
 
 
@@ -185,33 +185,33 @@ def test_points_of_another_recipe_are_not_taken_over(tiny_model, tmp_path):
     prune, recover = RECIPES["fixed"]
     for rate in (1e-2, 3e-2):
         (tmp_path / "checkpoints" / "seed0.safetensors").unlink(missing_ok=True)
-        wanted = recipe(tiny_model, prune, {**recover, "learning_rate": rate})
-        student, _ = work(wanted, tmp_path)
-        last = validated(wanted, read_with(student, tiny_model))
+        job_recipe = recipe(tiny_model, prune, {**recover, "learning_rate": rate})
+        student, _ = work(job_recipe, tmp_path)
+        last = validated(job_recipe, read_with(student, tiny_model))
         assert curves(tmp_path)[0].extra["values"][-1] == last
 
 
 @pytest.mark.parametrize("method", RECIPES)
 def test_every_method_ends_in_its_pattern_and_resumes(method, tiny_model, tmp_path):
     prune, recover = RECIPES[method]
-    wanted = recipe(tiny_model, prune, recover)
-    student, heard = work(wanted, tmp_path)
+    job_recipe = recipe(tiny_model, prune, recover)
+    student, heard = work(job_recipe, tmp_path)
     assert holds(student)
     assert {str(pattern) for pattern in patterns_of(student).values()} == {prune["pattern"]}
     assert heard.steps == [1, 2, 3, 4, 5, 6]
     assert rated(tmp_path) == ["dense", *(["pruned"] if method == "fixed" else []), "recovered"]
-    again, heard = work(wanted, tmp_path)
+    again, heard = work(job_recipe, tmp_path)
     assert same(student, again)
-    assert not heard.steps  # no training step was taken again
+    assert not heard.steps  # no training step was repeated
     stored = yaml.safe_load((tmp_path / "recipe.yaml").read_text())
     assert stored["recover"]["method"] == method
-    assert Recipe.model_validate(stored).digest() == wanted.digest()
+    assert Recipe.model_validate(stored).digest() == job_recipe.digest()
 
 
 def test_a_family_stays_in_the_folder_and_a_member_is_picked(tiny_model, tmp_path):
     inherited = {**STEPS, "method": "inherited", "cost": 1.5, "pick": {"size": 0.9}}
-    wanted = recipe(tiny_model, {"pattern": "1:4"}, inherited)
-    student, heard = work(wanted, tmp_path)
+    job_recipe = recipe(tiny_model, {"pattern": "1:4"}, inherited)
+    student, heard = work(job_recipe, tmp_path)
     assert len(heard.steps) == 9
     family = Family.load(tmp_path / "family" / "seed0")
     assert [member.name for member in family.members] == ["dense", "3:4", "2:4", "1:4"]
@@ -219,56 +219,56 @@ def test_a_family_stays_in_the_folder_and_a_member_is_picked(tiny_model, tmp_pat
     (curve,) = curves(tmp_path)
     dense = curve.extra["dense"]
     assert curve.extra["values"] == pytest.approx([member.metric * dense for member in family.members[1:]])
-    assert family.members[0].metric == 1  # members are rated by their share of the dense model's quality
+    assert family.members[0].metric == 1  # members are evaluated by their share of the dense model's quality
     picked = [r.inputs["member"] for r in members if r.extra["picked"]]
     best = family.pick(cost=0.9 * family.members[0].bytes)
     assert picked == [best.name] != ["dense"]
     assert {str(pattern) for pattern in patterns_of(student).values()} == {best.name}
-    # Another pick of the same family: nothing is trained again.
+    # Another pick from the same family needs no training.
     for pick, expected in (({"n": 3}, "3:4"), (None, "1:4")):
         again = recipe(tiny_model, {"pattern": "1:4"}, {**inherited, "pick": pick})
         student, heard = work(again, tmp_path)
         assert not heard.steps
         assert {str(pattern) for pattern in patterns_of(student).values()} == {expected}
     with pytest.raises(
-        CheckFailed, match=r"recover.pick finds no member: no member has a metric of .* change the pick"
+        CheckFailed, match=r"recover.pick matches no member: no member has a metric of .* change recover.pick"
     ):
         work(recipe(tiny_model, {"pattern": "1:4"}, {**inherited, "pick": {"quality": 50}}), tmp_path)
 
 
 def test_channels_are_permuted_once(tiny_model, tmp_path):
-    wanted = recipe(tiny_model, {"pattern": "2:4"}, permute={"seconds": 1})
-    student, heard = work(wanted, tmp_path)
+    job_recipe = recipe(tiny_model, {"pattern": "2:4"}, permute={"seconds": 1})
+    student, heard = work(job_recipe, tmp_path)
     gain = [r for r in read_records(tmp_path / "records.jsonl") if r.kind == "permutation"]
     assert gain[0].median > 1
     assert any("groups folded" in line for line in heard.said)
-    again, heard = work(wanted, tmp_path)
-    assert "the order of an earlier run" in heard.said
+    again, heard = work(job_recipe, tmp_path)
+    assert "reusing the order from an earlier run" in heard.said
     assert same(student, again)
     plain, _ = work(recipe(tiny_model, {"pattern": "2:4"}), tmp_path)
     assert not same(student, plain)
 
 
 def test_a_search_bounded_by_steps_alone_finds_the_same_order_again(tiny_model, tmp_path):
-    wanted = recipe(tiny_model, {"pattern": "2:4"}, permute={"seconds": None, "steps": 500, "seed": 3})
+    job_recipe = recipe(tiny_model, {"pattern": "2:4"}, permute={"seconds": None, "steps": 500, "seed": 3})
     folders = [tmp_path / name for name in "ab"]
     students = []
     for folder in folders:
         folder.mkdir()
-        students.append(work(wanted, folder)[0])
+        students.append(work(job_recipe, folder)[0])
     assert same(*students)
-    assert "permute channels" in [row["stage"] for row in jobs.forecast(wanted).rows]
+    assert "permute channels" in [row["stage"] for row in jobs.forecast(job_recipe).rows]
 
 
 def test_a_search_without_any_bound_is_refused(tiny_model):
-    with pytest.raises(ValidationError, match="seconds is null, so steps has to bound the search"):
+    with pytest.raises(ValidationError, match="seconds is null, so steps must limit the search"):
         recipe(tiny_model, {"pattern": "2:4"}, permute={"seconds": None})
 
 
 def test_whole_jobs_choose_by_other_pairs_than_they_are_judged_by(tiny_model, tmp_path):
     inherited = {**STEPS, "method": "inherited", "cost": 1, "levels": [2], "pick": {"quality": 0.01}}
-    wanted = recipe(tiny_model, {"pattern": "2:4"}, inherited, permute={"seconds": 1})
-    result = jobs.run(wanted, tmp_path)
+    job_recipe = recipe(tiny_model, {"pattern": "2:4"}, inherited, permute={"seconds": 1})
+    result = jobs.run(job_recipe, tmp_path)
     assert tilewright.verify(result.output / "model", exact=True).ok
     assert rated(tmp_path) == ["dense", "recovered", "packed"]
     judged = {r.inputs["pairs"] for r in read_records(result.records_path) if r.kind == "quality"}
@@ -288,15 +288,15 @@ def test_whole_jobs_choose_by_other_pairs_than_they_are_judged_by(tiny_model, tm
     ids=lambda prune: "-".join(str(value) for value in prune.values() if isinstance(value, str)),
 )
 def test_models_are_pruned_at_once_by_what_the_recipe_says(prune, tiny_model):
-    wanted = recipe(tiny_model, {**prune, "calibration": CALIBRATION})
+    job_recipe = recipe(tiny_model, {**prune, "calibration": CALIBRATION})
     dense = read_model(str(tiny_model))
     student = copy.deepcopy(dense)
-    report = prune_at_once_(student, dense, wanted.prune, task_of(wanted, dense))
-    assert report.summary["score"] == wanted.prune.score
-    assert report.summary["budget"] == wanted.prune.budget
-    assert report.summary.get("update", "none") == wanted.prune.update
+    report = prune_at_once_(student, dense, job_recipe.prune, task_of(job_recipe, dense))
+    assert report.summary["score"] == job_recipe.prune.score
+    assert report.summary["budget"] == job_recipe.prune.budget
+    assert report.summary.get("update", "none") == job_recipe.prune.update
     limits = prune.get("limit", {})
-    if "latency" in limits:  # what was measured decides, and dense layers may be within the limit
+    if "latency" in limits:  # the measurements decide, and dense layers may be within the limit
         assert {str(pattern) for pattern in patterns_of(inner_model(student)).values()} <= set(limits["patterns"])
         return
     assert holds(inner_model(student))

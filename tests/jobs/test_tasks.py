@@ -1,4 +1,4 @@
-"""Tasks judge as they say: each against a second computation, on real models of every kind, small and with random weights."""
+"""Every task against a second computation, on real models of every kind, small and with random weights."""
 
 import csv
 import json
@@ -78,9 +78,9 @@ def recipe(made, model, data=None, **more):
     return Recipe.model_validate(body if data is None else {**body, "data": data})
 
 
-def task_of(wanted):
-    dense = read_model(wanted.model)
-    task = build_task(wanted.data, source_of(wanted.model), dense)
+def task_of(job_recipe):
+    dense = read_model(job_recipe.model)
+    task = build_task(job_recipe.data, source_of(job_recipe.model), dense)
     task.refer(dense)
     return task, dense
 
@@ -137,8 +137,8 @@ def test_perplexity_is_that_of_the_models_own_loss(made):
     loss = dense(input_ids=windows, labels=windows).loss.item()
     scores = task.evaluate(dense)
     assert scores["perplexity"] == pytest.approx(math.exp(loss), rel=1e-4)
-    said = dense(input_ids=windows).logits[:, :-1].argmax(-1)
-    assert scores["accuracy"] == pytest.approx(float((said == windows[:, 1:]).float().mean()))
+    predicted = dense(input_ids=windows).logits[:, :-1].argmax(-1)
+    assert scores["accuracy"] == pytest.approx(float((predicted == windows[:, 1:]).float().mean()))
 
 
 def test_images_reach_the_model_as_numbers_from_0_to_1(made):
@@ -147,12 +147,12 @@ def test_images_reach_the_model_as_numbers_from_0_to_1(made):
     pixels = task.example(1)["pixel_values"]
     np.testing.assert_allclose(pixels[0, 0].numpy(), np.asarray(Image.open(file)) / 255, atol=1e-6)
     assert number == int(file.parent.name == "light")
-    said = [
+    predicted = [
         int(dense(torch.from_numpy(np.asarray(Image.open(file), np.float32) / 255)[None, None]).logits.argmax())
         == label
         for file, label in task._parts.test
     ]
-    assert task.evaluate(dense)["accuracy"] == pytest.approx(np.mean(said))
+    assert task.evaluate(dense)["accuracy"] == pytest.approx(np.mean(predicted))
 
 
 @pytest.mark.parametrize("model", ["bare", "vision", "language", "classes"])
@@ -206,7 +206,7 @@ def plain():
 
 @pytest.fixture
 def module(tmp_path, monkeypatch):
-    """Name a plain module the way a recipe does."""
+    """Return a plain module as a recipe would name it."""
     (tmp_path / "my_net_for_tasks.py").write_text(
         "import torch\nfrom torch import nn\n\n\ndef build():\n    torch.manual_seed(0)\n"
         "    return nn.Sequential(nn.Linear(12, 32), nn.ReLU(), nn.Linear(32, 8))\n\n\nnumber = 3\n"
@@ -235,12 +235,12 @@ def test_a_plain_module_takes_given_and_generated_inputs(module, tmp_path, form)
 
 
 def test_what_is_judged_by_is_never_learned_from(made):
-    for wanted in (
+    for job_recipe in (
         recipe(made, "classes", {"file": str(made / "rows.csv"), **SMALL}),
         recipe(made, "language", {"file": str(made / "text.txt"), "tokens": 16, **SMALL}),
         recipe(made, "vision", {"folder": str(made / "images"), **SMALL}),
     ):
-        task, _ = task_of(wanted)
+        task, _ = task_of(job_recipe)
         train, validation, test = (
             set(map(str, part)) for part in (task._parts.train, task._parts.validation, task._parts.test)
         )
@@ -248,7 +248,7 @@ def test_what_is_judged_by_is_never_learned_from(made):
         assert not train & validation
         assert not validation & test
         assert set(map(str, task.batches(4, tokens=8, seed=0).items)) <= train | {
-            str(w[:8]) for w in task._parts.train if wanted.task == "next-token"
+            str(w[:8]) for w in task._parts.train if job_recipe.task == "next-token"
         }
 
 
@@ -256,7 +256,7 @@ def test_a_model_that_says_nothing_is_refused(made):
     task, dense = task_of(recipe(made, "classes", {"file": str(made / "rows.csv"), **SMALL}))
     with torch.no_grad():
         dense.classifier.weight.fill_(float("nan"))
-    with pytest.raises(CheckFailed, match="logits hold NaN or infinity"):
+    with pytest.raises(CheckFailed, match="logits contain NaN or infinity"):
         task.evaluate(dense)
 
 
@@ -264,10 +264,10 @@ WRONG = [
     (
         "classes",
         {"task": "images", "data": {"folder": "images"}},
-        r"task is 'images', and .* is a BertForSequenceClassification, which can be judged by 'classification' or 'match'",
+        r"task 'images' does not fit .*, a BertForSequenceClassification; expected 'classification' or 'match'",
     ),
-    ("vision", {"data": {"folder": "nowhere"}}, r"data.folder is '.*nowhere', and there is no such folder"),
-    ("classes", {"data": {"file": "nowhere.csv"}}, r"data.file is '.*nowhere.csv', and there is no such file"),
+    ("vision", {"data": {"folder": "nowhere"}}, r"data.folder '.*nowhere' is not an existing folder"),
+    ("classes", {"data": {"file": "nowhere.csv"}}, r"data.file '.*nowhere.csv' does not exist"),
     (
         "classes",
         {"data": {"file": "rows.csv", "label": "lable"}},
@@ -278,17 +278,21 @@ WRONG = [
         {"data": {"file": "rows.csv", "label": "length"}},
         r"rows.csv, row 1: unknown class '\d+'; expected one of 'low', 'high'",
     ),
-    ("number", {"data": {"file": "rows.csv"}}, r"rows.csv, row 1 has the label '\w+'; a regression needs numbers"),
-    ("classes", {"data": {"file": "rows.csv", "test": 500}}, r"holds \d+ distinct items, and 500 to be judged by"),
+    (
+        "number",
+        {"data": {"file": "rows.csv"}},
+        r"rows.csv, row 1 has the label '\w+'; labels of a regression must be numbers",
+    ),
+    ("classes", {"data": {"file": "rows.csv", "test": 500}}, r"has only \d+ distinct items, but data.test needs 500"),
 ]
 
 
 @pytest.mark.parametrize(("model", "more", "words"), WRONG)
 def test_data_that_does_not_fit_is_refused_before_torch_is_needed(made, model, more, words):
     data = {key: str(made / value) if key in ("file", "folder") else value for key, value in more["data"].items()}
-    wanted = recipe(made, model, data, **{key: value for key, value in more.items() if key != "data"})
+    job_recipe = recipe(made, model, data, **{key: value for key, value in more.items() if key != "data"})
     with pytest.raises(ArgumentError, match=words):
-        require_data(wanted)
+        require_data(job_recipe)
 
 
 @pytest.mark.parametrize(
@@ -296,10 +300,10 @@ def test_data_that_does_not_fit_is_refused_before_torch_is_needed(made, model, m
     [
         ("task: image\n", r"task: unknown task 'image'; did you mean 'images'\?"),
         ("task: images\n", r"data.folder is missing"),
-        ("task: images\ndata: {folder: x, file: y}\n", r"data.file is no key of a recipe"),
-        ("data: {task: images}\n", r"data.task is no key of a recipe; the task stands above"),
-        ("require: {mrr: 0.9}\n", r"require.mrr is no key of a recipe; it is called require.quality"),
-        ("data: {file: x.csv}\n", r"task is not given, and cannot be told from the model: m does not exist"),
+        ("task: images\ndata: {folder: x, file: y}\n", r"unknown key data.file"),
+        ("data: {task: images}\n", r"unknown key data.task; task is a top-level key"),
+        ("require: {mrr: 0.9}\n", r"unknown key require.mrr; it is now called require.quality"),
+        ("data: {file: x.csv}\n", r"task is not given and cannot be inferred from the model: m does not exist"),
     ],
 )
 def test_a_recipe_says_what_is_wrong_with_its_task(tmp_path, text, words):
@@ -320,7 +324,7 @@ JOBS = {
 @pytest.mark.parametrize("model", JOBS)
 def test_a_whole_job_runs_on_every_kind_of_model(made, tmp_path, model):
     data = {k: str(made / v) if k in ("file", "folder") else v for k, v in JOBS[model]["data"].items()}
-    wanted = recipe(
+    job_recipe = recipe(
         made,
         model,
         {**data, **SMALL},
@@ -332,10 +336,10 @@ def test_a_whole_job_runs_on_every_kind_of_model(made, tmp_path, model):
         bench={"sentences": [3], "peers": ["torch"], "rounds": 3},
         require={"quality": 0.01},
     )
-    result = jobs.run(wanted, tmp_path / "out")
+    result = jobs.run(job_recipe, tmp_path / "out")
     records = read_records(result.records_path)
     quality = [r for r in records if r.kind == "quality"]
-    measures = [measure.name for measure in task_of(wanted)[0].measures]
+    measures = [measure.name for measure in task_of(job_recipe)[0].measures]
     assert [r.name for r in quality if r.inputs["model"] == "packed"] == measures
     assert all(r.extra["meaning"].endswith(".") for r in quality)
     for record in quality:
@@ -346,7 +350,7 @@ def test_a_whole_job_runs_on_every_kind_of_model(made, tmp_path, model):
     assert tilewright.verify(result.output / "model", exact=True).ok
     inside = {path.name for path in (result.output / "model").iterdir()}
     assert ("tokenizer.json" in inside) == (model != "vision")
-    assert jobs.forecast(wanted).summary["minutes"] > 0
+    assert jobs.forecast(job_recipe).summary["minutes"] > 0
 
 
 def test_a_whole_job_runs_on_a_plain_module_and_its_family_is_picked_from(module, tmp_path):
@@ -391,16 +395,18 @@ def test_prune_alone_takes_any_model(made, tmp_path, model, score):
 def test_prune_alone_needs_the_shape_of_a_plain_module_only_where_it_looks_at_inputs(module, tmp_path):
     assert jobs.prune(module, tmp_path / "a", "2:4").ok
     assert jobs.prune(module, tmp_path / "b", "2:4", score="taylor", passages=16, shape=[12]).ok
-    with pytest.raises(ArgumentError, match=r"what Sequential takes is not known: give the shape of one input"):
+    with pytest.raises(
+        ArgumentError, match=r"the inputs of Sequential cannot be determined; give the shape of one input"
+    ):
         jobs.prune(module, tmp_path / "c", "2:4", score="wanda")
 
 
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("my_net_for_tasks:bild", "has nothing named bild"),
-        ("my_net_for_tasks:number", "gives a int, and a torch.nn.Module is expected"),
-        ("no_such_net_at_all:build", "neither installed nor in this folder"),
+        ("my_net_for_tasks:bild", "has no attribute bild"),
+        ("my_net_for_tasks:number", "returned a int, expected a torch.nn.Module"),
+        ("no_such_net_at_all:build", "neither installed nor in the current folder"),
     ],
 )
 def test_a_callable_that_builds_nothing_is_said(module, name, words):

@@ -1,4 +1,4 @@
-"""What a report opens with: the model without the folders of this machine, and code that runs as it stands for every kind of model."""
+"""The opening of a report: the model without this machine's paths, and code that runs as it is for every kind of model."""
 
 import shutil
 
@@ -94,9 +94,9 @@ def test_a_report_names_the_model_and_no_folder_of_this_machine(tiny_model):
         {"version": 1, "name": "x", "model": str(tiny_model), "prune": {"pattern": "2:4"}}
     )
     dense = read_model(str(tiny_model))
-    told = about(recipe, dense, build_task(recipe.data, source_of(recipe.model), dense), 3.0)
-    assert told.task.startswith("Retrieval on the documentation of the running Python")
-    assert told.task.endswith("None of the pairs it is judged by is trained on.")
-    assert told.model == f"{tiny_model.name} (BertModel, 0.2 million weights)"
-    assert str(tiny_model.parent) not in str(told)
-    assert told.seconds == 3.0
+    facts = about(recipe, dense, build_task(recipe.data, source_of(recipe.model), dense), 3.0)
+    assert facts.task.startswith("Retrieval on the documentation of the running Python")
+    assert facts.task.endswith("None of the pairs it is evaluated on are used for training.")
+    assert facts.model == f"{tiny_model.name} (BertModel, 0.2 million weights)"
+    assert str(tiny_model.parent) not in str(facts)
+    assert facts.seconds == 3.0

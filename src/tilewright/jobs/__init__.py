@@ -1,7 +1,7 @@
-"""Whole jobs: what the command line calls, and what a script may call as well.
+"""Whole jobs, for the command line and for scripts.
 
-`run` does everything a recipe says; `prune` and `bench` do one part; `forecast` and its kin tell what that will take.
-Nothing heavy is imported until it is used: a wrong recipe or option is refused in milliseconds.
+`run` does everything in a recipe; `prune` and `bench` do one part each; `forecast`, `forecast_prune` and `forecast_bench` estimate
+what those will take. Nothing heavy is imported until it is used, so a wrong recipe or option is refused in milliseconds.
 """
 
 from importlib import import_module
@@ -74,7 +74,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import the part that a name lives in when it is first asked for."""
+    """Import the module that defines a public name on first access."""
     if name not in _HOMES:
         raise AttributeError(f"tilewright.jobs has no public name {name!r}; it has {', '.join(__all__)}")
     value = getattr(import_module(f".{_HOMES[name]}", __name__), name)

@@ -1,4 +1,4 @@
-"""The words that say how a job prunes: known without torch, so that a mistyped one is refused in milliseconds."""
+"""The names of scores, updates and budgets, known without importing torch so that a typo is refused in milliseconds."""
 
 from typing import Literal, get_args
 
@@ -12,20 +12,25 @@ Budget = Literal["uniform", "global", "sensitivity", "constrained"]
 
 
 def require_choices(score: str, update: str, budget: str) -> None:
-    """Refuse a word that pruning at once, without a recipe, does not have.
+    """Check the names that `prune` takes.
+
+    Parameters
+    ----------
+    score, update, budget
+        Names as for `sparsify_`. The constrained budget is refused: it needs a limit, which only a recipe can give.
 
     Raises
     ------
     ArgumentError
-        With the nearest word and all there are.
+        If a name is unknown; the message suggests the nearest and lists all.
     """
-    alone = tuple(name for name in get_args(Budget) if name != "constrained")
+    unlimited = tuple(name for name in get_args(Budget) if name != "constrained")
     if budget == "constrained":
-        raise ArgumentError("the constrained budget needs a limit, which only a recipe can give: prune.limit")
+        raise ArgumentError("the constrained budget needs a limit, which only a recipe can give; set prune.limit there")
     for what, value, choices in (
         ("score", score, get_args(Score)),
         ("update", update, get_args(Update)),
-        ("budget", budget, alone),
+        ("budget", budget, unlimited),
     ):
         if value not in choices:
             raise ArgumentError(unknown(what, value, choices))

@@ -1,6 +1,6 @@
-"""Real text that every Python carries: the docstrings of its standard library and its language reference.
+"""Real text that ships with every Python: the docstrings of the standard library and the language reference.
 
-The text differs a little between Python versions, so a corpus has a digest that goes into the records.
+The text differs slightly between Python versions, so each corpus has a digest, which records include.
 """
 
 import ast
@@ -20,7 +20,7 @@ __all__ = ["Corpus", "python_docs"]
 
 _SKIPPED = {"test", "tests", "site-packages", "dist-packages", "idlelib", "lib2to3", "__pycache__", "pydoc_data"}
 _SHORTEST, _LONGEST = 40, 1200
-"""Characters of a passage: shorter ones say nothing, longer ones exceed what the model reads."""
+"""Limits on the length of a passage, in characters: shorter ones carry no meaning, longer ones exceed the model's input."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class Corpus:
     passages
         Distinct paragraphs; none shares a docstring with a pair.
     pairs
-        (first paragraph, second paragraph) of held-out docstrings: given the first, the second is to be found among all.
+        (first paragraph, second paragraph) of held-out docstrings. The task is to find the second among all, given the first.
     digest
-        SHA-256 over all text: two runs with the same digest saw the same data.
+        SHA-256 of all text: two runs with the same digest used the same data.
     """
 
     passages: tuple[str, ...]
@@ -43,52 +43,52 @@ class Corpus:
 
 
 def python_docs(pairs: int = 500, seed: int = 0) -> Corpus:
-    """Return the corpus of the running Python's own documentation.
+    """Return the documentation of the running Python as a corpus.
 
     Parameters
     ----------
     pairs
-        Held-out pairs for evaluation.
+        Number of held-out pairs for evaluation.
     seed
-        Chooses which docstrings are held out.
+        Seed that selects the held-out docstrings.
 
     Raises
     ------
     ArgumentError
-        If the installed library has too few docstrings for that many pairs (a stripped Python, or ``-OO``).
+        If the standard library has too few docstrings for `pairs` (a stripped Python, or ``-OO``).
     """
     texts = _docstrings()
     split = [_paragraphs(text) for text in texts]
     candidates = [i for i, parts in enumerate(split) if len(parts) >= 2]
     random.Random(seed).shuffle(candidates)
-    held: list[int] = []
+    test: list[int] = []
     firsts: set[str] = set()
     seconds: set[str] = set()
     for i in candidates:
         first, second = split[i][:2]
-        if len(held) == pairs:
+        if len(test) == pairs:
             break
         if first not in firsts and second not in seconds:  # a repeated paragraph would have two right answers
-            held.append(i)
+            test.append(i)
             firsts.add(first)
             seconds.add(second)
-    if len(held) < pairs:
+    if len(test) < pairs:
         raise ArgumentError(
-            f"the standard library of this Python has only {len(held)} docstrings with two paragraphs, and {pairs} pairs were asked "
-            "for; ask for fewer, or use a Python with its library sources"
+            f"{pairs} pairs requested, but the standard library of this Python has only {len(test)} docstrings with two paragraphs; "
+            "request fewer pairs, or use a Python with its library sources"
         )
-    unseen = {paragraph for i in held for paragraph in split[i]}
-    chosen = set(held)
-    rest = (p for i, parts in enumerate(split) if i not in chosen for p in parts)
-    passages = tuple(p for p in dict.fromkeys((*rest, *_topics())) if p not in unseen)
-    kept = tuple((split[i][0], split[i][1]) for i in held)
-    digest = hashlib.sha256("\0".join([*passages, *(p for pair in kept for p in pair)]).encode()).hexdigest()
-    return Corpus(passages, kept, digest)
+    held_out = {paragraph for i in test for paragraph in split[i]}
+    indices = set(test)
+    rest = (p for i, parts in enumerate(split) if i not in indices for p in parts)
+    passages = tuple(p for p in dict.fromkeys((*rest, *_topics())) if p not in held_out)
+    test_pairs = tuple((split[i][0], split[i][1]) for i in test)
+    digest = hashlib.sha256("\0".join([*passages, *(p for pair in test_pairs for p in pair)]).encode()).hexdigest()
+    return Corpus(passages, test_pairs, digest)
 
 
 @cache
 def _docstrings() -> tuple[str, ...]:
-    """Return the distinct docstrings of the standard library; parsed once, which takes seconds."""
+    """Return the distinct docstrings of the standard library; cached, since parsing takes seconds."""
     return tuple(dict.fromkeys(_parsed()))
 
 
@@ -102,7 +102,7 @@ def _parsed() -> Iterator[str]:
                 warnings.simplefilter("ignore")  # old escapes in library sources
                 tree = ast.parse(path.read_bytes())
         except (SyntaxError, ValueError, OSError):
-            continue  # a file kept broken on purpose, or unreadable here
+            continue  # deliberately broken (a test file), or unreadable here
         for node in ast.walk(tree):
             if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
                 text = ast.get_docstring(node)
@@ -117,6 +117,6 @@ def _topics() -> Iterator[str]:
 
 
 def _paragraphs(text: str) -> list[str]:
-    """Cut at blank lines, join wrapped lines, drop what is too short to mean anything."""
+    """Split at blank lines, join wrapped lines, and drop paragraphs too short to mean anything."""
     parts = (" ".join(part.split()) for part in text.split("\n\n"))
     return [part[:_LONGEST] for part in parts if len(part) >= _SHORTEST]

@@ -1,4 +1,4 @@
-"""`ValidationCurve`: the measure on validation pairs along a recovery, kept beside its checkpoint."""
+"""`ValidationCurve`: the measure on the validation split during a recovery, stored next to the checkpoint."""
 
 import json
 from collections.abc import Callable
@@ -14,22 +14,24 @@ __all__ = ["ValidationCurve"]
 
 
 class ValidationCurve:
-    """Rates a model at evenly spaced steps, the last one among them, and remembers what it found.
+    """Evaluate a model at evenly spaced steps, including the last, and store the values.
 
-    A recovery is the same to the bit however often it is interrupted, so a step that an earlier run rated is not rated again.
+    A resumed recovery is bit-identical to an uninterrupted one, so steps that an earlier run evaluated are not evaluated again.
 
     Parameters
     ----------
     model
-        What is trained; its modules' modes are as before after each rating.
+        The model being trained. The train or eval mode of its modules is restored after each evaluation.
     evaluate
-        Returns the measure of the model as it is now.
+        Function that returns the measure of the model in its current state.
     place
-        Where the values are kept.
+        File that stores the values.
     key
-        Of the recipe; values kept under another key are dropped.
-    steps, points
-        Steps of the recovery, and how many of them are rated.
+        Identity of the recipe. Values stored under another key are discarded.
+    steps
+        Number of steps of the recovery.
+    points
+        Number of steps to evaluate at.
     """
 
     def __init__(
@@ -40,19 +42,19 @@ class ValidationCurve:
         self._values = _kept(place, key)
 
     def at(self, step: int) -> float | None:
-        """Rate the model after a step where one is due, and return the value; step 0 is before the first."""
+        """Evaluate the model if an evaluation is due after this step, and return the value; step 0 is before the first step."""
         if step and step not in self._marks:
             return None
         if step not in self._values:
             with keeping_modes(self._model):
                 self._values[step] = self._evaluate()
-            kept = {"key": self._key, "values": sorted(self._values.items())}
-            write_whole(self._place, json.dumps(kept))
+            body = {"key": self._key, "values": sorted(self._values.items())}
+            write_whole(self._place, json.dumps(body))
         return self._values[step]
 
     @property
     def points(self) -> tuple[tuple[int, float], ...]:
-        """All (step, value) so far, by step."""
+        """All (step, value) pairs so far, in order of steps."""
         return tuple(sorted(self._values.items()))
 
 

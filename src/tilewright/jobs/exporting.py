@@ -1,4 +1,4 @@
-"""`export`: a packed model for programs that do not know this package: dense with zeros, or ONNX."""
+"""`export`: write a packed model for programs without Tilewright, as dense tensors with zeros or as ONNX."""
 
 import importlib.util
 import os
@@ -22,7 +22,7 @@ from .speed.peers import Engine, onnx_engine, torch_engine
 __all__ = ["export"]
 
 _TOLERANCE = 2e-3
-"""Largest difference from torch over the largest output, as where engines are timed."""
+"""Maximum difference from torch, relative to the largest output; the same as for timing engines."""
 
 
 def export(
@@ -35,40 +35,40 @@ def export(
     shape: Sequence[int] | None = None,
     progress: Progress | None = None,
 ) -> Report:
-    """Write a packed checkpoint as an ordinary one with zeros in dense tensors, or as ONNX.
+    """Write a packed checkpoint as dense tensors with zeros, or as ONNX.
 
     Parameters
     ----------
     path
         Checkpoint written by `save`.
     output
-        Folder to write to; of an ONNX export it holds ``model.onnx`` and the tokenizer's files.
+        Folder to write to. An ONNX export holds ``model.onnx`` and the tokenizer's files.
     to
-        ``dense``: what transformers and sentence-transformers open without this package; ``onnx``: any batch, any length of text. Of a
-        SentenceTransformer the transformer is written: pooling is the reader's.
+        ``dense`` writes a checkpoint that transformers and sentence-transformers open without Tilewright. ``onnx`` writes a model that
+        accepts any batch size and any text length; of a SentenceTransformer, only the transformer is exported, without pooling.
     model
-        ``module:callable`` that builds the module, if the checkpoint is of a plain one; only ONNX needs it.
+        ``module:callable`` that builds the module, for a checkpoint of a plain torch module. Only used for ONNX.
     inputs, shape
-        As for `bench`: what the model is traced on.
+        Inputs that an ONNX export is traced on, as for `bench`.
     progress
-        Told about every stage.
+        Receives every stage. Default: none.
 
     Returns
     -------
     Report
-        A row for each file written: its name and size.
+        One row per file written: its name and size in bytes.
 
     Raises
     ------
     ArgumentError
-        If `output` is the checkpoint itself, or what the model takes is not known.
+        If `output` is the checkpoint itself, or the model's inputs cannot be determined.
     CheckFailed
-        If ONNX Runtime, where it is installed, disagrees with torch; nothing is written then.
+        If ONNX Runtime is installed and its outputs differ from torch's; nothing is written then.
     NotSupportedError
         If a package is missing, or torch's exporter cannot convert the model.
     """
-    told, folder = progress or SilentProgress(), Path(output)
-    told.stage(f"export to {to}")
+    progress, folder = progress or SilentProgress(), Path(output)
+    progress.stage(f"export to {to}")
     if to == "dense":
         export_dense(path, folder)
     else:
@@ -80,7 +80,7 @@ def export(
 
 def _export_onnx(path: str, folder: Path, model: str | None, inputs: str | None, shape: Sequence[int] | None) -> None:
     if folder.resolve() == Path(path).resolve():
-        raise ArgumentError(f"{folder} is the checkpoint itself; export it to another folder")
+        raise ArgumentError(f"output {folder} is the checkpoint itself; choose another folder")
     require_packages("onnx", "onnxscript")
     packed = load(path, measure=False) if model is None else load_packed(model, path, measure=False)
     dense = densified(inner_model(packed))
@@ -91,7 +91,7 @@ def _export_onnx(path: str, folder: Path, model: str | None, inputs: str | None,
         _check(Path(scratch) / "model.onnx", torch_engine(dense), example)
         for file in sorted(Path(scratch).iterdir(), key=lambda file: file.suffix == ".onnx"):
             flush(file)
-            file.replace(folder / file.name)  # weights beside the model, where there are some, come first
+            file.replace(folder / file.name)  # external weights, if any, go before the model that refers to them
     for name, place in other_files(path).items():
         if name not in ("README.md", "modules.json"):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -100,13 +100,14 @@ def _export_onnx(path: str, folder: Path, model: str | None, inputs: str | None,
 
 
 def _check(file: Path, dense: Engine, example: Mapping[str, Tensor]) -> None:
-    """Compare with torch where ONNX Runtime is installed."""
+    """Compare the ONNX model with torch, if ONNX Runtime is installed."""
     if importlib.util.find_spec("onnxruntime") is None:
         return
     arrays = {name: tensor.numpy() for name, tensor in example.items()}
     ours, theirs = onnx_engine(file, 1)(arrays), dense(arrays)
-    far, scale = float(np.abs(ours - theirs).max()), float(np.abs(theirs).max())
-    if not far <= _TOLERANCE * scale:
+    difference, scale = float(np.abs(ours - theirs).max()), float(np.abs(theirs).max())
+    if not difference <= _TOLERANCE * scale:
         raise CheckFailed(
-            f"ONNX Runtime and torch disagree by {far:.3g} where outputs reach {scale:.3g}; nothing was written. Report the model to this project"
+            f"the outputs of ONNX Runtime and torch differ by up to {difference:.3g}, where the largest output is {scale:.3g}; nothing was "
+            "written. Please report this model to the Tilewright project"
         )

@@ -1,4 +1,4 @@
-"""What a job will take, told before it starts: measured on this machine in a few seconds, not guessed from a table."""
+"""Estimate the time and memory of a job before it starts, from a few seconds of measurements on this machine."""
 
 import time
 from typing import Any
@@ -17,24 +17,24 @@ from .tasks import Task, build_task, check_task
 __all__ = ["forecast", "forecast_prune"]
 
 _MEMBERS = 5
-"""Patterns that a planned budget tries on each layer, about."""
+"""Approximate number of patterns that a planned budget tries on each layer."""
 
 _TRIAL = 2_000
-"""Steps of a permutation search that are timed where steps alone bound it."""
+"""Number of steps to time for a permutation search that is limited by steps alone."""
 
 _UPDATE = 8
-"""Time of updating kept weights on top of the score, in forward passes over the data, about: both its passes and its solving."""
+"""Approximate time of updating kept weights, in forward passes over the data: its own passes, and solving."""
 
 
 def forecast(recipe: Recipe) -> Report:
-    """Return the time and memory that `run` will need, and which layers it will prune.
+    """Estimate the time, memory and disk space that `run` needs, and count the layers it will prune.
 
-    Pruning is done on the model in memory and two training steps are timed; nothing is written.
+    The model is pruned in memory and two training steps are timed; nothing is written.
 
     Raises
     ------
     TilewrightError
-        If the model cannot be read, or cannot be pruned as the recipe says.
+        If the model cannot be read, or cannot be pruned as the recipe requires.
     """
     source = source_of(recipe.model)
     check_task(source, recipe.data)
@@ -43,7 +43,7 @@ def forecast(recipe: Recipe) -> Report:
     task, model = build_task(recipe.data, source, subject), inner_model(subject)
     permuting = _permutation(model, recipe)
     start = time.perf_counter()
-    # Which layers are pruned and how far does not depend on the score, and scores that look at data take minutes.
+    # The layers and their densities do not depend on the score, and scores that use data take minutes.
     report = sparsify_(model, **_plain(**recipe.prune.arguments()))
     mask_seconds = time.perf_counter() - start
     weights = sum(p.numel() for p in model.parameters())
@@ -73,23 +73,33 @@ def forecast(recipe: Recipe) -> Report:
 
 
 def _permutation(model: Any, recipe: Recipe) -> float | None:
-    """Return the seconds of the permutation search, None if there is none. A trial leaves the model permuted: its outputs are unchanged."""
-    wanted = recipe.permute
-    if wanted is None or wanted.steps is None:
-        return None if wanted is None else wanted.seconds
-    trial = min(_TRIAL, wanted.steps)
-    report = permute_(model, recipe.prune.pattern, **recipe.prune.chosen, seconds=wanted.seconds, steps=trial)
-    seconds = sum(float(str(row["seconds"])) for row in report.rows) * wanted.steps / trial
-    return seconds if wanted.seconds is None else min(seconds, wanted.seconds)
+    """Return the time of the permutation search in seconds, or None without one. The model is left permuted; its outputs are unchanged."""
+    permute = recipe.permute
+    if permute is None or permute.steps is None:
+        return None if permute is None else permute.seconds
+    trial = min(_TRIAL, permute.steps)
+    report = permute_(model, recipe.prune.pattern, **recipe.prune.chosen, seconds=permute.seconds, steps=trial)
+    seconds = sum(float(str(row["seconds"])) for row in report.rows) * permute.steps / trial
+    return seconds if permute.seconds is None else min(seconds, permute.seconds)
 
 
 def forecast_prune(model: str, pattern: str, **choices: Any) -> Report:
-    """Return which weights `prune` would prune and how far, by magnitude where it would look at data, without writing anything."""
+    """Return the weights that `prune` would prune and their densities, without writing anything.
+
+    Choices that need data are replaced by ones that do not: the score by magnitude, and sensitivity by a uniform budget.
+
+    Parameters
+    ----------
+    model, pattern
+        As for `prune`.
+    choices
+        Further arguments of `sparsify_`.
+    """
     return sparsify_(inner_model(read_model(model)), **_plain(pattern=pattern, **choices))
 
 
 def _plain(**choices: Any) -> dict[str, Any]:
-    """Replace every choice that looks at data by one that does not; wrong ones are still refused."""
+    """Replace every choice that needs data by one that does not; invalid ones pass through and are refused later."""
     named = {
         "score": ({"taylor", "wanda", "second-order"}, "magnitude"),
         "update": ({"obs"}, "none"),
@@ -104,13 +114,13 @@ def _seeds(recipe: Recipe) -> str:
 
 
 def _copies(recipe: Recipe) -> int:
-    """Return how many models' worth of numbers the job leaves on disk: weights, a checkpoint's weights and moments, members."""
+    """Return the disk space of the job in copies of the model: its weights, a checkpoint's weights and moments, family members."""
     members = len(recipe.recover.falling(recipe.prune)[2]) if isinstance(recipe.recover, Inherited) else 0
     return 1 + (3 if recipe.recover else 0) + (recipe.permute is not None) + len(recipe.seeds) * members
 
 
 def _calibration(model: torch.nn.Module, recipe: Recipe, task: Task, layers: int) -> dict[str, object]:
-    """Return the stage of looking at data: passes over it, in units of one forward pass that is timed here."""
+    """Return the calibration stage, estimated as a number of forward passes, one of which is timed here."""
     prune, data = recipe.prune, recipe.prune.calibration
     assert data is not None
     batch = task.batches(min(data.batch, data.passages), tokens=data.max_tokens, seed=data.seed)[0]
@@ -131,15 +141,15 @@ def _calibration(model: torch.nn.Module, recipe: Recipe, task: Task, layers: int
 
 
 def _step_seconds(model: torch.nn.Module, recipe: Recipe, task: Task) -> tuple[float, int]:
-    """Return the time of one recovery step, the better of two that are taken here, and the bytes of its activations."""
+    """Return the time of one recovery step in seconds, the faster of two, and the size of its activations in bytes."""
     recover = recipe.recover
     assert recover is not None
     batch = task.batches(recover.batch, tokens=recover.max_tokens, seed=0)[0]
     low = recipe.options(0).precision == "bfloat16"
-    seconds, held = [], [0]
+    seconds, activations = [], [0]
 
     def count(module: torch.nn.Module, arguments: object, output: object) -> None:
-        held[0] += output.numel() if isinstance(output, torch.Tensor) else 0
+        activations[0] += output.numel() if isinstance(output, torch.Tensor) else 0
 
     with torch.no_grad():
         leaves = [module for module in model.modules() if not list(module.children())]
@@ -155,5 +165,5 @@ def _step_seconds(model: torch.nn.Module, recipe: Recipe, task: Task) -> tuple[f
             task.output(model(**batch), batch).float().square().mean().backward()
         seconds.append(time.perf_counter() - start)
     model.zero_grad(set_to_none=True)
-    # The optimizer, the losses and the masks add about a quarter on these models; the loss holds the outputs again.
-    return 1.25 * min(seconds), 2 * 4 * held[0]
+    # The optimizer, the losses and the masks add about a quarter on these models; the loss stores the outputs a second time.
+    return 1.25 * min(seconds), 2 * 4 * activations[0]

@@ -1,4 +1,4 @@
-"""`doctor`: what of this package works on this machine, and what to install for the rest."""
+"""`doctor`: report what works on this machine, and what to install for the rest."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -22,13 +22,13 @@ _Row = Mapping[str, object]
 
 
 def doctor() -> Report:
-    """Examine this installation: the machine, required and optional packages, torch, and every kernel against its definition.
+    """Check this installation: the machine, required and optional packages, torch, and every kernel against its reference.
 
     Returns
     -------
     Report
-        One row for each thing examined: ``state`` is ``ok``, ``missing`` (optional, what it is for is said), ``unavailable`` (a kernel
-        this machine cannot run) or ``broken``. ``ok`` is False when something is broken.
+        One row per item checked. ``state`` is ``ok``, ``missing`` (an optional package; ``note`` says what it is for), ``unavailable``
+        (a kernel that this machine cannot run) or ``broken``. ``ok`` is False if anything is broken.
     """
     rows = (*_machine_rows(), *_package_rows(), *_torch_rows(), *_kernel_rows())
     broken = [str(row["item"]) for row in rows if row["state"] == "broken"]
@@ -52,9 +52,9 @@ def _machine_rows() -> Iterator[_Row]:
 
 
 def _package_rows() -> Iterator[_Row]:
-    found = versions()
-    yield _row("python", "ok", found["python"])
-    yield _row("tilewright", "ok", found["tilewright"])
+    known = versions()
+    yield _row("python", "ok", known["python"])
+    yield _row("tilewright", "ok", known["tilewright"])
     for name in _REQUIRED:
         version = _version(name)
         yield _row(name, "ok" if version else "broken", version, "" if version else f"required: pip install {name}")
@@ -66,7 +66,7 @@ def _package_rows() -> Iterator[_Row]:
 def _torch_rows() -> Iterator[_Row]:
     try:
         import torch
-    except Exception as e:  # whatever a half-installed torch raises is what the reader needs to see
+    except Exception as e:  # a broken torch can raise anything, and the user needs to see it
         yield _row("torch", "broken", _version("torch"), f"import fails: {_line(e)}")
         return
     yield _row("torch", "ok", torch.__version__, f"uses {torch.get_num_threads()} threads")
@@ -76,27 +76,27 @@ def _kernel_rows() -> Iterator[_Row]:
     from ..kernels import implementations
 
     known = implementations()
-    for one in known:
-        if one.available:
-            fault = _disagreement(one.name)
-            yield _row(f"kernel {one.name}", "broken" if fault else "ok", "", fault or "agrees with its definition")
+    for kernel in known:
+        if kernel.available:
+            fault = _disagreement(kernel.name)
+            yield _row(f"kernel {kernel.name}", "broken" if fault else "ok", "", fault or "matches the reference")
         else:
-            yield _row(f"kernel {one.name}", "unavailable", "", one.reason)
-    if not any(one.available for one in known if one.name != "reference"):
+            yield _row(f"kernel {kernel.name}", "unavailable", "", kernel.reason)
+    if not any(kernel.available for kernel in known if kernel.name != "reference"):
         yield _row(
-            "compiled extension", "broken", "", "reinstall tilewright where a C++20 compiler is found: pip install ."
+            "compiled extension", "broken", "", "install a C++20 compiler, then reinstall tilewright: pip install ."
         )
     forced = os.environ.get("TILEWRIGHT_KERNEL")
     if forced:
-        usable = any(one.available and one.name == forced for one in known)
+        usable = any(kernel.available and kernel.name == forced for kernel in known)
         note = (
-            "forced by the environment" if usable else "not available here: unset it, or name one of the kernels above"
+            "forced by the environment" if usable else "not available here; unset it, or name one of the kernels above"
         )
         yield _row("TILEWRIGHT_KERNEL", "ok" if usable else "broken", forced, note)
 
 
 def _disagreement(name: str) -> str:
-    """Compute one small product with a kernel and with NumPy; return what differs, or nothing."""
+    """Compare a small product computed by a kernel and by NumPy; return the difference in words, or an empty string."""
     import numpy as np
 
     from ..formats import pack
@@ -110,13 +110,13 @@ def _disagreement(name: str) -> str:
         pattern = parse(text)
         kept = weight * mask(pattern, np.abs(weight))
         try:
-            got = linear(x, pack(kept, pattern), implementation=name)
+            actual = linear(x, pack(kept, pattern), implementation=name)
         except TilewrightError as e:
             return f"refuses {text}: {_line(e)}"
         expected = x.astype(np.float64) @ kept.astype(np.float64).T
-        far = float(np.abs(got - expected).max())
-        if not far <= 1e-4:
-            return f"a product with a {text} weight is off by {far:.3g}"
+        difference = float(np.abs(actual - expected).max())
+        if not difference <= 1e-4:
+            return f"a product with a {text} weight is off by {difference:.3g}"
     return ""
 
 

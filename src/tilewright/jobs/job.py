@@ -1,4 +1,4 @@
-"""`Job`: what the stages of a job share, and the stages that change a model."""
+"""`Job`: the state that the stages of a job share, and the stages that change a model."""
 
 import copy
 import json
@@ -25,25 +25,25 @@ from .tasks import Scores, Split, Task
 __all__ = ["PARTS", "Job"]
 
 MODEL, CHECKPOINTS, FAMILY = PARTS = ("model", "checkpoints", "family")
-"""Folders inside a job's."""
+"""Subfolders of a job's folder."""
 
 
 class Job:
-    """Recipe, task, folder, records so far, and what the dense model reached.
+    """A running job: recipe, task, folder, records so far, and the dense model's quality.
 
     Parameters
     ----------
     recipe
-        What to do.
+        The recipe.
     task
-        What models are judged by, and learn from.
+        The task that models are evaluated on and trained for.
     folder
-        The job's own: the packed model, its records, recipe and report, and what a resumed run goes on from. Records stand among the
-        checkpoints until the model they belong to is written.
+        Output folder of the job: the packed model, its records, recipe and report, and checkpoints for resuming. Records stay with the
+        checkpoints until the model that they belong to is written.
     told
-        Told about every stage.
+        Progress display.
     resume
-        Whether to go on from what an earlier run of the same recipe left.
+        Whether to resume from an earlier run of the same recipe.
     """
 
     def __init__(self, recipe: Recipe, task: Task, folder: Path, told: Progress, resume: bool) -> None:
@@ -58,20 +58,20 @@ class Job:
         self._log.unlink(missing_ok=True)
 
     def add(self, *records: Record) -> None:
-        """Keep records and append them to the file."""
+        """Store records and append them to the log file."""
         for record in records:
             self.records.append(record)
             write_record(self._log, record)
 
     def publish(self) -> None:
-        """Put the records so far and the recipe in the place of an earlier job's: the model they belong to is written."""
+        """Replace an earlier job's records and recipe with the current ones. Call it once the model is written."""
         write_whole(self.folder / "recipe.yaml", yaml.safe_dump(self.recipe.resolved(), sort_keys=False))
         write_whole(self.records_path, self._log.read_bytes())
         self._log.unlink()
         self._log = self.records_path
 
     def rate_dense(self, teacher: Any) -> None:
-        """Rate the dense model, which everything after is compared with."""
+        """Evaluate the dense model, the reference for everything after."""
         self.told.stage("rate the dense model")
         self.task.refer(teacher)
         self.dense["test"] = self._rated("dense", teacher, self.recipe.seeds[0])[self.measure.name]
@@ -80,7 +80,7 @@ class Job:
             self.dense["validation"], self._validation_items = scores[self.measure.name], len(scores)
 
     def permute_(self, teacher: Any) -> None:
-        """Reorder the dense model's channels, or take the order that an earlier run has found."""
+        """Reorder the dense model's channels, or restore the order that an earlier run found."""
         assert self.recipe.permute is not None
         self.told.stage("permute channels")
         model, place = inner_model(teacher), self._place("permuted.safetensors")
@@ -88,7 +88,7 @@ class Job:
             [self.recipe.model, self.recipe.prune.model_dump(mode="json"), self.recipe.permute.model_dump()]
         )
         if self.resume and _restored(model, place, key):
-            self.told.say("the order of an earlier run")
+            self.told.say("reusing the order from an earlier run")
             return
         report = permute_dense_(teacher, self.recipe.permute, self.recipe.prune)
         _keep(model, place, key)
@@ -99,7 +99,7 @@ class Job:
         self.add(gain)
 
     def student(self, teacher: Any, seed: int) -> Any:
-        """Prune a copy of the dense model, recover it, and rate it after each."""
+        """Prune a copy of the dense model and recover it, evaluating it after each stage."""
         recipe, student = self.recipe, copy.deepcopy(teacher)
         if recipe.prunes_at_once:
             self.told.stage(f"prune to {recipe.prune.patterns}")
@@ -113,7 +113,7 @@ class Job:
         return student
 
     def pack(self, student: Any) -> Any:
-        """Write the packed model, load it back, and check that it still says the same."""
+        """Write the packed model, load it again, and check that its outputs are unchanged."""
         place = self.folder / MODEL
         save_packed(student, place, self.recipe)
         self.publish()
@@ -159,12 +159,12 @@ class Job:
         return self.task.evaluate(model, "validation")[self.measure.name]
 
     def _value(self, share: float) -> float:
-        """Return the measure that a share of the dense model's stands for, on the validation split."""
+        """Convert a share of the dense model's quality on the validation split back to the measure."""
         dense = self.dense["validation"]
         return share * dense if self.measure.higher_is_better or not share else dense / share
 
     def _curve(self, student: Any, seed: int) -> ValidationCurve | None:
-        """Return the curve of a recovery, None where the recipe wants none or the members of a family are its points."""
+        """Return the validation curve of a recovery, or None if the recipe disables it or family members are its points."""
         recover, recipe = self.recipe.recover, self.recipe
         assert recover is not None
         if isinstance(recover, Inherited) or not recover.curve:
@@ -177,7 +177,7 @@ class Job:
         )
 
     def _note_curve(self, points: Sequence[tuple[int, float]], seed: int) -> None:
-        """Record the measure on the validation split along a recovery."""
+        """Record the measure on the validation split during a recovery."""
         inputs = {"split": "validation", self.task.unit: self._validation_items, "seed": seed}
         values = {"steps": [step for step, _ in points], "values": [value for _, value in points]}
         extra = {**values, "dense": self.dense["validation"]}
@@ -185,13 +185,13 @@ class Job:
         self.add(Record.measure("curve", name, last, "1", inputs=inputs, seed=seed, checked=True, extra=extra))
 
     def _attention(self) -> str | None:
-        """Eager attention where the fused one is slow to differentiate (bfloat16 on CPUs) or hides what is compared."""
+        """Return "eager" where fused attention is slow to differentiate (bfloat16 on CPUs) or hides the weights to compare."""
         recover = self.recipe.recover
         shown = isinstance(recover, Progressive) and bool(recover.attentions)
         return "eager" if shown or self.recipe.options(0).precision == "bfloat16" else None
 
     def _place(self, name: str) -> Path:
-        """Return a file among the checkpoints, removed if the job begins anew."""
+        """Return the path of a checkpoint file, deleting the file if the job does not resume."""
         place = self.folder / CHECKPOINTS / name
         place.parent.mkdir(exist_ok=True)
         if not self.resume:
@@ -205,7 +205,7 @@ class Job:
         return place
 
     def _note(self, recovered: Recovered, seed: int) -> None:
-        """Record what a recovery did: its losses, its time, its family."""
+        """Record the losses, the time and the family of a recovery."""
         if recovered.losses:
             curve = {"steps": list(recovered.at), "loss": list(recovered.losses)}
             last = recovered.losses[-1]
@@ -222,7 +222,7 @@ class Job:
             self.told.say(f"{member.name}: {name} {value:.3f} on the validation {self.task.unit}, {size}")
 
     def _rated(self, model: str, subject: Any, seed: int) -> Scores:
-        """Rate a model on the test split, and record every measure of it with the value of each item."""
+        """Evaluate a model on the test split, and record every measure with its value for each item."""
         scores = self.task.evaluate(subject)
         inputs = {"model": model, "seed": seed, "task": self.task.name, self.task.unit: len(scores)}
         inputs["corpus"] = self.task.digest[:16]
@@ -247,7 +247,7 @@ class Job:
 
 
 def _keep(model: torch.nn.Module, place: Path, key: str) -> None:
-    """Write a model's tensors so that at any instant the file is whole or absent."""
+    """Write a model's tensors atomically: the file is either complete or absent."""
     from safetensors.torch import save_file
 
     tensors = {name: tensor.contiguous().clone() for name, tensor in model.state_dict().items()}
@@ -256,7 +256,7 @@ def _keep(model: torch.nn.Module, place: Path, key: str) -> None:
 
 
 def _restored(model: torch.nn.Module, place: Path, key: str) -> bool:
-    """Put kept tensors into the model if they are there and of the same recipe."""
+    """Load stored tensors into the model if they exist and belong to the same recipe; return whether they did."""
     from safetensors import SafetensorError, safe_open
 
     try:

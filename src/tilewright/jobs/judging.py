@@ -1,4 +1,4 @@
-"""What a finished job is judged and shown by: its promises, its layers, and a few masks."""
+"""Evaluate a finished job: its requirements, records of its layers, and masks for the report."""
 
 import re
 from collections.abc import Sequence
@@ -23,18 +23,18 @@ _TITLES = {"mrr": "MRR"}
 
 
 def checks_of(recipe: Recipe, records: Sequence[Record], shares: Sequence[float], measure: str) -> tuple[Check, ...]:
-    """Return every promise of a recipe with what was measured.
+    """Compare every requirement of a recipe with the measured value.
 
     Parameters
     ----------
     recipe
-        With its promises.
+        The recipe, with its requirements.
     records
-        Of the whole job.
+        All records of the job.
     shares
-        Each seed's share of the dense model's quality.
+        Share of the dense model's quality, for each seed.
     measure
-        What quality is measured by.
+        Name of the task's main measure.
     """
     require, speed = recipe.require, ratios(list(records))
     most = max(recipe.bench.sentences)
@@ -68,8 +68,8 @@ def checks_of(recipe: Recipe, records: Sequence[Record], shares: Sequence[float]
 
 
 def layer_records(model: Any) -> list[Record]:
-    """Return one record a layer: how it runs here and why."""
-    found = []
+    """Return one record per layer: how it runs on this machine, and why."""
+    records = []
     for row in explain(inner_model(model)).rows:
         inputs = {"pattern": row["pattern"], "shape": row["shape"]}
         extra = {key: row[key] for key in ("density", "kernel", "reason")}
@@ -77,12 +77,13 @@ def layer_records(model: Any) -> list[Record]:
             extra["ratio"] = row["ratio"]
         density = row["density"]
         assert isinstance(density, float)
-        found.append(Record.measure("layer", str(row["layer"]), density, "1", inputs=inputs, checked=True, extra=extra))
-    return found
+        layer = str(row["layer"])
+        records.append(Record.measure("layer", layer, density, "1", inputs=inputs, checked=True, extra=extra))
+    return records
 
 
 def masks_to_show(folder: Path) -> dict[str, np.ndarray[Any, np.dtype[np.bool_]]]:
-    """Return the mask of the first packed weight of every kind: names that differ in their numbers alone are of one kind."""
+    """Return the mask of the first packed weight of each kind; names that differ only in numbers are of one kind."""
     first: dict[str, tuple[str, StoredWeight]] = {}
     for name, weight in read_checkpoint(folder).weights.items():
         first.setdefault(re.sub(r"\d+", "*", name), (name, weight))

@@ -1,4 +1,4 @@
-"""What a task lends to training: calibration data, and how recovery compares a student with its teacher."""
+"""Connect a task to training: calibration data, and the loss between a student and its teacher."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ __all__ = ["attention", "calibration_of", "fitted"]
 
 
 def calibration_of(task: Task, dense: nn.Module, chosen: CalibrationData) -> Calibration:
-    """Return calibration data for a copy of a dense model: the task's batches, and the distance from the dense outputs as the loss."""
+    """Return calibration data for a dense model: batches of the task, with the distance from the dense outputs as the loss."""
     batches = task.batches(min(chosen.batch, chosen.passages), tokens=chosen.max_tokens, seed=chosen.seed)
     options = RecoverOptions(steps=1, hidden=0.0, output_loss=task.loss)
     loss = Distillation(dense, options, task.output, scored=True)
@@ -26,18 +26,19 @@ def calibration_of(task: Task, dense: nn.Module, chosen: CalibrationData) -> Cal
 
 
 def fitted(options: RecoverOptions, task: Task, model: nn.Module, *, hidden: bool) -> RecoverOptions:
-    """Return a recipe's options with the loss of its task, without hidden states where the model does not report any.
+    """Return training options with the loss of the task, and without the hidden-state term if the model reports no hidden states.
 
     Parameters
     ----------
     options
-        Of the recipe.
+        Options from the recipe.
     task
-        Whose loss is taken.
+        The task, whose loss is used.
     model
         The student.
     hidden
-        Whether the recipe itself asks for hidden states; then a model without any is refused later on.
+        Whether the recipe sets the weight of hidden states explicitly. The term is then kept, and a model without hidden states is
+        refused later.
     """
     silent = not hidden and not hasattr(getattr(model, "config", None), "output_hidden_states")
     return replace(options, output_loss=task.loss, hidden=0.0 if silent else options.hidden)
@@ -45,7 +46,7 @@ def fitted(options: RecoverOptions, task: Task, model: nn.Module, *, hidden: boo
 
 @contextmanager
 def attention(implementation: str | None, *models: Any) -> Iterator[None]:
-    """Switch the attention of transformers for a while; with None nothing is switched."""
+    """Switch the attention implementation of transformers models inside a `with` block; None leaves it unchanged."""
     inner = [
         inner_model(model)
         for model in models

@@ -1,4 +1,4 @@
-"""Reading the model a recipe or a command names: a SentenceTransformer, any class of transformers, or a plain module."""
+"""Read the model that a recipe or a command names: a SentenceTransformer, a transformers model, or a plain module."""
 
 import importlib
 import os
@@ -16,7 +16,7 @@ __all__ = ["inner_model", "model_folder", "other_files", "read_model"]
 
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx", ".gguf")
 _MOST_TENSORS = 512
-"""Tensors that a dense model is taken to have at least, where a configuration's number of layers is judged."""
+"""Lower bound on the number of tensors of a dense model, for checking the number of layers in its configuration."""
 
 _WRITTEN = ("config.json", "generation_config.json", "model.safetensors.index.json", "pytorch_model.bin.index.json")
 
@@ -27,11 +27,11 @@ def read_model(name: str) -> Any:
     Raises
     ------
     ArgumentError
-        If there is no such model, or it cannot be read.
+        If the model does not exist or cannot be read.
     FormatError
-        If its files do not make a model, or name code that is not run.
+        If its files do not form a model, or require remote code, which is never run.
     NotSupportedError
-        If its library is not installed, too old, or has no such class.
+        If its library is not installed, is too old, or lacks the model's class.
     """
     source = source_of(name)
     if source.kind == "module":
@@ -46,12 +46,12 @@ def read_model(name: str) -> Any:
 
 
 def inner_model(model: Any) -> Any:
-    """Return the transformer inside a SentenceTransformer; any other model as it is."""
+    """Return the transformer inside a SentenceTransformer; return any other model unchanged."""
     return model[0].auto_model if type(model).__name__ == "SentenceTransformer" else model
 
 
 def other_files(folder: str) -> dict[str, os.PathLike[str]]:
-    """Return the files of a model's folder that hold neither weights nor what `save` writes itself: a tokenizer's, a processor's."""
+    """Return a model's additional files, such as its tokenizer's: neither weights nor anything that `save` writes itself."""
     root = Path(folder)
     return {
         path.name: path
@@ -68,40 +68,40 @@ def _transformer(source: Source) -> Any:
         import transformers
     except ImportError:
         raise NotSupportedError(
-            f"{source.name} is a model of transformers, which is not installed: pip install 'tilewright[hf]'"
+            f"{source.name} is a transformers model, and transformers is not installed: pip install 'tilewright[hf]'"
         ) from None
     cls = getattr(transformers, source.architecture or "AutoModel", None)
     if not hasattr(cls, "from_pretrained"):
         raise NotSupportedError(
-            f"{source.name} was saved from a {source.architecture}, which is no class of transformers; build it in a function of your own and "
-            "name that as module:callable"
+            f"{source.name} was saved from a {source.architecture}, which the installed transformers does not have; write a function that "
+            "builds the model, and name it as module:callable"
         )
     assert cls is not None
     check_config(source.config, _MOST_TENSORS, f"{source.folder}/config.json")
     try:
         return cls.from_pretrained(source.folder, local_files_only=True, trust_remote_code=False, dtype="float32")
-    except Exception as error:  # whatever a library makes of files that it cannot take
-        raise FormatError(f"{source.folder} does not open as a {cls.__name__}: {brief(error)}") from error
+    except Exception as error:  # transformers raises many kinds of exceptions for broken files
+        raise FormatError(f"cannot load {source.folder} as a {cls.__name__}: {brief(error)}") from error
 
 
 def _built(name: str) -> nn.Module:
-    """Return what a callable builds; the current folder is looked at as well, as `python` does."""
+    """Return the module that a callable builds. Like `python`, also search the current folder."""
     home, _, path = name.partition(":")
     if os.getcwd() not in sys.path and "" not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
-        found: Any = importlib.import_module(home)
+        target: Any = importlib.import_module(home)
         for part in path.split("."):
-            found = getattr(found, part)
+            target = getattr(target, part)
     except ModuleNotFoundError as error:
-        raise ArgumentError(f"{name} cannot be imported: {error}") from None
+        raise ArgumentError(f"cannot import {name}: {error}") from None
     except AttributeError:
         raise ArgumentError(
-            f"the Python module {home} has nothing named {path}; check the part after the colon"
+            f"the Python module {home} has no attribute {path}; check the part after the colon"
         ) from None
-    model = found if isinstance(found, nn.Module) else found() if callable(found) else found
+    model = target if isinstance(target, nn.Module) else target() if callable(target) else target
     if not isinstance(model, nn.Module):
         raise ArgumentError(
-            f"{name} gives a {type(model).__name__}, and a torch.nn.Module is expected: name a callable without arguments that returns one"
+            f"{name} returned a {type(model).__name__}, expected a torch.nn.Module; name a callable without arguments that returns one"
         )
     return model.float().eval()

@@ -1,4 +1,4 @@
-"""Pruning as a job does it: channels reordered, weights chosen on the job's own text; and `prune`, which does no more than that."""
+"""The pruning stages of a job: channel permutation, and pruning with the task's data; and `prune`, for pruning alone."""
 
 import copy
 import os
@@ -26,23 +26,23 @@ __all__ = ["permute_dense_", "prune", "prune_at_once_"]
 
 
 def permute_dense_(model: Any, chosen: Permute, prune: Prune) -> Report:
-    """Reorder the channels of the dense model, by magnitude; its outputs are unchanged."""
+    """Reorder the channels of the dense model so that the pattern keeps more magnitude; its outputs are unchanged."""
     return permute_(inner_model(model), prune.pattern, **prune.chosen, **chosen.model_dump())
 
 
 def prune_at_once_(student: Any, dense: Any, chosen: Prune, task: Task) -> Report:
-    """Prune a copy of the dense model as a recipe says.
+    """Prune a copy of the dense model in one shot, as a recipe says.
 
     Parameters
     ----------
     student
-        A model, changed in place.
+        Copy of the dense model, pruned in place.
     dense
-        The same model, which stays as it is.
+        The dense model, left unchanged.
     chosen
-        From the recipe, with calibration data if it needs any.
+        The `prune` section of the recipe, with calibration data if it needs any.
     task
-        Whose batches are looked at.
+        Task whose batches serve as calibration data.
     """
     inner = inner_model(student)
     data = None if chosen.calibration is None else calibration_of(task, inner_model(dense), chosen.calibration)
@@ -71,36 +71,41 @@ def prune(
     Parameters
     ----------
     model
-        Folder, ``package:NAME``, name on the hub, or ``module:callable`` for a plain torch module.
+        Folder of a model, ``package:NAME``, name on the hub, or ``module:callable`` for a plain torch module.
     output
-        Folder of the checkpoint.
+        Folder to write the checkpoint to.
     pattern, score, update, budget, targets, ignore, strict
         As for `sparsify_`.
     passages
-        Items to look at, for scores, updates and budgets that look at data: passages of the running Python's documentation for models
-        that read text, else `inputs` or generated ones.
+        Number of calibration items, for scores, updates and budgets that need data. The items are passages of the running Python's
+        documentation for models that read text, else `inputs` or generated inputs.
     inputs
-        File with arrays to look at: ``.npz``, ``.npy`` or ``.safetensors``, items first.
+        File of calibration inputs: ``.npz``, ``.npy`` or ``.safetensors``, items along the first axis. Default: generated inputs.
     shape
-        Shape of one input, for a plain module where `inputs` is not given.
+        Shape of one input, for a plain module without `inputs`.
     progress
-        Told about every stage.
+        Receives every stage. Default: none.
+
+    Returns
+    -------
+    Report
+        The report of `sparsify_`, with the size written in its summary.
 
     Raises
     ------
     ArgumentError
-        If score, update or budget are not what is described above, the budget needs a limit, or `output` is the model or holds it.
+        If `score`, `update` or `budget` is unknown, the budget needs a limit, or `output` is or contains the model's folder.
     TilewrightError
-        If the model cannot be had, pruned or written. An earlier checkpoint in `output` stays as it was.
+        If the model cannot be read, pruned or written. An earlier checkpoint in `output` is then left unchanged.
     """
     require_choices(score, update, budget)
-    told = progress or SilentProgress()
+    progress = progress or SilentProgress()
     source = source_of(model)
     if source.folder:
         check_output(source.folder, Path(output))
-    told.stage("read model")
+    progress.stage("read model")
     dense = read_model(model)
-    told.stage(f"prune to {pattern}")
+    progress.stage(f"prune to {pattern}")
     data = None
     if score != "magnitude" or update != "none" or budget == "sensitivity":
         task = build_task(_looked_at(source, passages, inputs, shape), source, dense)
@@ -116,7 +121,7 @@ def prune(
         strict=strict,
         data=data,
     )
-    told.stage("pack and write")
+    progress.stage("pack and write")
     save(dense, output, files=files_of(dense, model))
     written = sum(file.stat().st_size for file in Path(output).glob("*.safetensors"))
     return replace(report, summary={**report.summary, "MB written": round(written / 1e6, 1)})
@@ -125,17 +130,17 @@ def prune(
 def _looked_at(
     source: Source, items: int, inputs: str | None, shape: Sequence[int] | None
 ) -> RetrievalData | MatchData:
-    """Return what pruning looks at: real text where a model reads any."""
+    """Return the calibration data: real text if the model reads text, else `inputs` or generated ones."""
     if source.kind in ("sentences", "hub") and inputs is None:
         return RetrievalData()
     if inputs is not None:
         return MatchData(file=inputs, test=10, validation=10)
-    given = None if shape is None else tuple(shape)
-    return MatchData(shape=given, items=items + 20, tokens=128, test=10, validation=10)
+    sides = None if shape is None else tuple(shape)
+    return MatchData(shape=sides, items=items + 20, tokens=128, test=10, validation=10)
 
 
 def _limit(model: nn.Module, chosen: Prune, limit: LimitPart) -> Limit:
-    """Turn shares into bytes or seconds of the weights that are to be pruned."""
+    """Convert a limit relative to dense into bytes or seconds of the weights to prune."""
     choices = choose(model, chosen.pattern, chosen.chosen["targets"], list(chosen.ignore))
     weights = [choice.weight for choice in choices if choice.pattern is not None]
     if limit.size is not None:

@@ -1,4 +1,4 @@
-"""The recoveries of a recipe, each carried out by the training room: distillation from the dense model on the job's text."""
+"""Run the recovery of a recipe: distillation from the dense model on the task's data."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,26 +31,28 @@ __all__ = ["Recovered", "Setting", "recover_student_"]
 
 @dataclass(frozen=True)
 class Setting:
-    """What a recovery works on.
+    """Inputs of a recovery.
 
     Parameters
     ----------
-    student, teacher
-        The transformers themselves.
+    student
+        Model to recover; of a SentenceTransformer, the transformer inside it.
+    teacher
+        Dense model to distil from; of a SentenceTransformer, the transformer inside it.
     batches
-        Of the task.
+        Training batches of the task.
     options
-        Of the training.
+        Training options.
     output
-        From a model's result and its batch to the tensor that is compared.
+        Function from a model's result and its batch to the tensor that is compared.
     checkpoint
-        A file to save to and go on from.
+        File to save to and resume from.
     family
-        A folder for the members, where there are some.
+        Folder for the members of a family, if the method trains one.
     evaluate
-        Rates the student on the validation split, as a share of the dense model's quality.
+        Function that evaluates the student on the validation split, as a share of the dense model's quality.
     progress
-        Told about every step.
+        Called after every step.
     """
 
     student: nn.Module
@@ -66,22 +68,26 @@ class Setting:
 
 @dataclass(frozen=True)
 class Recovered:
-    """What a recovery did.
+    """Result of a recovery.
 
     Parameters
     ----------
     steps
-        Optimizer steps in all.
+        Total number of optimizer steps.
     done
-        Those of them that this run took; None where that is not known.
+        Number of steps that this run took; None if unknown.
     seconds
-        Of this run.
-    at, losses
-        The loss at steps.
-    family, picked
-        The members, and the one that was chosen, where there are some.
+        Duration of this run in seconds; None if unknown.
+    at
+        Steps at which the loss was recorded.
+    losses
+        Loss at each step in `at`.
+    family
+        The trained family, if the method trains one.
+    picked
+        The member of the family that was picked.
     ratings
-        (step, share of the dense model's quality on the validation split) of the members.
+        (step, share of the dense model's quality on the validation split) for each member.
     """
 
     steps: int
@@ -95,7 +101,7 @@ class Recovered:
 
 
 def recover_student_(recipe: Recipe, setting: Setting) -> Recovered:
-    """Recover the student in place, by the method that the recipe names; methods that prune while training prune it as well."""
+    """Recover the student in place with the recipe's method; methods that prune during training also prune it."""
     assert recipe.recover is not None
     options, output = setting.options, setting.output
     if isinstance(recipe.recover, Inherited):
@@ -153,7 +159,7 @@ def _inherited(recipe: Recipe, recover: Inherited, setting: Setting, options: Re
 
 
 def _picked(family: Family, pick: Pick) -> Member:
-    """Return the member that a recipe wants; the dense one, which every family begins with, is no result."""
+    """Return the member that the recipe picks, never the dense one, which every family starts with."""
     if pick.n is not None:
         return family[pick.n]
     dense, sparse = family.members[0], Family(family.members[1:])
@@ -164,7 +170,7 @@ def _picked(family: Family, pick: Pick) -> Member:
         return sparse.pick(cost=pick.size * dense.bytes)
     except ArgumentError as error:
         raise CheckFailed(
-            f"recover.pick finds no member: {error}. The family is kept; change the pick and run again"
+            f"recover.pick matches no member: {error}. The family is kept; change recover.pick and run again"
         ) from None
 
 

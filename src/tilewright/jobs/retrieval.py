@@ -1,4 +1,4 @@
-"""How well a sentence-embedding model finds the second paragraph of a docstring from its first."""
+"""Measure how well a sentence-embedding model retrieves the second paragraph of a docstring given the first."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,19 +12,19 @@ from ..errors import CheckFailed
 __all__ = ["Embedded", "Quality", "embed", "rate"]
 
 Embedded = tuple[NDArray[np.float32], NDArray[np.float32]]
-"""Normalised embeddings of the first and of the second texts, ``[pairs, width]`` each."""
+"""Normalised embeddings of the first texts and of the second texts, ``[pairs, width]`` each."""
 
 
 @dataclass(frozen=True)
 class Quality:
-    """Retrieval over all held-out pairs.
+    """Retrieval quality over all held-out pairs.
 
     Parameters
     ----------
     ranks
-        Rank of each query's own text among all texts, ``[pairs]``, from 1.
+        Rank of each query's correct text among all texts, counted from 1, ``[pairs]``.
     cosines
-        Cosine of each pair's embeddings to the dense model's, mean of query and text, ``[pairs]``.
+        Cosine between each pair's embeddings and the dense model's, averaged over query and text, ``[pairs]``.
     """
 
     ranks: NDArray[np.int64]
@@ -32,17 +32,17 @@ class Quality:
 
     @property
     def recall(self) -> float:
-        """Share of queries whose own text ranks first (recall@1)."""
+        """Share of queries whose correct text ranks first (recall@1)."""
         return float(np.mean(self.ranks == 1))
 
     @property
     def mrr(self) -> float:
-        """Mean of 1 / rank."""
+        """Mean reciprocal rank."""
         return float(np.mean(1 / self.ranks))
 
     @property
     def cosine(self) -> float:
-        """Mean cosine of the embeddings to the dense model's."""
+        """Mean cosine between the embeddings and the dense model's."""
         return float(np.mean(self.cosines))
 
 
@@ -58,14 +58,14 @@ def embed(model: Any, pairs: Sequence[tuple[str, str]]) -> Embedded:
 
 
 def rate(embedded: Embedded, dense: Embedded) -> Quality:
-    """Return the quality of embedded pairs; a text that ties with the right one counts as ranked before it."""
+    """Return the retrieval quality of embedded pairs; texts that tie with the correct one count as ranked before it."""
     queries, texts = embedded
     if not (np.isfinite(queries).all() and np.isfinite(texts).all()):
         raise CheckFailed(
-            "the model's embeddings hold NaN or infinity; look for weights that overflowed, or a recovery that diverged"
+            "the model's embeddings contain NaN or infinity; check for weights that overflowed or a recovery that diverged"
         )
     similar = queries @ texts.T
-    own = np.diagonal(similar)[:, None]
-    ranks = np.count_nonzero(similar >= own, axis=1)
+    correct = np.diagonal(similar)[:, None]
+    ranks = np.count_nonzero(similar >= correct, axis=1)
     cosines = np.mean([np.sum(a * b, axis=1, dtype=np.float64) for a, b in zip(embedded, dense, strict=True)], axis=0)
     return Quality(ranks, cosines)

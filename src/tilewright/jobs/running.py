@@ -1,4 +1,4 @@
-"""`run`: a whole job from a recipe: prune, recover, pack, load back, measure, judge, report."""
+"""`run`: a whole job from a recipe: prune, recover, pack, load, measure, check, report."""
 
 import os
 import time
@@ -26,20 +26,22 @@ __all__ = ["JobResult", "run"]
 
 @dataclass(frozen=True)
 class JobResult:
-    """Where a job left its results, and whether it kept its promises.
+    """Results of a job, and whether they meet its requirements.
 
     Parameters
     ----------
     output
-        The job's folder; the packed model stands in ``output / "model"``.
-    report_path, records_path
-        The report and the records it was made from.
+        Folder of the job; the packed model is in ``output / "model"``.
+    report_path
+        The HTML report.
+    records_path
+        The records that the report is based on, as JSON lines.
     checks
-        Every promise of the recipe with what was measured.
+        Every requirement of the recipe with the measured value.
     ok
-        True if all of them hold.
+        True if all checks pass.
     summary
-        One sentence.
+        The outcome in one sentence.
     """
 
     output: Path
@@ -53,55 +55,60 @@ class JobResult:
 def run(
     recipe: Recipe, output: str | os.PathLike[str], *, resume: bool = True, progress: Progress | None = None
 ) -> JobResult:
-    """Do the whole job of a recipe and write its model, records and report.
+    """Run the whole job that a recipe describes, and write its model, records and report.
 
     Parameters
     ----------
     recipe
-        From `load_recipe`.
+        Recipe from `load_recipe`.
     output
-        Folder for everything; made if missing.
+        Output folder, created if missing.
     resume
-        Go on from the recovery's checkpoints in that folder, if they are of the same recipe. Otherwise they are removed first.
+        Whether to resume from checkpoints of the same recipe in `output`. If False, checkpoints are deleted first.
     progress
-        Told about every stage.
+        Receives every stage. Default: none.
+
+    Returns
+    -------
+    JobResult
+        Paths of the results, and the outcome of every requirement.
 
     Raises
     ------
     TilewrightError
-        If the model or the data is not available, another job is at work in the folder, or a check along the way fails. Until the new
-        model is written, the model, records, recipe and report of an earlier job in the folder stay as they are.
+        If the model or the data is not available, another job is using the folder, or an intermediate check fails. An earlier job's
+        model, records, recipe and report in the folder stay unchanged until the new model is written.
     """
-    told = progress or SilentProgress()
+    progress = progress or SilentProgress()
     folder = Path(output)
     if folder.exists() and not folder.is_dir():
-        raise ArgumentError(f"{folder} is a file; name a folder for the job's results")
+        raise ArgumentError(f"{folder} is a file; give a folder for the job's results")
     source = source_of(recipe.model)
     check_task(source, recipe.data)
     if source.folder and Path(source.folder).resolve() == folder.resolve():
         raise ArgumentError(f"{folder} is the folder of the dense model; choose another one for the job's results")
     check_output(source.folder or folder / "no model", *(folder / part for part in PARTS))
     require_engines(recipe.bench.peers)
-    told.stage("read model and data")
+    progress.stage("read model and data")
     teacher = read_model(recipe.model)
     task = build_task(recipe.data, source, teacher)
     folder.mkdir(parents=True, exist_ok=True)
     with alone(folder):
-        return _run(Job(recipe, task, folder, told, resume), teacher)
+        return _run(Job(recipe, task, folder, progress, resume), teacher)
 
 
 def _run(job: Job, teacher: Any) -> JobResult:
-    began = time.monotonic()
-    recipe, task, folder, told = job.recipe, job.task, job.folder, job.told
-    told.say(f"judged by {task.name}: {task.measures[0].meaning}")
+    start = time.monotonic()
+    recipe, task, folder, progress = job.recipe, job.task, job.folder, job.told
+    progress.say(f"task {task.name}: {task.measures[0].meaning}")
     job.rate_dense(teacher)
     if recipe.permute is not None:
         job.permute_(teacher)
     students = [job.student(teacher, seed) for seed in recipe.seeds]
-    told.stage("pack and load back")
+    progress.stage("pack and load")
     model = job.pack(students[0])
     job.add(*size_records(folder / "model", inner_model(teacher), inner_model(model)))
-    told.stage("measure speed")
+    progress.stage("measure speed")
     bench = recipe.bench
     fast = loaded(folder / "model", bench.threads, recipe.model)
     job.add(
@@ -112,10 +119,10 @@ def _run(job: Job, teacher: Any) -> JobResult:
             threads=bench.threads,
             peers=bench.peers,
             rounds=bench.rounds,
-            progress=told,
+            progress=progress,
         )
     )
-    told.stage("explain and report")
+    progress.stage("explain and report")
     job.add(*layer_records(model))
     checks = checks_of(recipe, job.records, job.shares, task.measures[0].name)
     ok = all(check.ok for check in checks)
@@ -128,7 +135,7 @@ def _run(job: Job, teacher: Any) -> JobResult:
         recipe=recipe.resolved(),
         summary=None,
         checks=checks,
-        about=about(recipe, teacher, task, time.monotonic() - began),
+        about=about(recipe, teacher, task, time.monotonic() - start),
     )
-    summary = f"{recipe.name}: {'all' if ok else 'not all'} of {len(checks)} promises kept"
+    summary = f"{recipe.name}: {sum(check.ok for check in checks)} of {len(checks)} requirements met"
     return JobResult(folder, report, job.records_path, checks, ok, summary)

@@ -1,4 +1,4 @@
-"""What a model takes on disk and in memory, dense and packed."""
+"""Size of a model on disk and in memory, dense and packed."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,10 +14,10 @@ _BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 
 def size_records(checkpoint: Path, dense: nn.Module, loaded: nn.Module) -> Iterator[Record]:
-    """Yield the sizes of a packed checkpoint and its loaded model beside the dense ones.
+    """Yield the sizes of a packed checkpoint and its loaded model, each with the dense counterpart.
 
-    ``weights``: the pruned weights on disk, values and index, against the same weights dense in the same value type. ``disk``: all
-    tensors of the file. ``memory``: all parameters and buffers in memory; layers that run dense count as dense.
+    ``weights``: the pruned weights on disk, values and index; dense, the same weights in the same value type. ``disk``: all tensors of
+    the file. ``memory``: all parameters and buffers in memory; layers that run dense count as dense.
     """
     stored = read_checkpoint(checkpoint)
     on_disk = sum(f.stat().st_size for f in checkpoint.glob("*.safetensors"))
@@ -25,7 +25,7 @@ def size_records(checkpoint: Path, dense: nn.Module, loaded: nn.Module) -> Itera
     rest = sum(len(raw.data) for raw in stored.dense.values())
     sizes = {
         ("weights", "dense"): plain,
-        ("weights", "sparse"): on_disk - rest,  # the header and the padding are on the packed weights' account
+        ("weights", "sparse"): on_disk - rest,  # the header and the padding count as part of the packed weights
         ("disk", "dense"): plain + rest,
         ("disk", "sparse"): on_disk,
         ("memory", "dense"): _memory(dense),
@@ -36,7 +36,7 @@ def size_records(checkpoint: Path, dense: nn.Module, loaded: nn.Module) -> Itera
 
 
 def weights_ratio(records: list[Record]) -> float:
-    """Return the packed over the dense bytes of the pruned weights."""
+    """Return the packed size of the pruned weights divided by their dense size."""
     size = {r.inputs["model"]: r.median for r in records if r.kind == "size" and r.name == "weights"}
     return size["sparse"] / size["dense"]
 

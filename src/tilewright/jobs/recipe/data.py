@@ -1,4 +1,4 @@
-"""What a model is judged by, as a recipe says it: one class of `data` for each task."""
+"""The `data` section of a recipe: one class per task."""
 
 from typing import Annotated, Any, Literal
 
@@ -22,18 +22,18 @@ Seed = Annotated[int, Field(ge=0)]
 
 
 class RetrievalData(Part):
-    """Where passages and evaluation pairs come from: the running Python's own documentation.
+    """Passages and evaluation pairs from the documentation of the running Python.
 
     Parameters
     ----------
     source
-        The only one so far.
+        Source of the text. ``python-docs`` is the only one so far.
     pairs
-        Held-out pairs that the model is judged by.
+        Number of held-out pairs that the model is evaluated on.
     validation
-        Further held-out pairs, to watch and choose by.
+        Number of further held-out pairs, for monitoring and selection.
     seed
-        Chooses which are held out.
+        Seed that selects the held-out pairs.
     """
 
     task: Literal["retrieval"] = Field(default="retrieval", exclude=True)
@@ -44,26 +44,26 @@ class RetrievalData(Part):
 
 
 class _LabelledText(Part):
-    """A file of texts with their labels.
+    """Labelled texts from a file.
 
     Parameters
     ----------
     file
-        CSV with a header (``.csv``, ``.tsv``), or JSON lines (``.jsonl``).
+        CSV file with a header (``.csv``, ``.tsv``), or JSON lines (``.jsonl``).
     text
-        Column of the text.
+        Column that holds the text.
     second
-        Column of a second text, for models that read two.
+        Column that holds a second text, for models that read pairs.
     label
-        Column of the label: a class by name or number, or what is to be predicted.
+        Column that holds the label: a class name or number, or the number to predict.
     test
-        Rows that the model is judged by.
+        Number of rows that the model is evaluated on.
     validation
-        Further rows, to choose by.
+        Number of further rows, for selection.
     seed
-        Chooses which; what is left is to learn from, without its labels.
+        Seed of the split. The remaining rows are used for training, without their labels.
     max_tokens
-        Longer texts are cut.
+        Maximum tokens per text; longer texts are truncated.
     """
 
     file: str = Field(min_length=1)
@@ -77,34 +77,34 @@ class _LabelledText(Part):
 
 
 class ClassificationData(_LabelledText):
-    """A file of texts with the class of each."""
+    """Texts from a file, each with its class."""
 
     task: Literal["classification"] = Field(default="classification", exclude=True)
 
 
 class RegressionData(_LabelledText):
-    """A file of texts with the number that belongs to each."""
+    """Texts from a file, each with the number to predict."""
 
     task: Literal["regression"] = Field(default="regression", exclude=True)
 
 
 class TextData(Part):
-    """Running text, cut into windows, in which every next token is predicted.
+    """Running text cut into windows, for next-token prediction.
 
     Parameters
     ----------
     file
-        A text file, or a folder of ``.txt``, ``.md`` and ``.rst`` files; null for the running Python's own documentation.
+        A text file, or a folder of ``.txt``, ``.md`` and ``.rst`` files. Default: the documentation of the running Python.
     tokens
-        Tokens of a window.
+        Tokens per window.
     test
-        Windows that the model is judged by.
+        Number of windows that the model is evaluated on.
     validation
-        Further windows, to choose by.
+        Number of further windows, for selection.
     windows
-        Most windows in all; the rest of the text is left out.
+        Maximum number of windows in all; the rest of the text is ignored.
     seed
-        Chooses which.
+        Seed of the split.
     """
 
     task: Literal["next-token"] = Field(default="next-token", exclude=True)
@@ -117,18 +117,18 @@ class TextData(Part):
 
 
 class ImageData(Part):
-    """A folder that holds a folder of images for each class.
+    """Images sorted into one folder per class.
 
     Parameters
     ----------
     folder
-        Its folders are named after the classes.
+        Folder that holds one subfolder of images per class, named after the class.
     test
-        Images that the model is judged by.
+        Number of images that the model is evaluated on.
     validation
-        Further images, to choose by.
+        Number of further images, for selection.
     seed
-        Chooses which; what is left is to learn from, without labels.
+        Seed of the split. The remaining images are used for training, without their labels.
     """
 
     task: Literal["images"] = Field(default="images", exclude=True)
@@ -139,25 +139,26 @@ class ImageData(Part):
 
 
 class MatchData(Part):
-    """Inputs on which the model is to say what the dense one says: given ones, or generated.
+    """Inputs, from a file or generated, on which the model should match the dense model's outputs.
 
     Parameters
     ----------
     file
-        ``.npz`` or ``.safetensors`` with one array an input of the model, by name, items first. Null to generate them: passages of
-        the running Python's documentation for models with a tokenizer, else random tokens or normal noise.
+        ``.npz``, ``.npy`` or ``.safetensors`` file with one array per model input, by name, items along the first axis. Default:
+        generated inputs, which are passages of the running Python's documentation for models with a tokenizer, else random tokens
+        or normal noise.
     shape
-        Shape of one item, where nothing else says what a plain module takes.
+        Shape of one item, for a plain module without `file`.
     test
-        Items that the model is judged by.
+        Number of items that the model is evaluated on.
     validation
-        Further items, to choose by.
+        Number of further items, for selection.
     items
-        Items in all, where they are generated.
+        Number of items to generate.
     tokens
-        Tokens of an item at most.
+        Maximum tokens per generated item.
     seed
-        Of what is generated, and of the order.
+        Seed of the generated items and of the split.
     """
 
     task: Literal["match"] = Field(default="match", exclude=True)
@@ -172,7 +173,7 @@ class MatchData(Part):
     @model_validator(mode="after")
     def _one(self) -> "MatchData":
         if self.file is not None and self.shape is not None:
-            raise ValueError("give file or shape, not both: the file's arrays have shapes")
+            raise ValueError("give either file or shape, not both: the arrays in the file already have shapes")
         return self
 
 
@@ -184,7 +185,7 @@ TASKS: dict[str, type[Part]] = {
     "images": ImageData,
     "match": MatchData,
 }
-"""The data of each task, by the task's name."""
+"""The data class of each task, by task name."""
 
 
 def _task(value: Any) -> Any:
@@ -200,4 +201,4 @@ Data = Annotated[
     | Annotated[MatchData, Tag("match")],
     Discriminator(_task),
 ]
-"""One of `TASKS`: a recipe puts its task inside before the rest is read."""
+"""One of `TASKS`. `Recipe` puts its task inside before validation, so that the class can be chosen."""

@@ -1,4 +1,4 @@
-"""What the recoveries of a recipe have in common: batches, training options, and a rising sparsity."""
+"""Keys that the recovery methods of a recipe share: batches, training options, and a schedule of rising sparsity."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,36 +15,36 @@ __all__ = ["Distilled", "Rise", "fastest_precision", "gradual", "late", "listed"
 
 
 class Distilled(Part):
-    """What every recovery has: batches and the fields of `RecoverOptions`.
+    """Keys of every recovery method: batches and the fields of `RecoverOptions`.
 
     Parameters
     ----------
     steps
-        Optimizer steps; for `inherited`, of one member.
+        Number of optimizer steps; for `inherited`, of one member.
     batch
-        Passages in a batch.
+        Items per batch.
     max_tokens
-        Longer passages are cut.
+        Maximum tokens per text; longer texts are truncated.
     learning_rate
-        Of AdamW, at its highest.
+        Peak learning rate of AdamW.
     warmup
-        Share of the steps over which it rises.
+        Fraction of the steps over which the learning rate rises to its peak.
     schedule
-        How it falls.
+        Learning-rate schedule after the warmup.
     weight_decay
-        Of matrices.
+        Weight decay of matrices; vectors have none.
     clip
-        Largest norm of the gradient; null for none.
+        Maximum norm of the gradient; null disables clipping.
     hidden
-        Weight of the hidden states in the loss.
+        Weight of the hidden-state term of the loss.
     output
-        Weight of the sentence embedding in the loss.
+        Weight of the output term of the loss.
     precision
-        ``auto`` is bfloat16 where the processor has it.
+        Precision of the forward pass. ``bfloat16`` uses autocast; ``auto`` selects bfloat16 where the processor supports it natively.
     checkpoint_seconds
-        Least time between two checkpoints.
+        Minimum time between checkpoints, in seconds.
     curve
-        How often the validation split is rated along the recovery; 0 for never.
+        Number of evaluations on the validation split during recovery, evenly spaced; 0 disables them.
     """
 
     steps: int = Field(ge=1)
@@ -63,36 +63,36 @@ class Distilled(Part):
 
     @property
     def once(self) -> bool:
-        """Whether the model is pruned at once, before training."""
+        """Whether the model is pruned in one shot, before training."""
         return False
 
     @property
     def total(self) -> int:
-        """Optimizer steps of a seed."""
+        """Number of optimizer steps per seed."""
         return self.steps
 
     @property
     def looks(self) -> bool:
-        """Whether a recovery looks at the validation split."""
+        """Whether recovery uses the validation split."""
         return self.curve > 0
 
     def options(self, seed: int) -> "RecoverOptions":
-        """Return the options of the training for one seed."""
+        """Return the training options for one seed."""
         from ...training import RecoverOptions
 
         return RecoverOptions(**self._plain(), seed=seed)
 
     def way(self, prune: Prune) -> "Method | None":
-        """Return the method that prunes while training, None for fixed masks."""
+        """Return the method that prunes during training, or None if masks are fixed."""
         return None
 
     def objections(self, prune: Prune) -> Iterator[str]:
-        """Yield why this recovery cannot go with that pruning."""
+        """Yield the reasons why this recovery cannot be combined with `prune`."""
         yield from only(prune, ("magnitude",), ("uniform",), f"recover.method: {getattr(self, 'method', '')}")
 
     def _plain(self) -> dict[str, Any]:
-        own = {"batch", "max_tokens", "checkpoint_seconds", "precision", "curve"}
-        names = set(Distilled.model_fields) - own
+        handled_elsewhere = {"batch", "max_tokens", "checkpoint_seconds", "precision", "curve"}
+        names = set(Distilled.model_fields) - handled_elsewhere
         precision = fastest_precision() if self.precision == "auto" else self.precision
         return self.model_dump(include=names) | {"precision": precision}
 
@@ -103,17 +103,17 @@ class Rise(Part):
     Parameters
     ----------
     begin
-        Step after which it starts to rise.
+        Step after which sparsity starts to rise.
     end
-        Step after which the pattern is met.
+        Step after which the full pattern holds.
     every
-        Steps from one cut to the next.
+        Number of steps between cuts.
     initial
-        Sparsity before.
+        Sparsity before `begin`.
     regrow
-        Whether pruned elements train on behind the mask and may come back.
+        Whether pruned elements keep training behind the mask and may return.
     scoring_steps
-        Steps before each cut whose gradients count, for the Taylor score.
+        Number of steps before each cut whose gradients contribute to the Taylor score.
     """
 
     begin: int = Field(default=0, ge=0)
@@ -125,7 +125,7 @@ class Rise(Part):
 
 
 def gradual(rise: Rise, prune: Prune) -> "Gradual":
-    """Return the schedule that takes a pruning's pattern, score and budget there."""
+    """Return the schedule of rising sparsity, with the pattern, score and budget of `prune`."""
     from ...training import Gradual
 
     return Gradual(
@@ -142,7 +142,7 @@ def gradual(rise: Rise, prune: Prune) -> "Gradual":
 
 
 def fastest_precision() -> Literal["float32", "bfloat16"]:
-    """Return bfloat16 where the processor multiplies it natively, else float32."""
+    """Return bfloat16 if the processor multiplies it natively, else float32."""
     import torch
 
     native = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
@@ -150,23 +150,23 @@ def fastest_precision() -> Literal["float32", "bfloat16"]:
 
 
 def only(prune: Prune, scores: tuple[str, ...], budgets: tuple[str, ...], what: str) -> Iterator[str]:
-    """Yield what of a pruning a method that prunes while it trains cannot do."""
-    for key, value, known in (
+    """Yield the choices in `prune` that a method that prunes during training does not support."""
+    for key, value, supported in (
         ("score", prune.score, scores),
         ("budget", prune.budget, budgets),
         ("update", prune.update, ("none",)),
     ):
-        if value not in known:
-            yield f"prune.{key} is {value!r}: {what} prunes while it trains, and takes {' or '.join(known)}"
+        if value not in supported:
+            yield f"prune.{key} is {value!r}, but {what} prunes during training and supports only {' or '.join(supported)}"
 
 
 def listed(prune: Prune, what: str) -> Iterator[str]:
-    """Yield that targets may not have patterns of their own, if they have."""
+    """Yield an objection if targets have patterns of their own."""
     if isinstance(prune.targets, dict):
-        yield f"prune.targets is a mapping: all targets have the same {what}, so targets must be a list"
+        yield f"prune.targets is a mapping, but all targets share the same {what}; make targets a list"
 
 
 def late(last: int, steps: int) -> Iterator[str]:
-    """Yield that the last cut comes after the last step, if it does."""
+    """Yield an objection if the last cut comes after the last step."""
     if last > steps:
-        yield f"recover.steps is {steps}: the last cut is after step {last}; train longer, or cut earlier"
+        yield f"recover.steps is {steps}, but the last cut is after step {last}; train longer or cut earlier"

@@ -1,4 +1,4 @@
-"""What is wrong with a recipe, in words: the validator's findings as sentences with their place."""
+"""Turn the validator's findings about a recipe into sentences that name the key."""
 
 import difflib
 import re
@@ -15,31 +15,31 @@ __all__ = ["fault_text"]
 
 
 def fault_text(fault: Any, root: type[BaseModel]) -> str:
-    """Return one finding of pydantic as a sentence.
+    """Return one pydantic error as a sentence.
 
     Parameters
     ----------
     fault
         An item of ``ValidationError.errors()``.
     root
-        The class that was validated.
+        The model class that was validated.
     """
     keys = _written(fault["loc"])
     place = _cut(".".join(map(_word, keys)))
     if fault["type"] == "extra_forbidden":
         if place in _RENAMED:
-            return f"{place} is no key of a recipe; it is called {_RENAMED[place]}"
-        return f"{place} is no key of a recipe{_nearest(fault['loc'], root)}"
+            return f"unknown key {place}; it is now called {_RENAMED[place]}"
+        return f"unknown key {place}; {_nearest(fault['loc'], root)}"
     if fault["type"] == "missing":
         return f"{place} is missing"
     if fault["type"] == "union_tag_invalid":
-        return f"{place}.method is {quoted(fault['ctx']['tag'])}: the methods are {', '.join(METHODS)}"
+        return f"{place}.method: {unknown('method', fault['ctx']['tag'], list(METHODS))}"
     if fault["type"] == "literal_error" and isinstance(fault["input"], str):
         choices = re.findall(r"'([^']*)'", fault["ctx"]["expected"])
         word = str(keys[-1]) if isinstance(keys[-1], str) else str(keys[-2]).removesuffix("s")
         return f"{place}: {unknown(word, fault['input'], choices)}"
     text = str(fault["msg"]).removeprefix("Value error, ")
-    if not place:  # two parts that contradict each other name their places themselves
+    if not place:  # contradictions between sections name their keys themselves
         return text
     if fault["type"] == "value_error" and isinstance(fault["input"], dict | BaseModel):
         return f"{place}: {text}"
@@ -47,7 +47,7 @@ def fault_text(fault: Any, root: type[BaseModel]) -> str:
 
 
 def _word(key: int | str) -> str:
-    """Return a key as it was written, if it is a word; else as a message can show it."""
+    """Return a key as written if it is printable, else quoted and escaped."""
     return key if isinstance(key, str) and key.isprintable() else quoted(key)
 
 
@@ -63,7 +63,7 @@ _RENAMED = {
 
 
 def _written(place: tuple[int | str, ...]) -> tuple[int | str, ...]:
-    """Leave out of a place what nobody wrote: the method or the task that stands for a member of the union."""
+    """Drop from a location the union tag (the method or the task), which is not part of the file."""
     tag = place[1] if len(place) > 1 else None
     hidden = (place[0] == "recover" and tag in METHODS) or (place[0] == "data" and tag in TASKS) if place else False
     return place[:1] + place[2:] if hidden else place
@@ -75,11 +75,11 @@ def _nearest(place: tuple[int | str, ...], root: type[BaseModel]) -> str:
         part = next((kind for name, kind in _inner(part) if name == step), part)
     keys = [name for name, key in part.model_fields.items() if not key.exclude]
     near = difflib.get_close_matches(str(place[-1])[:80], keys, 1)
-    return f"; did you mean {near[0]}?" if near else f"; the keys are {', '.join(keys)}"
+    return f"did you mean {near[0]}?" if near else f"expected one of {', '.join(keys)}"
 
 
 def _inner(part: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:
-    """Yield the parts below a part by key, and the methods by name."""
+    """Yield the sections below a section by key, and the methods and tasks by name."""
     yield from METHODS.items()
     yield from TASKS.items()
     for name, field in part.model_fields.items():

@@ -1,4 +1,4 @@
-"""What every part of a recipe shares: strict fields, and the text of a pattern."""
+"""Building blocks of recipe sections: the strict base class, and common field types."""
 
 from typing import Annotated
 
@@ -11,7 +11,7 @@ __all__ = ["Part", "PatternText", "Share"]
 
 
 class Part(BaseModel):
-    """A group of keys: no key beside its own, no change once read, no NaN or infinity."""
+    """A group of keys: immutable, with no unknown keys, NaN or infinity."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -24,7 +24,7 @@ def _pattern(text: str) -> str:
 
 
 PatternText = Annotated[str, AfterValidator(_pattern), Field(min_length=2)]
-"""Text of a pattern, stored the way the pattern prints itself."""
+"""Text of a pattern, normalised to the form that the pattern prints."""
 
 Share = Annotated[float, Field(gt=0, le=1)]
-"""Above 0, at most 1."""
+"""A number above 0 and at most 1."""

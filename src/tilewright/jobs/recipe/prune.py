@@ -1,4 +1,4 @@
-"""The parts of a recipe before training: `Permute`, `Prune`, and the data that scores look at."""
+"""The sections of a recipe that come before training: `Permute`, `Prune`, and calibration data."""
 
 from typing import Any
 
@@ -11,16 +11,17 @@ __all__ = ["CalibrationData", "LimitPart", "Permute", "Prune"]
 
 
 class Permute(Part):
-    """Reorder channels before pruning, so that the pattern keeps more; the model computes what it did. See `permute_`.
+    """Reorder channels before pruning so that the pattern keeps more; the model's outputs are unchanged. See `permute_`.
 
     Parameters
     ----------
     seconds
-        Bound on the time of the search; null for none.
+        Time limit of the search, in seconds; null for no limit.
     steps
-        Bound on the steps of each search: a group of channels has one for every head. With ``seconds: null`` the order found is the same on every machine.
+        Step limit of each search; a group of channels has one search per head. With ``seconds: null`` the resulting order is the same
+        on every machine. Default: no limit.
     seed
-        Of the search.
+        Seed of the search.
     """
 
     seconds: float | None = Field(default=60.0, gt=0)
@@ -30,23 +31,23 @@ class Permute(Part):
     @model_validator(mode="after")
     def _bounded(self) -> "Permute":
         if self.seconds is None and self.steps is None:
-            raise ValueError("seconds is null, so steps has to bound the search; 200000 is a thorough one")
+            raise ValueError("seconds is null, so steps must limit the search; 200000 makes it thorough")
         return self
 
 
 class CalibrationData(Part):
-    """Passages that scores, updates and budgets look at; of the job's own text, never of the held-out pairs.
+    """Calibration data for scores, updates and budgets, drawn from the training part of the task's data.
 
     Parameters
     ----------
     passages
-        How many.
+        Number of passages, or other items of the task.
     batch
-        Passages in a batch.
+        Items per batch.
     max_tokens
-        Longer passages are cut.
+        Maximum tokens per passage; longer passages are truncated.
     seed
-        Chooses which.
+        Seed that selects the passages.
     """
 
     passages: int = Field(default=512, ge=1)
@@ -56,16 +57,16 @@ class CalibrationData(Part):
 
 
 class LimitPart(Part):
-    """What the constrained budget holds to: one of the two.
+    """Limit of the constrained budget: either a size or a latency.
 
     Parameters
     ----------
     size
-        Bytes on disk of the pruned weights, as a share of their dense bytes.
+        Maximum size on disk of the pruned weights, as a fraction of their dense size.
     latency
-        Time of the pruned layers on this machine, as a share of the dense layers' time.
+        Maximum time of the pruned layers on this machine, as a fraction of the dense layers' time.
     patterns
-        What each layer may take beside dense; the family of its own pattern unless told.
+        Patterns that each layer may take besides dense. Default: the family of the layer's own pattern.
     """
 
     size: Share | None = None
@@ -75,34 +76,34 @@ class LimitPart(Part):
     @model_validator(mode="after")
     def _one(self) -> "LimitPart":
         if (self.size is None) == (self.latency is None):
-            raise ValueError("give one of size and latency")
+            raise ValueError("give either size or latency")
         if self.latency is not None and not self.patterns:
-            raise ValueError("latency needs patterns: each is timed on each layer before one is chosen")
+            raise ValueError("latency requires patterns: each is timed on every layer before one is chosen")
         return self
 
 
 class Prune(Part):
-    """Which layers to prune, to what, and by what.
+    """Which layers to prune, to which pattern, and how weights are scored.
 
     Parameters
     ----------
     pattern
-        Text of a pattern: ``2:4``, ``tw16@75%``.
+        Text of a pattern, such as ``2:4`` or ``tw16@75%``.
     targets
-        Names, globs, ``re:`` expressions or class names of modules; first match wins. May also map each expression to a pattern of
-        its own, which then takes the place of `pattern`.
+        Module names, globs, ``re:`` expressions or class names to prune; the first match wins. May also map each expression to its own
+        pattern, which then replaces `pattern`. Default: every prunable weight.
     ignore
-        Expressions for what stays dense.
+        Expressions for modules that stay dense.
     score
-        What makes a weight worth keeping.
+        Score that ranks weights by importance.
     update
-        ``obs`` moves kept weights to make up for pruned ones.
+        Update of the kept weights. ``obs`` adjusts them to compensate for the pruned ones.
     budget
-        How sparsity is split over layers.
+        How sparsity is distributed over layers.
     limit
-        For the constrained budget.
+        Size or latency limit; required with the constrained budget.
     calibration
-        Data for scores beyond magnitude, for updates, and for budgets that measure the loss.
+        Data for scores other than magnitude, for updates, and for budgets that measure the loss.
     """
 
     pattern: PatternText
@@ -117,22 +118,22 @@ class Prune(Part):
     @model_validator(mode="after")
     def _fits(self) -> "Prune":
         if (self.limit is not None) != (self.budget == "constrained"):
-            raise ValueError("limit and budget: constrained go together")
+            raise ValueError("limit and budget: constrained require each other; give both or neither")
         return self
 
     @property
     def looks_at_data(self) -> bool:
-        """Whether score, update or budget need calibration data, when pruning is done at once."""
+        """Whether the score, update or budget needs calibration data when pruning in one shot."""
         return self.score != "magnitude" or self.update != "none" or self.budget in ("sensitivity", "constrained")
 
     @property
     def chosen(self) -> dict[str, Any]:
-        """Which weights: `targets` and `ignore` as every verb takes them."""
+        """`targets` and `ignore` as keyword arguments of the functions that select weights."""
         targets = dict(self.targets) if isinstance(self.targets, dict) else list(self.targets) or None
         return {"targets": targets, "ignore": list(self.ignore)}
 
     def arguments(self) -> dict[str, Any]:
-        """Return the arguments of `sparsify_` beside the model, its data and its limit."""
+        """Return the arguments of `sparsify_`, except the model, its data and its limit."""
         return {
             "pattern": self.pattern,
             **self.chosen,
@@ -143,5 +144,5 @@ class Prune(Part):
 
     @property
     def patterns(self) -> str:
-        """Every pattern it uses, in words."""
+        """All patterns in use, joined by "and"."""
         return " and ".join(dict.fromkeys(self.targets.values())) if isinstance(self.targets, dict) else self.pattern

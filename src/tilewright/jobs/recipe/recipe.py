@@ -24,25 +24,25 @@ if TYPE_CHECKING:
 __all__ = ["Bench", "Recipe", "Require", "load_recipe", "parse_recipe", "require_data"]
 
 MOST_FAULTS = 20
-"""Faults that a message lists."""
+"""Maximum number of faults listed in a message."""
 
 
 Task = Literal["retrieval", "classification", "regression", "next-token", "images", "match"]
 
 
 class Bench(Part):
-    """What is timed against which dense engines.
+    """Batch sizes to time, and the dense engines to compare with.
 
     Parameters
     ----------
     sentences
-        Sizes of batches: sentences, or whatever the task's items are.
+        Batch sizes, in items of the task.
     threads
-        Of every engine.
+        Threads per engine.
     peers
-        The dense engines.
+        Dense engines to compare with.
     rounds
-        Samples a measurement.
+        Samples per measurement.
     """
 
     sentences: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(1, 8, 32), min_length=1)
@@ -54,18 +54,19 @@ class Bench(Part):
 
 
 class Require(Part):
-    """What the job must reach; a missed one makes the job fail, with its number.
+    """Requirements on the result; a job that misses one fails and reports the number.
 
     Parameters
     ----------
     quality
-        Share of the dense model's quality, by the task's measure, median over seeds: for a perplexity, the dense one over the sparse one.
+        Minimum share of the dense model's quality by the task's measure, median over seeds. For measures where lower is better, such as
+        perplexity, the share is the dense value divided by the sparse value.
     linear_ratio
-        Best dense time over ours, sparse linear layers alone, at the largest number of sentences.
+        Minimum speed-up of the sparse linear layers over the best dense engine, at the largest batch.
     encode_ratio
-        The same for the whole model.
+        Minimum speed-up of the whole model over the best dense engine, at the largest batch.
     weights_size
-        Bytes of the pruned weights on disk over their dense bytes in the same type, at most.
+        Maximum size on disk of the pruned weights, as a fraction of their dense size in the same value type.
     """
 
     quality: float | None = Field(default=None, gt=0, le=1.5)
@@ -75,39 +76,41 @@ class Require(Part):
 
 
 class Recipe(Part):
-    """A whole job: model, pruning, recovery, storage, measurements, promises.
+    """A whole job: model, pruning, recovery, storage, measurements and requirements.
 
     Parameters
     ----------
     version
-        Of this schema: 1.
+        Version of the recipe schema: 1.
     name
-        A word for folders and titles.
+        Short name of the job, used in titles.
     model
-        The folder of a model of transformers or sentence-transformers, ``package:NAME`` for one inside an installed Python package, a name on
-        the hub, or ``module:callable`` for a function that builds a plain torch module.
+        Folder of a transformers or sentence-transformers model, ``package:NAME`` for one inside an installed Python package, a name on
+        the Hugging Face hub, or ``module:callable`` for a function that builds a plain torch module.
     task
-        What the model is judged by; what its configuration speaks of unless given, and ``match``, likeness to the dense model, where that
-        says nothing.
+        Task that the model is evaluated on. Default: the task that the model's configuration implies, or ``match``, similarity to the
+        dense model's outputs, if it implies none.
     permute
-        Reorder channels first; without it they stay.
+        Channel reordering before pruning. Default: channels keep their order.
     prune
-        Which layers, to what, by what.
+        Layers to prune, their pattern and the pruning method.
     recover
-        How quality comes back, by distillation from the dense model. Without it the model stays as pruned.
+        Recovery of quality by distillation from the dense model. Default: no recovery.
     data
-        What is read, for the task.
-    bench, require
-        What is timed and promised.
+        Data of the task.
+    bench
+        Speed measurements.
+    require
+        Requirements that the result must meet.
     dtype
-        Type of the packed values on disk.
+        Data type of the packed values on disk.
     seeds
-        The recovery is run once for each; the first one's model is kept.
+        Seeds of the recovery, which runs once per seed. The model of the first seed is kept.
 
     Raises
     ------
     pydantic.ValidationError
-        From the constructor, with every fault. `load_recipe` turns it into sentences.
+        From the constructor, with every fault. `load_recipe` turns them into sentences.
     """
 
     version: Literal[1]
@@ -128,38 +131,38 @@ class Recipe(Part):
     @model_validator(mode="before")
     @classmethod
     def _decided(cls, body: Any) -> Any:
-        """Decide the task, and tell the data which one it is for."""
+        """Decide the task and put it into `data`, whose class depends on it."""
         if not isinstance(body, dict):
             return body
         data, task = body.get("data"), body.get("task")
         if isinstance(data, dict) and "task" in data:
-            raise ValueError("data.task is no key of a recipe; the task stands above: task, beside data")
+            raise ValueError("unknown key data.task; task is a top-level key, next to data")
         if task is None:
             task = _decided(str(body.get("model")), data)
-        known = isinstance(task, str) and task in TASKS  # what is no word is refused below, with its place
+        known = isinstance(task, str) and task in TASKS  # anything else is refused by validation, which names the key
         if known and (data is None or isinstance(data, dict)):
             data = {**(data or {}), "task": task}
         return {**body, "task": task, "data": data if known else RetrievalData()}
 
     @model_validator(mode="after")
     def _fits(self) -> "Recipe":
-        """Refuse parts that contradict each other, and spell out the calibration data if there is to be some."""
+        """Refuse sections that contradict each other, and fill in default calibration data if it is needed."""
         if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"seeds is {list(self.seeds)}: each seed is run once, so none can stand twice")
+            raise ValueError(f"seeds is {list(self.seeds)}; each seed may appear only once")
         needed = self.prunes_at_once and self.prune.looks_at_data
         if self.prune.calibration is not None and not needed:
-            raise ValueError("prune.calibration is given, and nothing here looks at it; leave it out")
+            raise ValueError("prune.calibration is given, but nothing in this recipe uses it; remove it")
         if self.recover is not None:
             for objection in self.recover.objections(self.prune):
                 raise ValueError(objection)
             self._try_options()
         if needed and self.prune.calibration is None:
             full = self.prune.model_copy(update={"calibration": CalibrationData()})
-            object.__setattr__(self, "prune", full)  # the one way to fill in a default that depends on other parts
+            object.__setattr__(self, "prune", full)  # the model is frozen, and this default depends on other sections
         return self
 
     def _try_options(self) -> None:
-        """Refuse values that the training would refuse, with its words."""
+        """Refuse values that training would refuse, with the same message."""
         assert self.recover is not None
         try:
             self.recover.way(self.prune)
@@ -170,31 +173,31 @@ class Recipe(Part):
 
     @property
     def prunes_at_once(self) -> bool:
-        """Whether all pruning is done before training."""
+        """Whether all pruning happens before training."""
         return self.recover is None or self.recover.once
 
     def resolved(self) -> dict[str, Any]:
-        """Return every field with its value, as plain data."""
+        """Return every field with its value, as plain JSON data."""
         return self.model_dump(mode="json")
 
     def digest(self) -> str:
-        """Return a SHA-256 over the resolved recipe."""
+        """Return the SHA-256 of the resolved recipe."""
         return hashlib.sha256(json.dumps(self.resolved(), sort_keys=True).encode()).hexdigest()
 
     def options(self, seed: int) -> "RecoverOptions":
-        """Return the options of the recovery for one seed."""
+        """Return the recovery options for one seed."""
         assert self.recover is not None
         return self.recover.options(seed)
 
 
 def _decided(model: str, data: Any) -> str:
-    """Return the task of a model where the recipe names none."""
+    """Return the task of a model for a recipe that names none."""
     try:
         return decide(source_of(model), None)
-    except (TilewrightError, OSError, ValueError) as error:  # of the system, for a name that no file can have
+    except (TilewrightError, OSError, ValueError) as error:  # OSError, ValueError: a name that no file can have
         if data is None or (isinstance(data, dict) and set(data) <= set(RetrievalData.model_fields)):
-            return RetrievalData().task  # whoever runs the recipe is told what is wrong with the model
-        raise ValueError(f"task is not given, and cannot be told from the model: {brief(error)}") from None
+            return RetrievalData().task  # running the recipe reports what is wrong with the model
+        raise ValueError(f"task is not given and cannot be inferred from the model: {brief(error)}") from None
 
 
 def load_recipe(path: str | os.PathLike[str]) -> Recipe:
@@ -203,7 +206,7 @@ def load_recipe(path: str | os.PathLike[str]) -> Recipe:
     Raises
     ------
     RecipeError
-        If the file is missing, is no YAML, or has an unknown key or a wrong value; the message lists every fault with its place.
+        If the file is missing, is not YAML, or has an unknown key or a wrong value. The message lists every fault with its key.
     """
     try:
         with open(path, "rb") as file:
@@ -223,7 +226,7 @@ def parse_recipe(data: bytes) -> Recipe:
     """Validate the bytes of a recipe; raises `RecipeError` as `load_recipe` does, without the file's name."""
     body = parse_yaml(data)
     if not isinstance(body, dict):
-        raise RecipeError(f"it holds {type(body).__name__} instead of keys and values; see examples/minilm.yaml")
+        raise RecipeError(f"expected a mapping of keys to values, got {type(body).__name__}; see examples/minilm.yaml")
     try:
         return Recipe.model_validate(body)
     except ValidationError as error:
@@ -233,11 +236,11 @@ def parse_recipe(data: bytes) -> Recipe:
 
 
 def require_data(recipe: Recipe) -> None:
-    """Refuse a model that is not there, a task that it cannot do, and data that does not fit; takes milliseconds, and no torch.
+    """Check that the model exists, can do the task, and fits the data; takes milliseconds and does not import torch.
 
     Raises
     ------
     ArgumentError
-        With what is wrong, and where.
+        If one of these fails; the message says what is wrong and where.
     """
     check_task(source_of(recipe.model), recipe.data)

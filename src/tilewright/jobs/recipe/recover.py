@@ -1,4 +1,4 @@
-"""The recoveries a recipe can name, all by distillation from the dense model: one class each, told apart by `method`."""
+"""The recovery methods of a recipe, all by distillation from the dense model: one class each, selected by `method`."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -28,7 +28,7 @@ __all__ = [
 
 
 _MOST_MEMBERS = 255
-"""Members of a family: each is a training run of its own."""
+"""Maximum number of members in a family: each is a training run of its own."""
 
 
 class Fixed(Distilled):
@@ -38,11 +38,11 @@ class Fixed(Distilled):
 
     @property
     def once(self) -> bool:
-        """Whether the model is pruned at once, before training."""
+        """Whether the model is pruned in one shot, before training."""
         return True
 
     def objections(self, prune: Prune) -> Iterator[str]:
-        """Yield nothing: every way of pruning goes before."""
+        """Yield nothing: a fixed mask can come from any kind of pruning."""
         yield from ()
 
 
@@ -56,20 +56,20 @@ class GradualRecovery(Distilled, Rise):
         return gradual(self, prune)
 
     def objections(self, prune: Prune) -> Iterator[str]:
-        """Yield what gradual pruning cannot do, or what is wrong with its steps."""
+        """Yield what gradual pruning does not support, and what is wrong with its steps."""
         yield from only(prune, ("magnitude", "taylor"), ("uniform", "global"), "recover.method: gradual")
         yield from late(self.end, self.steps)
 
 
 class AprioriPart(Part):
-    """Protect tiles that an element-wise pass keeps nearly whole, drop first those it empties; see `Apriori`.
+    """Protect tiles that an element-wise pass keeps almost entirely, and drop those it nearly empties first; see `Apriori`.
 
     Parameters
     ----------
     protect
-        Share kept from which on an output or a tile column comes before all others.
+        Kept fraction at or above which an output or a tile column is kept before all others.
     drop
-        Share kept up to which it goes before all others.
+        Kept fraction at or below which an output or a tile column is dropped before all others.
     """
 
     protect: float = Field(default=0.95, ge=0, le=1)
@@ -82,15 +82,15 @@ class MultiStageRecovery(Distilled):
     Parameters
     ----------
     stages
-        Patterns on the way, each sparser than the one before; the last stage is ``prune.pattern`` and is not repeated here.
+        Intermediate patterns, each sparser than the one before. The last stage is ``prune.pattern`` and is not repeated here.
     every
-        Steps from one cut to the next.
+        Number of steps between cuts.
     begin
-        Steps before the first cut; the smaller of `scoring_steps` and `every` where not given.
+        Number of steps before the first cut. Default: the smaller of `scoring_steps` and `every`.
     scoring_steps
-        Steps before each cut whose gradients count, for the Taylor score.
+        Number of steps before each cut whose gradients contribute to the Taylor score.
     apriori
-        Tuning of tile-wise cuts; null for none.
+        Apriori tuning of tile-wise cuts. Default: none.
     """
 
     method: Literal["multi-stage"]
@@ -115,7 +115,7 @@ class MultiStageRecovery(Distilled):
         )
 
     def objections(self, prune: Prune) -> Iterator[str]:
-        """Yield what stages cannot do, or what is wrong with their steps."""
+        """Yield what stages do not support, and what is wrong with their steps."""
         yield from only(prune, ("magnitude", "taylor"), ("uniform", "global"), "recover.method: multi-stage")
         yield from listed(prune, "stages")
         first = min(self.scoring_steps, self.every) if self.begin is None else self.begin
@@ -128,9 +128,9 @@ class SRSTERecovery(Distilled):
     Parameters
     ----------
     decay
-        Of hidden values.
+        Weight decay of the pruned weights, which keep training behind the mask.
     every
-        Steps between two computations of the mask.
+        Number of steps between mask updates.
     """
 
     method: Literal["sr-ste"]
@@ -145,16 +145,16 @@ class SRSTERecovery(Distilled):
 
 
 class Pick(Part):
-    """Which member of a family becomes the result: one of the three.
+    """Which member of a family becomes the result: give one of the three keys.
 
     Parameters
     ----------
     n
-        The member that keeps n of m.
+        Pick the member that keeps n of m.
     quality
-        The smallest member that reaches this share of the dense model's quality on the validation split.
+        Pick the smallest member that reaches this share of the dense model's quality on the validation split.
     size
-        The best member on the validation split that takes at most this share of the dense model's bytes on disk.
+        Pick the best member on the validation split whose size on disk is at most this fraction of the dense model's.
     """
 
     n: int | None = Field(default=None, ge=1)
@@ -164,7 +164,7 @@ class Pick(Part):
     @model_validator(mode="after")
     def _one(self) -> "Pick":
         if sum(value is not None for value in (self.n, self.quality, self.size)) != 1:
-            raise ValueError("give one of n, quality and size")
+            raise ValueError("give exactly one of n, quality and size")
         return self
 
 
@@ -176,17 +176,17 @@ class Inherited(Distilled):
     Parameters
     ----------
     cost
-        Steps of the whole family, in units of `steps`.
+        Number of steps for the whole family, as a multiple of `steps`.
     levels
-        Values of n, falling to that of the pattern; every one below m where not given.
+        Values of n in decreasing order, ending with that of the pattern. Default: every n below m.
     decay
-        Of hidden values.
+        Weight decay of the pruned weights, which keep training behind the mask.
     checks
-        How often in a level the validation split is rated; the best moment is the member.
+        Number of evaluations on the validation split per level; the best state of a level becomes its member.
     curve
         No effect here: each member is a point of the curve.
     pick
-        Which member becomes the result; the sparsest where not given.
+        Which member becomes the result. Default: the sparsest.
     """
 
     method: Literal["inherited"]
@@ -198,12 +198,12 @@ class Inherited(Distilled):
 
     @property
     def looks(self) -> bool:
-        """Always True: members are chosen on the validation pairs."""
+        """Always True: members are chosen on the validation split."""
         return True
 
     @property
     def total(self) -> int:
-        """Optimizer steps of a seed."""
+        """Number of optimizer steps per seed."""
         return round(self.cost * self.steps)
 
     def falling(self, prune: Prune) -> tuple[int, int, tuple[int, ...]]:
@@ -214,21 +214,24 @@ class Inherited(Distilled):
         return pattern.n, pattern.m, levels
 
     def objections(self, prune: Prune) -> Iterator[str]:
-        """Yield what is wrong with pattern, levels or pick."""
+        """Yield what is wrong with the pattern, the levels or the pick."""
         yield from super().objections(prune)
         yield from listed(prune, "members")
         pattern = parse(prune.pattern)
         if not (isinstance(pattern, NM) and pattern.tile == 1 and not pattern.transposable):
-            yield f"prune.pattern is {pattern}: a family has patterns n:m without tiles"
+            yield f"prune.pattern is {pattern}, but a family needs a plain n:m pattern, without tiles"
             return
         if not 0 < pattern.m - pattern.n <= _MOST_MEMBERS:
-            yield f"prune.pattern is {pattern}: a family has a member for every n from m - 1 down to that of the pattern, 1 to {_MOST_MEMBERS} of them"
+            yield (
+                f"prune.pattern is {pattern}, but a family has one member for every n from m - 1 down to that of the pattern, "
+                f"1 to {_MOST_MEMBERS} in all"
+            )
             return
         n, m, levels = self.falling(prune)
         if list(levels) != sorted(set(levels), reverse=True) or levels[-1] != n or levels[0] >= m:
-            yield f"recover.levels is {list(levels)}: they fall from {m - 1} at most to the {n} of prune.pattern"
+            yield f"recover.levels is {list(levels)}; levels must decrease from at most {m - 1} to {n}, the n of prune.pattern"
         if self.pick is not None and self.pick.n is not None and self.pick.n not in levels:
-            yield f"recover.pick.n is {self.pick.n}: the members have n {', '.join(map(str, levels))}"
+            yield f"recover.pick.n is {self.pick.n}; the members have n = {', '.join(map(str, levels))}"
 
 
 class Progressive(Distilled):
@@ -237,17 +240,17 @@ class Progressive(Distilled):
     Parameters
     ----------
     blocks
-        Names or globs of the modules that are replaced.
+        Names or globs of the modules to replace.
     start
-        Probability, at the first step, that a block is the student's.
+        Probability that a block is the student's at the first step.
     rise
-        Share of the steps over which it rises to 1.
+        Fraction of the steps over which that probability rises to 1.
     attention
-        Weight of the attention term.
+        Weight of the attention term of the loss.
     attentions
-        Names or globs of the attention modules; none, no such term.
+        Names or globs of the attention modules to compare. Default: none, and no attention term.
     gradual
-        Prune meanwhile; without it the model is pruned once before.
+        Schedule for pruning during training. Default: prune once, before training.
     """
 
     method: Literal["progressive"]
@@ -260,15 +263,15 @@ class Progressive(Distilled):
 
     @property
     def once(self) -> bool:
-        """Whether the model is pruned at once, before training."""
+        """Whether the model is pruned in one shot, before training."""
         return self.gradual is None
 
     def options(self, seed: int) -> "ProgressiveOptions":
-        """Return the options of the training for one seed."""
+        """Return the training options for one seed."""
         from ...training import ProgressiveOptions
 
-        own = self.model_dump(include={"start", "rise", "attention"})
-        return ProgressiveOptions(**self._plain(), **own, attentions=self.attentions, seed=seed)
+        replacement = self.model_dump(include={"start", "rise", "attention"})
+        return ProgressiveOptions(**self._plain(), **replacement, attentions=self.attentions, seed=seed)
 
     def way(self, prune: Prune) -> "Method | None":
         """Return the schedule, if there is one."""
@@ -277,7 +280,7 @@ class Progressive(Distilled):
     def objections(self, prune: Prune) -> Iterator[str]:
         """Yield what is wrong with the schedule."""
         if self.gradual is not None:
-            # A student that begins as its teacher has no gradient at the first cut, so Taylor scores would be all alike.
+            # A student identical to its teacher has no gradient at the first cut, so all Taylor scores would be equal.
             yield from only(prune, ("magnitude",), ("uniform", "global"), "recover.gradual")
             yield from late(self.gradual.end, self.steps)
 
@@ -305,4 +308,4 @@ Recover = Annotated[
     | Annotated[Progressive, Tag("progressive")],
     Discriminator(_named),
 ]
-"""One of `METHODS`; `fixed` where no method is named."""
+"""One of `METHODS`; `fixed` if no method is named."""

@@ -1,4 +1,4 @@
-"""`recipe_schema`: the JSON schema of recipes, made from the classes that read them and their docstrings."""
+"""`recipe_schema`: the JSON schema of recipes, generated from the recipe classes and their docstrings."""
 
 import inspect
 import re
@@ -15,8 +15,8 @@ __all__ = ["recipe_schema"]
 def recipe_schema() -> dict[str, Any]:
     """Return the JSON schema (draft 2020-12) of a recipe.
 
-    It knows every key, type, range and choice. What several keys say together, and whether a pattern's numbers fit, `load_recipe` alone
-    checks.
+    The schema covers every key, type, range and choice. Only `load_recipe` checks constraints that involve several keys, and whether
+    the numbers of a pattern fit.
 
     Examples
     --------
@@ -28,12 +28,12 @@ def recipe_schema() -> dict[str, Any]:
     for name, body in {Recipe.__name__: schema, **schema.get("$defs", {})}.items():
         _describe(body, kinds[name])
     data = schema["properties"]["data"]
-    data["anyOf"] = data.pop("oneOf")  # what several tasks have in common fits them all; the task tells them apart
+    data["anyOf"] = data.pop("oneOf")  # keys that several tasks share match more than one of them
     return {"$schema": GenerateJsonSchema.schema_dialect, **schema, "title": "Tilewright recipe"}
 
 
 def _describe(body: dict[str, Any], kind: type[BaseModel]) -> None:
-    """Replace a class's docstring by its first sentence, and give each key its own description."""
+    """Use the first sentence of a class's docstring as its description, and give each key its own."""
     text = inspect.getdoc(kind) or ""
     body["description"] = _plain(text.partition("\n\n")[0])
     hidden = [name for name, key in kind.model_fields.items() if key.exclude]  # set by the recipe, never written
@@ -50,14 +50,14 @@ def _describe(body: dict[str, Any], kind: type[BaseModel]) -> None:
 
 
 def _parameters(doc: str) -> list[tuple[str, str]]:
-    """Return the names of a numpydoc section Parameters, with their texts."""
+    """Return the names and texts of a numpydoc Parameters section."""
     section = doc.partition("Parameters\n----------\n")[2]
     section = re.split(r"\n\n\w+\n-{3,}\n", section)[0]
-    found = []
+    parameters = []
     for entry in re.split(r"\n(?=\S)", section.strip("\n")):
         names, _, words = entry.partition("\n")
-        found += [(name.strip(), words) for name in names.split(",")]
-    return found
+        parameters += [(name.strip(), words) for name in names.split(",")]
+    return parameters
 
 
 def _plain(text: str) -> str:
@@ -65,15 +65,15 @@ def _plain(text: str) -> str:
 
 
 def _below(kind: type[BaseModel]) -> list[type[BaseModel]]:
-    """Return a class and those of its fields, however deep."""
-    found = [kind]
+    """Return a class and the classes of its fields, recursively."""
+    kinds = [kind]
 
     def look(annotation: Any) -> None:
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            found.extend(_below(annotation))
+            kinds.extend(_below(annotation))
         for inner in getattr(annotation, "__args__", ()):
             look(inner)
 
     for field in kind.model_fields.values():
         look(field.annotation)
-    return found
+    return kinds

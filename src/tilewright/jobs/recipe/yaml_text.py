@@ -1,7 +1,7 @@
-"""YAML as recipes may use it: plain keys and values, each key once, nothing that a short file could make large.
+"""The subset of YAML that recipes may use: plain keys and values, no duplicate keys, and nothing that lets a short file expand.
 
-What a file says is looked at token by token before anything is built from it, so that neither depth nor references can exhaust
-time, memory or the interpreter's stack.
+A file is checked event by event before anything is built from it, so that neither nesting nor references can exhaust time, memory
+or the interpreter's stack.
 """
 
 import re
@@ -15,32 +15,32 @@ from ...errors import RecipeError, quoted
 __all__ = ["parse_yaml"]
 
 LARGEST = 1 << 20
-"""Bytes of the largest recipe; the longest of the examples has about 2,000."""
+"""Maximum size of a recipe, in bytes; the longest example has about 2,000."""
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 DEEPEST = 16
-"""Levels of keys and lists inside each other; a recipe needs 4."""
+"""Maximum nesting of mappings and lists; a recipe needs 4 levels."""
 
 
 class _Loader(yaml.SafeLoader):
-    """The safe loader, which also refuses a key that stands twice."""
+    """The safe loader, which also refuses duplicate keys."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        """Return a mapping; raises `RecipeError` for a key that is there already, of which YAML would keep the last."""
+        """Return a mapping; raise `RecipeError` for a duplicate key, of which YAML would silently keep the last."""
         seen: set[Hashable] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, str):
-                raise RecipeError(f"{_place(key_node)}: the key {quoted(key)} is not a word; put quotes around it")
+                raise RecipeError(f"{_place(key_node)}: key {quoted(key)} is not a string; put it in quotes")
             if key in seen:
-                raise RecipeError(f"{_place(key_node)}: the key {quoted(key)} stands twice; leave one of them")
+                raise RecipeError(f"{_place(key_node)}: duplicate key {quoted(key)}; remove one of them")
             seen.add(key)
         return super().construct_mapping(node, deep)
 
 
 def _plain_forms() -> dict[str, list[tuple[str, re.Pattern[str]]]]:
-    """Return what an unquoted word may stand for: true and false, null and numbers; no dates, and 2:4 is no number of base 60."""
+    """Return what an unquoted word may stand for: booleans, null and numbers, but not dates, nor 2:4 as a base-60 number."""
     forms: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
     for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items():
         for tag, form in known:
@@ -66,40 +66,40 @@ _Loader.yaml_implicit_resolvers = _plain_forms()
 
 
 def parse_yaml(data: bytes) -> Any:
-    """Return what a YAML file says.
+    """Return the content of a YAML file.
 
     Raises
     ------
     RecipeError
-        If it is not YAML in UTF-8, repeats a key, uses references (``&``, ``*``) or tags (``!``), or is too long or too deep. The
-        message has the line.
+        If it is not YAML in UTF-8, repeats a key, uses references (``&``, ``*``) or tags (``!``), or is too long or too deeply nested.
+        The message names the line.
     """
     if len(data) > LARGEST:
-        raise RecipeError(f"{len(data):,} bytes, and a recipe has at most {LARGEST:,}")
+        raise RecipeError(f"the file is larger than {LARGEST:,} bytes, the maximum for a recipe")
     try:
         text = data.decode("utf-8")
         _check_events(text)
         return yaml.load(text, Loader=_Loader)
     except RecipeError:
         raise
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: bytes that are no text, numbers with too many digits
-        raise RecipeError(f"not YAML: {_cut(' '.join(str(error).split()))}") from None
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or a number with too many digits
+        raise RecipeError(f"not valid YAML: {_cut(' '.join(str(error).split()))}") from None
 
 
 def _check_events(text: str) -> None:
     depth = 0
     for event in yaml.parse(text, Loader=_Loader):
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
-            raise RecipeError(f"{_place(event)}: references (& and *) are not read; write the value where it is meant")
+            raise RecipeError(f"{_place(event)}: references (& and *) are not supported; write the value out")
         if getattr(event, "tag", None) is not None:
-            raise RecipeError(f"{_place(event)}: tags (such as !!int) are not read; leave them out")
+            raise RecipeError(f"{_place(event)}: tags (such as !!int) are not supported; remove them")
         if isinstance(event, yaml.ScalarEvent) and _SURROGATE.search(event.value):
             raise RecipeError(
-                f"{_place(event)}: the text {quoted(event.value)} holds half a character (\\uD800 to \\uDFFF)"
+                f"{_place(event)}: the text {quoted(event.value)} contains an unpaired surrogate (\\uD800 to \\uDFFF)"
             )
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > DEEPEST:
-            raise RecipeError(f"{_place(event)}: nested more than {DEEPEST} levels deep; a recipe needs four")
+            raise RecipeError(f"{_place(event)}: nested more than {DEEPEST} levels deep; a recipe needs only four")
 
 
 def _place(event: Any) -> str:
@@ -107,6 +107,6 @@ def _place(event: Any) -> str:
 
 
 def _cut(text: str) -> str:
-    """Shorten what the parser says, which repeats what the file holds."""
+    """Shorten a parser message, which may quote any part of the file."""
     plain = "".join(character if character.isprintable() else "?" for character in text)
     return plain if len(plain) <= 300 else f"{plain[:297]}..."

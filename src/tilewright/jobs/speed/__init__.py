@@ -1,1 +1,1 @@
-"""Speed beside the dense engines that a user would run instead."""
+"""Speed compared with the dense engines that a user would otherwise run."""

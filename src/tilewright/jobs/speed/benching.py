@@ -1,4 +1,4 @@
-"""Timing a packed model against dense engines, in one process, in turns, every result checked first."""
+"""Time a packed model against dense engines: in one process, in turns, with every output checked first."""
 
 import os
 import time
@@ -27,13 +27,13 @@ __all__ = ["bench", "example_for", "forecast_bench", "loaded", "ratios", "speed_
 
 OURS = "tilewright"
 _TOLERANCE = 2e-3
-"""Largest difference between two engines over the largest output: float32 summed in other orders, layer after layer."""
+"""Maximum difference between two engines, relative to the largest output: float32 sums in different orders, layer after layer."""
 
 _NARROW_TOLERANCE = 0.1
-"""The same where an engine multiplies in half precision."""
+"""The same for an engine that multiplies in half precision."""
 
 _LEAST = 0.01
-"""Seconds a timed sample lasts at least: short calls are repeated."""
+"""Minimum duration of a timed sample, in seconds; shorter calls are repeated."""
 
 Timed = Mapping[str, list[float]]
 Example = Callable[[int], dict[str, torch.Tensor]]
@@ -58,32 +58,35 @@ def bench(
     path
         Checkpoint written by `save`.
     model
-        ``module:callable`` that builds the module, if the checkpoint is of a plain one.
+        ``module:callable`` that builds the module, for a checkpoint of a plain torch module.
     sentences
-        Sizes of the batches: sentences from the running Python's documentation for models that read text, else `inputs` or generated
-        ones.
+        Batch sizes. The items are sentences from the running Python's documentation for models that read text, else `inputs` or
+        generated inputs.
     threads
-        Of every engine.
+        Threads per engine.
     peers
-        Of ``torch``, ``onnxruntime`` and ``openvino``.
+        Dense engines to compare with: any of ``torch``, ``onnxruntime`` and ``openvino``.
     quick
-        Three rounds instead of seven.
+        Take three samples per measurement instead of seven.
     inputs
-        File with arrays to run on: ``.npz``, ``.npy`` or ``.safetensors``, items first.
+        File of inputs: ``.npz``, ``.npy`` or ``.safetensors``, items along the first axis. Default: generated inputs.
     shape
-        Shape of one input, for a plain module where `inputs` is not given.
+        Shape of one input, for a plain module without `inputs`.
+    progress
+        Receives every stage. Default: none.
 
     Returns
     -------
     Report
-        A row for each measurement: median, spread, and the ratio to the best dense engine (above 1: we are faster).
+        One row per measurement: median and spread in milliseconds, and the ratio to the best dense engine (above 1 is faster than
+        dense).
 
     Raises
     ------
     ArgumentError
-        If what the model takes is not known, or an argument is out of range.
+        If the model's inputs cannot be determined, or an argument is out of range.
     CheckFailed
-        If an engine's output differs from the others': no time is reported then.
+        If the outputs of two engines differ; no time is reported then.
     NotSupportedError
         If an engine is not installed, or the model cannot be converted for it.
     """
@@ -119,15 +122,21 @@ def bench(
 
 
 def loaded(path: str | os.PathLike[str], threads: int, model: str | None = None) -> Any:
-    """Return a packed model as `load` gives it to a program that runs it with so many threads; `model` names what a plain module is built by."""
+    """Load a packed model as a program would that runs it with `threads` threads; `model` names the callable that builds a plain module."""
     if not 1 <= threads <= MOST_THREADS:
-        raise ArgumentError(f"bench needs at least one thread, and at most {MOST_THREADS:,}; got {threads}")
+        raise ArgumentError(f"threads must be at least 1 and at most {MOST_THREADS:,}, got {threads}")
     with _threads(threads):
         return load(path) if model is None else load_packed(model, path)
 
 
 def forecast_bench(path: str, *, sentences: Sequence[int] = (1, 8, 32), quick: bool = False, **_: Any) -> Report:
-    """Return what `bench` would do, without doing it."""
+    """Return the measurements that `bench` would make, without making them.
+
+    Parameters
+    ----------
+    path, sentences, quick
+        As for `bench`, whose other arguments are accepted and ignored.
+    """
     rows = tuple(
         {"batch": n, "measurements": "linear layers, whole model", "rounds": 3 if quick else 7} for n in sentences
     )
@@ -139,7 +148,7 @@ def forecast_bench(path: str, *, sentences: Sequence[int] = (1, 8, 32), quick: b
 def example_for(
     path: str, packed: Any, plain: bool, inputs: str | None, shape: Sequence[int] | None, most: int
 ) -> Example:
-    """Return what makes a batch for a model that no recipe speaks of."""
+    """Return a function from a batch size to a batch, for a model without a recipe."""
     if packed is not inner_model(packed) and inputs is None:
         return build_task(RetrievalData(), Source(path, "sentences", path), packed).example
     kind: Literal["sentences", "transformers", "module"] = (
@@ -162,53 +171,56 @@ def speed_records(
     rounds: int,
     progress: Progress | None = None,
 ) -> Iterator[Record]:
-    """Yield latency records of the sparse layers and the whole of a loaded model, ours and the dense engines'.
+    """Yield latency records of a loaded model and of the dense engines, for the sparse layers alone and for the whole model.
 
     Parameters
     ----------
     model
-        With sparse layers inside; of a SentenceTransformer, the transformer.
+        Model with sparse layers; of a SentenceTransformer, the transformer inside it.
     example
-        Returns the inputs of one call on so many items, tensors by name.
+        Function from a number of items to the inputs of one call, tensors by name.
     sentences
-        Sizes of the batches.
-    threads, peers, rounds
-        As for `bench`; rounds are samples of each measurement.
+        Batch sizes.
+    threads, peers
+        As for `bench`.
+    rounds
+        Samples per measurement.
     progress
-        Told about every batch.
+        Receives every batch. Default: none.
     """
     if not 1 <= threads <= MOST_THREADS or not sentences or min(sentences) < 1:
         raise ArgumentError(
-            f"bench needs at least one thread, at most {MOST_THREADS:,}, and batches of at least one sentence; got {threads} and {list(sentences)}"
+            f"threads must be at least 1 and at most {MOST_THREADS:,}, and sentences at least one positive batch size, got {threads} and "
+            f"{list(sentences)}"
         )
-    told = progress or SilentProgress()
+    progress = progress or SilentProgress()
     with _threads(threads):
         dense = densified(model)
-        told.say("converting the model for the dense engines")
+        progress.say("converting the model for the dense engines")
         engines = {OURS: torch_engine(model), **whole_models(dense, example(2), peers, threads)}
         precisions = {name: engine.precision for name, engine in engines.items()}
         twins: dict[int, tuple[SparseLinear, dict[str, Engine]]] = {}
-        for done, count in enumerate(sentences):
+        for index, count in enumerate(sentences):
             batch = {name: tensor.numpy() for name, tensor in example(count).items()}
             layers = list(_layers(model, batch, twins, peers, threads))
             tokens = _tokens(batch, layers)
             inputs = {"sentences": count, "tokens": tokens, "threads": threads}
-            told.step(done, len(sentences), f"{count} sentences, {tokens} tokens")
+            progress.step(index, len(sentences), f"{count} sentences, {tokens} tokens")
             if layers:
                 yield from _records("linear", _time_layers(layers, rounds), inputs, precisions)
             calls = {name: _call(run, batch) for name, run in engines.items()}
             yield from _records("encode", _time(calls, rounds), inputs, precisions)
-        told.step(len(sentences), len(sentences))
+        progress.step(len(sentences), len(sentences))
 
 
 def _tokens(batch: Mapping[str, NDArray[Any]], layers: Sequence["_Layer"]) -> int:
-    """Return the tokens of a batch of text, padding included; of anything else, the most rows that a layer is called with."""
+    """Return the number of tokens in a batch of text, padding included; for other inputs, the most rows that any layer receives."""
     return int(batch["input_ids"].size) if "input_ids" in batch else max((part.rows for part in layers), default=0)
 
 
 def ratios(records: Sequence[Record]) -> dict[tuple[str, object], float]:
-    """Return the best median of a dense engine of the same precision over ours, by (what, sentences)."""
-    found: dict[tuple[str, object], float] = {}
+    """Return the speed-up over the best dense engine of the same precision, by (what, sentences)."""
+    speedups: dict[tuple[str, object], float] = {}
     for ours in records:
         if ours.kind == "latency" and ours.inputs["engine"] == OURS:
             dense = [
@@ -220,13 +232,13 @@ def ratios(records: Sequence[Record]) -> dict[tuple[str, object], float]:
                 and r.inputs["precision"] == ours.inputs["precision"]
                 and r.inputs["sentences"] == ours.inputs["sentences"]
             ]
-            found[ours.name, ours.inputs["sentences"]] = min(dense) / ours.median
-    return found
+            speedups[ours.name, ours.inputs["sentences"]] = min(dense) / ours.median
+    return speedups
 
 
 @dataclass(frozen=True)
 class _Layer:
-    """A call of a sparse layer: the rows it is called with, and the dense engines' form of it."""
+    """One call of a sparse layer: the number of rows of its input, and its dense counterparts by engine."""
 
     layer: SparseLinear
     rows: int
@@ -240,7 +252,7 @@ def _layers(
     peers: Sequence[str],
     threads: int,
 ) -> Iterator[_Layer]:
-    """Yield every call of a sparse layer in a call of the model on a batch, in order; `twins` keeps the layers' dense forms."""
+    """Yield every call of a sparse layer while the model runs a batch, in order; `twins` caches the layers' dense counterparts."""
     calls: list[tuple[SparseLinear, int]] = []
 
     def note(layer: SparseLinear, arguments: tuple[torch.Tensor, ...]) -> None:
@@ -254,13 +266,13 @@ def _layers(
             handle.remove()
     for layer, rows in calls:
         if id(layer) not in twins:
-            plain = SparseLinear(layer.packed(), layer.bias)  # without an activation that is fused into it
+            plain = SparseLinear(layer.packed(), layer.bias)  # without any fused activation
             twins[id(layer)] = plain, linears(plain.dense(), peers, threads)
         yield _Layer(twins[id(layer)][0], rows, twins[id(layer)][1])
 
 
 def _time_layers(layers: Sequence[_Layer], rounds: int) -> dict[str, list[float]]:
-    """Return the time of all linear layers one after another, so that each weight is as cold as in the model."""
+    """Time all linear layers one after another, so that each weight is as cold in the cache as in the model; seconds."""
     rng = np.random.default_rng(0)
     everything: dict[str, list[Callable[[], NDArray[np.float32]]]] = {}
     for part in layers:
@@ -295,13 +307,13 @@ def _call(run: Run, arrays: Mapping[str, NDArray[Any]]) -> Callable[[], NDArray[
 
 
 def _time(calls: Mapping[str, Callable[[], NDArray[np.float32]]], rounds: int) -> dict[str, list[float]]:
-    """Check that all calls return the same, then time them in turns; seconds a call."""
+    """Check that all calls return the same output, then time them in turns; return seconds per call."""
     _check({name: np.array(call()) for name, call in calls.items()})
     return _turns(calls, rounds)
 
 
 def _turns(calls: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Return seconds a call of each, one sample of each in turn."""
+    """Time the calls in turns, one sample of each per round; return seconds per call."""
     loops = {name: max(1, round(_LEAST / max(_seconds(call, 1), 1e-6))) for name, call in calls.items()}
     samples: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds):
@@ -320,15 +332,14 @@ def _seconds(call: Callable[[], object], loops: int) -> float:
 def _check(outputs: Mapping[str, NDArray[np.float32]]) -> None:
     ours = outputs[OURS]
     for name, theirs in outputs.items():
-        far = float(np.abs(ours - theirs).max()) if ours.shape == theirs.shape else float("inf")
+        difference = float(np.abs(ours - theirs).max()) if ours.shape == theirs.shape else float("inf")
         scale = float(np.abs(theirs).max())
         allowed = _NARROW_TOLERANCE if name == OPENVINO_DEFAULT else _TOLERANCE
-        if (
-            not np.isfinite(theirs).all() or not far <= allowed * scale
-        ):  # of what is not finite, any distance is small enough
+        # The relative bound is meaningless if the outputs are not finite.
+        if not np.isfinite(theirs).all() or not difference <= allowed * scale:
             raise CheckFailed(
-                f"{name} and {OURS} disagree by {far:.3g} where outputs reach {scale:.3g} (allowed: {allowed:g} of that); no time "
-                "is reported. Run the tests of the kernels on this machine"
+                f"the outputs of {name} and {OURS} differ by up to {difference:.3g}, where the largest output is {scale:.3g} (tolerance: "
+                f"{allowed:g} of that); no time is reported. Run `tilewright doctor` to check the kernels on this machine"
             )
 
 

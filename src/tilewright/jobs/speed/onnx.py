@@ -1,4 +1,4 @@
-"""Models as ONNX: what the dense engines read, and what `tilewright export --to onnx` writes."""
+"""Write models as ONNX, for the dense engines and for `tilewright export --to onnx`."""
 
 import importlib.util
 import logging
@@ -25,20 +25,20 @@ _LENGTHS = {
     "decoder_input_ids": "target",
     "decoder_attention_mask": "target",
 }
-"""Inputs whose second axis is free as well, and what it is called."""
+"""Inputs whose second axis is dynamic as well, and the name of that axis."""
 
 
 def write_onnx(model: nn.Module, example: Mapping[str, Tensor], file: Path) -> None:
-    """Write a dense model as ONNX: its inputs by name, one output ``y``, any batch and any length of text.
+    """Write a dense model as ONNX, with named inputs, one output ``y``, and dynamic batch size and text length.
 
     Parameters
     ----------
     model
-        Without sparse layers: see `tilewright.runtime.densified`.
+        Model without sparse layers; see `tilewright.runtime.densified`.
     example
-        Inputs of one call, tensors by name, at least two items and, of text, two tokens.
+        Inputs of one call, tensors by name, with at least two items and, for text, at least two tokens.
     file
-        Written whole.
+        File to write.
 
     Raises
     ------
@@ -66,24 +66,22 @@ def write_onnx(model: nn.Module, example: Mapping[str, Tensor], file: Path) -> N
             )
     except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
         raise NotSupportedError(
-            f"torch's exporter cannot write {type(model).__name__} as ONNX ({str(error).splitlines()[0]}); of the engines to compare with, "
-            "torch alone needs no ONNX"
+            f"torch's exporter cannot write {type(model).__name__} as ONNX ({str(error).splitlines()[0]}); to compare speed without ONNX, "
+            "use torch as the only peer"
         ) from error
     finally:
         logger.setLevel(level)
 
 
 def require_packages(*packages: str) -> None:
-    """Refuse to go on without packages that an engine needs."""
+    """Raise `NotSupportedError` if a package that an engine needs is not installed."""
     for package in packages:
         if importlib.util.find_spec(package) is None:
-            raise NotSupportedError(
-                f"comparing with this engine needs the package {package}: pip install 'tilewright[peers]'"
-            )
+            raise NotSupportedError(f"this engine needs the package {package}: pip install 'tilewright[peers]'")
 
 
 class _Named(nn.Module):
-    """Calls a model with keywords, and returns the one tensor that its answer is."""
+    """Wrap a model so that it takes positional tensors and returns its output as a single tensor."""
 
     def __init__(self, model: nn.Module, names: list[str]) -> None:
         super().__init__()
@@ -94,13 +92,13 @@ class _Named(nn.Module):
 
 
 def _free(name: str) -> dict[int, Any]:
-    """Return the free axes of an input."""
+    """Return the dynamic axes of an input."""
     axes: dict[int, Any] = {0: torch.export.Dim("batch")}
     return axes | ({1: torch.export.Dim(_LENGTHS[name])} if name in _LENGTHS else {})
 
 
 def _marked(example: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the example with some padding, so that no mask is taken for one that is always full."""
+    """Return the example with some padding, so that the exporter does not assume a mask without padding."""
     inputs = {name: tensor.clone() for name, tensor in example.items()}
     mask = inputs.get("attention_mask")
     if mask is not None and mask.ndim == 2 and mask.shape[1] > 2:

@@ -1,7 +1,7 @@
-"""The dense engines we compare with: torch, ONNX Runtime and OpenVINO, asked for float32, each with the stated threads.
+"""The dense engines to compare with: torch, ONNX Runtime and OpenVINO, in float32, with the given number of threads.
 
-Every engine is handed the same weights and the same tokens, and its output is compared with torch's before it is timed. What an engine
-multiplies in is asked of it where it can tell: by itself, OpenVINO takes bfloat16 on processors that have it.
+Every engine receives the same weights and the same tokens, and its output is checked before it is timed. The precision of OpenVINO is
+queried, since by default it uses bfloat16 on processors that support it.
 """
 
 import tempfile
@@ -32,81 +32,83 @@ __all__ = [
 
 Arrays = Mapping[str, NDArray[Any]]
 Run = Callable[[Arrays], NDArray[np.float32]]
-"""Runs one batch given by named arrays and returns the output."""
+"""Function that runs one batch, given as arrays by name, and returns the output."""
 
 _NAMES = ("torch", "onnxruntime", "openvino")
 OPENVINO_DEFAULT = "openvino (default)"
-"""OpenVINO without a word about precision: bfloat16 on processors that have it, which is what a user gets who asks for nothing."""
+"""OpenVINO at its default precision: bfloat16 on processors that support it."""
 
 _PRECISIONS = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}
 
 
 @dataclass(frozen=True)
 class Engine:
-    """A way to run a batch, and the type it multiplies in."""
+    """An engine that runs batches, and its precision."""
 
     run: Run
     precision: str = "float32"
 
     def __call__(self, arrays: Arrays) -> NDArray[np.float32]:
-        """Run a batch."""
+        """Run a batch and return the output."""
         return self.run(arrays)
 
 
 def whole_models(
     model: nn.Module, example: Mapping[str, Tensor], peers: Sequence[str], threads: int
 ) -> dict[str, Engine]:
-    """Return a runner of a dense model for every engine asked for.
+    """Return a dense model as an engine of each requested kind.
 
     Parameters
     ----------
     model
-        Called with keywords; of what it returns, logits, the last hidden state or the first tensor counts.
+        Model that takes keyword arguments. Its output is the logits, the last hidden state or the first tensor of the result.
     example
-        Inputs of one call, tensors by name, at least two items.
-    peers, threads
-        The engines, and the threads of each.
+        Inputs of one call, tensors by name, with at least two items.
+    peers
+        Names of the engines.
+    threads
+        Threads per engine.
 
     Raises
     ------
     NotSupportedError
-        If an engine asked for is not installed, or the model cannot be converted for it.
+        If an engine is not installed, or the model cannot be converted for it.
     """
     _known(peers)
-    found: dict[str, Engine] = {}
+    engines: dict[str, Engine] = {}
     if "torch" in peers:
-        found["torch"] = torch_engine(model)
+        engines["torch"] = torch_engine(model)
     if set(peers) - {"torch"}:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "model.onnx"
             write_onnx(model, example, file)
-            found |= _sessions(file, peers, threads)
-    return found
+            engines |= _sessions(file, peers, threads)
+    return engines
 
 
 def linears(layer: nn.Linear, peers: Sequence[str], threads: int) -> dict[str, Engine]:
-    """Return a runner of one dense linear layer for every engine asked for; input ``x``."""
+    """Return a dense linear layer as an engine of each requested kind; its input is named ``x``."""
     _known(peers)
-    found: dict[str, Engine] = {}
+    engines: dict[str, Engine] = {}
     if "torch" in peers:
-        found["torch"] = Engine(lambda arrays: _numpy(layer(torch.from_numpy(arrays["x"]))))
+        engines["torch"] = Engine(lambda arrays: _numpy(layer(torch.from_numpy(arrays["x"]))))
     if set(peers) - {"torch"}:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "linear.onnx"
             _write_gemm(layer, file)
-            found |= _sessions(file, peers, threads)
-    return found
+            engines |= _sessions(file, peers, threads)
+    return engines
 
 
 def require_engines(peers: Sequence[str]) -> None:
-    """Refuse, before anything long begins, engines that are unknown or not installed."""
+    """Refuse engines that are unknown or not installed, before anything slow starts."""
     _known(peers)
     if set(peers) - {"torch"}:
         require_packages("onnx", "onnxscript", *(peer for peer in peers if peer != "torch"))
 
 
 def torch_engine(model: nn.Module) -> Engine:
-    """Return a runner of a model under torch, dense or with sparse layers inside."""
+    """Return a model, dense or with sparse layers, as a torch engine."""
     extra = uncached(model)
 
     def run(arrays: Arrays) -> NDArray[np.float32]:
@@ -118,13 +120,13 @@ def torch_engine(model: nn.Module) -> Engine:
 
 
 def _known(peers: Sequence[str]) -> None:
-    strange = [peer for peer in peers if peer not in _NAMES]
-    if strange:
-        raise ArgumentError(unknown("engine", strange[0], _NAMES))
+    invalid = [peer for peer in peers if peer not in _NAMES]
+    if invalid:
+        raise ArgumentError(unknown("engine", invalid[0], _NAMES))
 
 
 def _write_gemm(layer: nn.Linear, file: Path) -> None:
-    """Write one linear layer as ONNX: what the exporter would make of it, without its seconds."""
+    """Write one linear layer as ONNX, as torch's exporter would, but without its overhead of seconds."""
     require_packages("onnx")
     import onnx
     from onnx import TensorProto, helper, numpy_helper
@@ -142,19 +144,19 @@ def _write_gemm(layer: nn.Linear, file: Path) -> None:
 
 
 def _sessions(file: Path, peers: Sequence[str], threads: int) -> dict[str, Engine]:
-    found: dict[str, Engine] = {}
+    engines: dict[str, Engine] = {}
     if "onnxruntime" in peers:
-        found["onnxruntime"] = onnx_engine(file, threads)
+        engines["onnxruntime"] = onnx_engine(file, threads)
     if "openvino" in peers:
-        found["openvino"] = _openvino(file, threads, {"INFERENCE_PRECISION_HINT": "f32"})
+        engines["openvino"] = _openvino(file, threads, {"INFERENCE_PRECISION_HINT": "f32"})
         default = _openvino(file, threads, {})
         if default.precision != "float32":
-            found[OPENVINO_DEFAULT] = default
-    return found
+            engines[OPENVINO_DEFAULT] = default
+    return engines
 
 
 def onnx_engine(file: Path, threads: int) -> Engine:
-    """Return a runner of an ONNX file under ONNX Runtime."""
+    """Return an ONNX file as an engine of ONNX Runtime."""
     require_packages("onnxruntime")
     import onnxruntime
 

@@ -1,6 +1,6 @@
-"""What a model is judged by: one `Task` a kind, all alike to a job. Torch is imported only when a task is built.
+"""The tasks that models are evaluated on, behind one `Task` protocol. Torch is imported only when a task is built.
 
-`decide` says which task a model is judged by; `check_task` finds everything that can be wrong before torch is imported; `build_task` builds it.
+`decide` chooses the task of a model, `check_task` reports everything that can be checked without torch, and `build_task` builds it.
 """
 
 from .building import build_task, check_task

@@ -1,4 +1,4 @@
-"""`build_task`: the task of a recipe, ready to judge; and `check_task`, everything about it that can be wrong without torch."""
+"""`build_task`: build the task of a recipe; and `check_task`: check everything about it that does not need torch."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,12 +16,19 @@ __all__ = ["build_task", "check_task"]
 
 
 def check_task(source: Source, data: Any) -> None:
-    """Refuse a task that the model cannot do, and data that is missing or does not fit; takes milliseconds.
+    """Check that a model can do a task and that its data exists and fits; takes milliseconds.
+
+    Parameters
+    ----------
+    source
+        Where the model comes from.
+    data
+        `data` section of a recipe: an instance of one of `TASKS`.
 
     Raises
     ------
     ArgumentError
-        With what is wrong, and where.
+        If the task or the data does not fit; the message says what is wrong and where.
     """
     decide(source, data.task)
     check_files(getattr(data, "file", None), getattr(data, "folder", None))
@@ -33,12 +40,12 @@ def check_task(source: Source, data: Any) -> None:
 
 
 def build_task(data: Any, source: Source, model: Any) -> "Task":
-    """Return the task that data describes, for a model and copies of it.
+    """Return the task that `data` describes, for a model and copies of it.
 
     Parameters
     ----------
     data
-        Of a recipe: one of `TASKS`.
+        `data` section of a recipe: an instance of one of `TASKS`.
     source
         Where the model comes from.
     model

@@ -1,4 +1,4 @@
-"""Calling any model on a batch, and the tensor that its answer is."""
+"""Call any model on a batch and extract its output tensor."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -12,16 +12,16 @@ from ...graph import evaluating
 __all__ = ["answer_of", "answers", "chunks", "longest", "padded", "tokenizer_of", "uncached"]
 
 CHUNK = 32
-"""Items in a call while a model is judged."""
+"""Items per call during evaluation."""
 
 
 def answer_of(result: Any) -> Tensor:
-    """Return the tensor that counts in what a model returned: logits, the last hidden state, or the tensor itself.
+    """Return the output tensor in a model's result: the logits, the last hidden state, or the first tensor.
 
     Raises
     ------
     ArgumentError
-        If there is none of these.
+        If the result contains none of these.
     """
     for name in ("logits", "last_hidden_state"):
         tensor = getattr(result, name, None)
@@ -33,37 +33,36 @@ def answer_of(result: Any) -> Tensor:
         result = result[0]
     if not isinstance(result, Tensor):
         raise ArgumentError(
-            f"the model returns a {type(result).__name__} without logits, last_hidden_state or a tensor in front; wrap it in a module that "
-            "returns the tensor to be judged by"
+            f"the model returned a {type(result).__name__} without logits, last_hidden_state or a leading tensor; wrap it in a module that "
+            "returns the tensor to evaluate"
         )
     return result
 
 
 def uncached(model: nn.Module) -> dict[str, Any]:
-    """Return the keyword that keeps a language model from handing out its cache, where it has one."""
+    """Return the keyword argument that stops a language model from returning its cache, if it has one."""
     return {"use_cache": False} if getattr(getattr(model, "config", None), "use_cache", False) else {}
 
 
 def answers(model: nn.Module, batches: Iterator[dict[str, Tensor]]) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
-    """Yield each batch with the model's answer to it, in evaluation mode and without gradients."""
+    """Yield each batch with the model's output for it, in evaluation mode and without gradients."""
     extra = uncached(model)
     with evaluating(model):
         for batch in batches:
-            with (
-                torch.no_grad()
-            ):  # not around the loop: two loops that run in turns would leave the switch as the wrong one found it
+            # Not around the loop: interleaved generators would restore each other's gradient mode.
+            with torch.no_grad():
                 answer = answer_of(model(**batch, **extra)).float()
             yield batch, answer
 
 
 def chunks(items: Sequence[Any]) -> Iterator[Sequence[Any]]:
-    """Yield the items a call at a time."""
+    """Yield the items in chunks of one call each."""
     for start in range(0, len(items), CHUNK):
         yield items[start : start + CHUNK]
 
 
 def padded(rows: Sequence[Sequence[int]], pad: int) -> dict[str, Tensor]:
-    """Return token ids of one length ``[rows, longest]``, and the mask of the real ones."""
+    """Return token ids padded to one length, ``[rows, longest]``, and the mask of the real tokens, of the same shape."""
     longest = max(map(len, rows))
     ids = torch.full((len(rows), longest), pad)
     mask = torch.zeros_like(ids)
@@ -74,7 +73,7 @@ def padded(rows: Sequence[Sequence[int]], pad: int) -> dict[str, Tensor]:
 
 
 def longest(model: nn.Module, tokenizer: Any) -> int:
-    """Return how many tokens a model reads at most, as its configuration and its tokenizer say."""
+    """Return the maximum number of tokens that a model reads, from its configuration and its tokenizer."""
     config: Any = getattr(model, "config", None)
     sides = (getattr(config, name, None) for name in ("max_position_embeddings", "n_positions"))
     return min([int(tokenizer.model_max_length), *(side for side in sides if isinstance(side, int) and side > 0)])
@@ -83,12 +82,19 @@ def longest(model: nn.Module, tokenizer: Any) -> int:
 def tokenizer_of(folder: str, task: str) -> Any:
     """Return the tokenizer in a model's folder.
 
+    Parameters
+    ----------
+    folder
+        Folder of the model.
+    task
+        Name of the task, for error messages.
+
     Raises
     ------
     NotSupportedError
         If transformers is not installed.
     ArgumentError
-        If there is none.
+        If the folder has no readable tokenizer.
     """
     try:
         from transformers import AutoTokenizer
@@ -98,7 +104,7 @@ def tokenizer_of(folder: str, task: str) -> Any:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
         raise ArgumentError(
-            f"{folder} holds no tokenizer that can be read ({str(error).splitlines()[0]}), and the task {task} needs one; save it there, "
-            "or judge the model by task: match"
+            f"{folder} has no readable tokenizer ({str(error).splitlines()[0]}), and the task {task} needs one; save it there, or use "
+            "task: match"
         ) from None
     return tokenizer

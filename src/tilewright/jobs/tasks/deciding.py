@@ -1,4 +1,4 @@
-"""Which task a model is judged by, decided from its configuration alone, so that a mistake is found in milliseconds."""
+"""Choose the task of a model from its configuration alone, so that a mistake is reported in milliseconds."""
 
 from pathlib import Path
 
@@ -16,12 +16,19 @@ _ENDINGS = {
 
 
 def decide(source: Source, wanted: str | None) -> str:
-    """Return the task of a model: the one wanted, if the model can do it, else the one that its configuration speaks of.
+    """Return the task of a model.
+
+    Parameters
+    ----------
+    source
+        Where the model comes from.
+    wanted
+        The requested task. Default (None): the task that the model's configuration implies.
 
     Raises
     ------
     ArgumentError
-        If the model cannot do the task that is wanted.
+        If the model cannot do the requested task.
 
     Examples
     --------
@@ -36,13 +43,13 @@ def decide(source: Source, wanted: str | None) -> str:
             source.kind, "model"
         )
         raise ArgumentError(
-            f"task is {wanted!r}, and {source.name} is a {kind}, which can be judged by {' or '.join(map(repr, able))}"
+            f"task {wanted!r} does not fit {source.name}, a {kind}; expected {' or '.join(map(repr, able))}"
         )
     return wanted
 
 
 def _able(source: Source) -> tuple[str, ...]:
-    """Return what a model can be judged by, its own task first."""
+    """Return the tasks that a model can do, the default first."""
     if source.kind in ("sentences", "hub"):
         return ("retrieval", "match")
     if source.kind == "module":
@@ -60,18 +67,16 @@ def _regresses(source: Source) -> bool:
 
 
 def check_files(file: str | None, folder: str | None) -> None:
-    """Refuse data that is not there, before anything long begins.
+    """Check that the data exists, before anything slow starts.
 
     Raises
     ------
     ArgumentError
-        If a file or folder of the recipe does not exist.
+        If the recipe's file or folder does not exist.
     """
     if file is not None and not Path(file).exists():
-        raise ArgumentError(
-            f"data.file is {file!r}, and there is no such file; paths count from where the command runs"
-        )
+        raise ArgumentError(f"data.file {file!r} does not exist; paths are relative to the current folder")
     if folder is not None and not Path(folder).is_dir():
         raise ArgumentError(
-            f"data.folder is {folder!r}, and there is no such folder; paths count from where the command runs"
+            f"data.folder {folder!r} is not an existing folder; paths are relative to the current folder"
         )

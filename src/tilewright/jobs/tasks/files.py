@@ -1,4 +1,4 @@
-"""Files that tasks read, without torch: pairs of text and label, folders of classes, plain text; and how items are split."""
+"""Read the files of tasks without torch: labelled texts, folders of images, plain text; and split the items."""
 
 import csv
 import hashlib
@@ -21,7 +21,7 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Parts(Generic[Item]):
-    """Items in three parts without overlap: to learn from, to choose by, to be judged by."""
+    """Items in three disjoint parts: for training, for selection, and for evaluation."""
 
     train: tuple[Item, ...]
     validation: tuple[Item, ...]
@@ -29,31 +29,42 @@ class Parts(Generic[Item]):
 
 
 def split(items: Sequence[Item], validation: int, test: int, seed: int, what: str) -> Parts[Item]:
-    """Return the items shuffled and in parts of the sizes asked for; what is left is to learn from.
+    """Shuffle the items and split them; those outside the validation and test parts are for training.
+
+    Parameters
+    ----------
+    items
+        Distinct items.
+    validation, test
+        Sizes of these parts.
+    seed
+        Seed of the shuffle.
+    what
+        Where the items come from, for error messages.
 
     Raises
     ------
     ArgumentError
-        If too few are left: at least as many as both others would need a larger file.
+        If no items are left for training.
     """
     shuffled = list(items)
     random.Random(seed).shuffle(shuffled)
     if len(shuffled) <= validation + test:
         raise ArgumentError(
-            f"{what} holds {len(shuffled)} distinct items, and {test} to be judged by, {validation} to choose by and some to learn from are "
-            "needed; give more data, or lower data.test and data.validation"
+            f"{what} has only {len(shuffled)} distinct items, but data.test needs {test}, data.validation needs {validation}, and "
+            "training needs at least one; give more data, or lower data.test and data.validation"
         )
     cut = test + validation
     return Parts(tuple(shuffled[cut:]), tuple(shuffled[test:cut]), tuple(shuffled[:test]))
 
 
 def rows_of(path: Path, columns: Iterable[str]) -> list[dict[str, Any]]:
-    """Return the rows of a CSV file (``.csv``, or ``.tsv`` with tabs) or of JSON lines, with the columns asked for.
+    """Return the given columns of a CSV file (``.csv``, or ``.tsv`` with tabs) or of JSON lines, row by row.
 
     Raises
     ------
     ArgumentError
-        If the file cannot be read or has no such column; the message names the line.
+        If the file cannot be read or lacks a column; the message names the line.
     """
     columns = list(columns)
     try:
@@ -72,7 +83,7 @@ def rows_of(path: Path, columns: Iterable[str]) -> list[dict[str, Any]]:
     for n, row in enumerate(rows, 1):
         if any(value is None or value == "" for value in row.values()):
             raise ArgumentError(
-                f"{path}, row {n} lacks a value in one of {', '.join(columns)}; fill it in or leave the row out"
+                f"{path}, row {n} has no value in one of the columns {', '.join(columns)}; fill it in or remove the row"
             )
     return rows
 
@@ -83,7 +94,7 @@ def _json_row(line: str, columns: list[str], where: str) -> dict[str, Any]:
     except ValueError as error:
         raise ArgumentError(f"{where} is not JSON: {error}") from None
     if not isinstance(row, dict):
-        raise ArgumentError(f"{where} holds {type(row).__name__}; expected an object with {', '.join(columns)}")
+        raise ArgumentError(f"{where} contains {type(row).__name__}, expected an object with {', '.join(columns)}")
     _require(columns, row, where)
     return {name: row[name] for name in columns}
 
@@ -100,40 +111,42 @@ def number_of(value: Any, where: str) -> float:
     try:
         return float(value)
     except (TypeError, ValueError):
-        raise ArgumentError(f"{where} has the label {value!r}; a regression needs numbers") from None
+        raise ArgumentError(f"{where} has the label {value!r}; labels of a regression must be numbers") from None
 
 
 def images_in(folder: Path) -> dict[str, list[Path]]:
-    """Return the images of each class: a folder of folders, one a class, named after it.
+    """Return the images of each class in a folder that holds one subfolder per class, named after it.
 
     Raises
     ------
     ArgumentError
-        If there are no two such folders with images.
+        If fewer than two subfolders contain images.
     """
     if not folder.is_dir():
-        raise ArgumentError(f"data.folder {folder} is no folder; name one that holds a folder of images for each class")
-    found = {
+        raise ArgumentError(
+            f"data.folder {folder} is not a folder; expected a folder with one subfolder of images per class"
+        )
+    subfolders = {
         place.name: sorted(file for file in place.iterdir() if file.suffix.lower() in _IMAGES)
         for place in sorted(folder.iterdir())
         if place.is_dir()
     }
-    classes = {name: files for name, files in found.items() if files}
+    classes = {name: files for name, files in subfolders.items() if files}
     if len(classes) < 2:
         raise ArgumentError(
-            f"data.folder {folder} holds images in {len(classes)} folders; expected one folder a class, at least two, with "
-            f"{', '.join(_IMAGES[:3])} and the like"
+            f"data.folder {folder} has {len(classes)} subfolders with images; expected at least two, one per class, with files such as "
+            f"{', '.join(_IMAGES[:3])}"
         )
     return classes
 
 
 def text_of(path: Path) -> str:
-    """Return the text of a file, or of all text files of a folder, one after another.
+    """Return the text of a file, or the concatenated text of all text files in a folder.
 
     Raises
     ------
     ArgumentError
-        If there is none, or it is not UTF-8.
+        If there are no text files, or one is not UTF-8.
     """
     files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.suffix.lower() in _TEXTS)
     if not files:
@@ -141,10 +154,10 @@ def text_of(path: Path) -> str:
     try:
         return "\n\n".join(file.read_text("utf-8") for file in files)
     except (OSError, UnicodeDecodeError) as error:
-        raise ArgumentError(f"data.file {path} cannot be read as text: {error}") from None
+        raise ArgumentError(f"data.file {path} cannot be read as UTF-8 text: {error}") from None
 
 
 def digest_of(parts: Parts[Any]) -> str:
-    """Return a SHA-256 over all items in their parts."""
+    """Return the SHA-256 of all items and their split."""
     body: Mapping[str, Any] = {"train": parts.train, "validation": parts.validation, "test": parts.test}
     return hashlib.sha256(json.dumps(body, default=str).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Images: is each put into its class?"""
+"""Image classification."""
 
 import hashlib
 import inspect
@@ -27,29 +27,28 @@ Item = tuple[Path, int]
 
 
 class Images:
-    """Images in folders, one a class.
+    """Image classification, with one folder of images per class.
 
-    An image becomes a tensor ``[channels, height, width]``: resized to the model's ``image_size`` where its configuration has one, scaled to
-    0 to 1, and normalised by the mean and the deviation of its ``preprocessor_config.json`` where there is one.
+    An image becomes a float32 tensor ``[channels, height, width]``: resized to ``image_size`` if the model's configuration has one, scaled
+    to the range 0 to 1, and normalised by the mean and standard deviation in ``preprocessor_config.json``, if present.
 
     Parameters
     ----------
     data
-        The folder, and how it is split.
+        The folder and its split.
     source
-        The model's folder and configuration; of a plain module there is neither, and its classes are the folders in order of their
-        names.
+        Folder and configuration of the model. A plain module has neither; its classes are the subfolders in order of their names.
     model
         The dense model.
     """
 
     name = "images"
-    description = "Image classification: each image is put into one of the classes that the model knows."
+    description = "Image classification: each image is assigned one of the model's classes."
     unit = "images"
     loss: Loss = "cross-entropy"
     measures: tuple[Measure, ...] = (
-        Measure("accuracy", "1", True, "Share of the images that are put into the right class."),
-        Measure("agreement", "1", True, "Share of the images that are put into the class that the dense model says."),
+        Measure("accuracy", "1", True, "Share of images that are classified correctly."),
+        Measure("agreement", "1", True, "Share of images for which the predicted class equals the dense model's."),
     )
 
     def __init__(self, data: ImageData, source: Source, model: Any) -> None:
@@ -70,18 +69,18 @@ class Images:
         self._dense: dict[Split, NDArray[np.int64]] = {}
 
     def refer(self, dense: Any) -> None:
-        """Keep the classes that the dense model says."""
+        """Store the dense model's predictions."""
         self._dense = {part: self._said(dense, part) for part in ("validation", "test")}
 
     def evaluate(self, model: Any, split: Split = "test") -> Scores:
-        """Return for every image whether its class is right, and whether it is the dense model's."""
-        said = self._said(model, split)
+        """Return for every image whether the predicted class is correct, and whether it equals the dense model's."""
+        predicted = self._said(model, split)
         labels = np.array([number for _, number in self._items(split)])
-        items = {"accuracy": said == labels, "agreement": said == self._dense[split]}
+        items = {"accuracy": predicted == labels, "agreement": predicted == self._dense[split]}
         return Scores({name: right.astype(np.float64) for name, right in items.items()}, self.measures)
 
     def batches(self, size: int, *, tokens: int, seed: int) -> Batches:
-        """Return images without their classes."""
+        """Return batches of images without their classes."""
         return Batches(self._parts.train, size, seed=seed, collate=self._collate)
 
     def output(self, result: Any, batch: Any) -> Tensor:
@@ -89,30 +88,30 @@ class Images:
         return answer_of(result)
 
     def example(self, count: int) -> dict[str, Tensor]:
-        """Return so many images."""
+        """Return a batch of `count` images."""
         return self._collate((self._parts.test * (count // len(self._parts.test) + 1))[:count])
 
     def _items(self, part: Split) -> tuple[Item, ...]:
         return self._parts.test if part == "test" else self._parts.validation
 
     def _said(self, model: nn.Module, part: Split) -> NDArray[np.int64]:
-        said = [
+        predicted = [
             answer.argmax(-1).numpy() for _, answer in answers(model, map(self._collate, chunks(self._items(part))))
         ]
-        return np.concatenate(said)
+        return np.concatenate(predicted)
 
     def _collate(self, items: Sequence[Item]) -> dict[str, Tensor]:
         pixels = [self._pixels(file) for file, _ in items]
         odd = next((n for n, image in enumerate(pixels) if image.shape != pixels[0].shape), None)
         if odd is not None:
             raise ArgumentError(
-                f"{items[odd][0]} is {list(pixels[odd].shape)}, and {items[0][0]} is {list(pixels[0].shape)}; the images that a plain module is "
-                "judged by are of one size: resize them"
+                f"{items[odd][0]} has shape {list(pixels[odd].shape)}, but {items[0][0]} has shape {list(pixels[0].shape)}; "
+                "a plain module needs images of one size: resize them"
             )
         return {self._input: torch.from_numpy(np.stack(pixels))}
 
     def _pixels(self, file: Path) -> NDArray[np.float32]:
-        """Return an image as the model takes it, ``[channels, height, width]``."""
+        """Return an image as the model expects it, ``[channels, height, width]``."""
         try:
             from PIL import Image
         except ImportError:
@@ -141,7 +140,7 @@ _PLAIN = np.zeros(1, np.float32), np.ones(1, np.float32)
 
 
 def _normal(folder: Path | None) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return mean and deviation of each channel, as a preprocessor's configuration has them."""
+    """Return the mean and standard deviation of each channel, from the preprocessor's configuration."""
     file = None if folder is None else folder / "preprocessor_config.json"
     config = json.loads(file.read_text("utf-8")) if file is not None and file.is_file() else {}
     if not config.get("do_normalize", "image_mean" in config):

@@ -1,4 +1,4 @@
-"""Labels as a file has them, as a model counts them; without torch."""
+"""Map the labels in a file to the labels of a model, without torch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,19 +15,19 @@ __all__ = ["Row", "class_of", "classes_of", "labelled"]
 
 @dataclass(frozen=True)
 class Row:
-    """One item: one text or two, and the label as the model counts it."""
+    """One item: one text or two, and the label as the model numbers it."""
 
     texts: tuple[str, ...]
     label: float
 
 
 def labelled(data: ClassificationData | RegressionData, source: Source) -> Parts[Row]:
-    """Return the rows of a task's file in their parts, labels checked against the model's configuration; needs no torch.
+    """Read and split the rows of a task's file, with labels checked against the model's configuration.
 
     Raises
     ------
     ArgumentError
-        If the file, a column or a label is not what the model and the recipe speak of.
+        If the file, a column or a label does not match the recipe and the model.
     """
     names = [data.text, *([data.second] if data.second else [])]
     rows = []
@@ -36,14 +36,13 @@ def labelled(data: ClassificationData | RegressionData, source: Source) -> Parts
         regression = isinstance(data, RegressionData)
         label = number_of(row[data.label], where) if regression else class_of(row[data.label], source.config, where)
         rows.append(Row(tuple(str(row[name]) for name in names), label))
-    distinct = list(
-        {row.texts: row for row in rows}.values()
-    )  # a text that stands twice could be learned and judged by
+    # Duplicate texts could end up in both the training and the test part.
+    distinct = list({row.texts: row for row in rows}.values())
     return split(distinct, data.validation, data.test, data.seed, data.file)
 
 
 def classes_of(config: Mapping[str, Any]) -> dict[str, int]:
-    """Return the number of every class by its name, as a configuration of transformers has them."""
+    """Return the number of every class by name, from a transformers configuration."""
     names = config.get("id2label")
     if isinstance(names, Mapping):
         return {str(name): int(number) for number, name in names.items()}
@@ -51,7 +50,7 @@ def classes_of(config: Mapping[str, Any]) -> dict[str, int]:
 
 
 def class_of(label: Any, config: Mapping[str, Any], where: str) -> int:
-    """Return the number of a class that is given by name or by number.
+    """Return the number of a class given by name or by number.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Next tokens: how well a language model predicts running text."""
+"""Next-token prediction: how well a language model predicts running text."""
 
 import math
 from pathlib import Path
@@ -20,20 +20,20 @@ __all__ = ["NextToken"]
 
 
 class NextToken:
-    """Windows of running text, in each of which every token but the first is to be predicted from those before it.
+    """Next-token prediction on windows of running text; every token but the first is predicted from those before it.
 
     Parameters
     ----------
     data
-        The text, and how it is cut.
+        The text and its windows.
     source
-        The model's folder, for its tokenizer.
+        Folder of the model, for its tokenizer.
     model
         The dense model.
     """
 
     name = "next-token"
-    description = "Next tokens: in windows of running text, every token is predicted from those before it."
+    description = "Next-token prediction: in windows of running text, every token is predicted from those before it."
     unit = "windows"
     loss: Loss = "cross-entropy"
     measures: tuple[Measure, ...] = (
@@ -41,16 +41,16 @@ class NextToken:
             "perplexity",
             "1",
             False,
-            "How many tokens the model hesitates between, on average, when it predicts the next one; 1 would be certainty.",
+            "How many equally likely tokens the model is choosing among, on average, when it predicts the next one; 1 would be certainty.",
             of_mean=math.exp,
         ),
-        Measure("accuracy", "1", True, "Share of the next tokens that the model puts first."),
+        Measure("accuracy", "1", True, "Share of next tokens that the model ranks first."),
     )
 
     def __init__(self, data: TextData, source: Source, model: Any) -> None:
         tokenizer = tokenizer_of(source.folder, self.name)
         text = "\n\n".join(python_docs(10).passages) if data.file is None else text_of(Path(data.file))
-        # Only as much text as can be used is tokenized; a token has fewer than 12 characters in any language that is worth training on.
+        # Tokenize only as much text as can be used; tokens average fewer than 12 characters in any useful tokenizer.
         ids = tokenizer(text[: 12 * data.windows * data.tokens], verbose=False)["input_ids"]
         length = min(data.tokens, longest(model, tokenizer))
         windows = [tuple(ids[at : at + length]) for at in range(0, len(ids) - length + 1, length)]
@@ -59,21 +59,21 @@ class NextToken:
         self.digest = digest_of(self._parts)
 
     def refer(self, dense: Any) -> None:
-        """Do nothing: the text itself is the measure."""
+        """Do nothing: the text itself is the reference."""
 
     def evaluate(self, model: Any, split: Split = "test") -> Scores:
-        """Return the mean loss and accuracy of every window."""
+        """Return the mean loss and the accuracy for every window."""
         losses, hits = [], []
         windows = self._parts.test if split == "test" else self._parts.validation
         for batch, logits in answers(model, map(self._collate, chunks(windows))):
-            goal = batch["input_ids"][:, 1:]
-            said = logits[:, :-1].log_softmax(-1)
-            losses.append(-said.gather(-1, goal[..., None])[..., 0].double().mean(1).numpy())
-            hits.append((said.argmax(-1) == goal).double().mean(1).numpy())
+            target = batch["input_ids"][:, 1:]
+            predicted = logits[:, :-1].log_softmax(-1)
+            losses.append(-predicted.gather(-1, target[..., None])[..., 0].double().mean(1).numpy())
+            hits.append((predicted.argmax(-1) == target).double().mean(1).numpy())
         return Scores({"perplexity": np.concatenate(losses), "accuracy": np.concatenate(hits)}, self.measures)
 
     def batches(self, size: int, *, tokens: int, seed: int) -> Batches:
-        """Return windows of the rest of the text, cut to so many tokens."""
+        """Return batches of windows from the training part, truncated to `tokens` tokens."""
         items = [window[:tokens] for window in self._parts.train]
         return Batches(items, size, seed=seed, collate=self._collate)
 
@@ -82,7 +82,7 @@ class NextToken:
         return answer_of(result)
 
     def example(self, count: int) -> dict[str, Tensor]:
-        """Return so many windows."""
+        """Return a batch of `count` windows."""
         return self._collate((self._parts.test * (count // len(self._parts.test) + 1))[:count])
 
     def _collate(self, windows: Any) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Match: does a model say what the dense one says? For anything that no other task fits."""
+"""Match: similarity to the dense model's outputs, for models that no other task fits."""
 
 import hashlib
 import inspect
@@ -25,12 +25,12 @@ _LEAST_NORM = 1e-12
 
 
 class Match:
-    """Inputs, given or generated, on which a model's outputs are held against the dense model's.
+    """Compare a model's outputs with the dense model's, on inputs from a file or generated ones.
 
     Parameters
     ----------
     data
-        The file, or how inputs are generated.
+        The file, or the parameters of generated inputs.
     source
         Where the model comes from.
     model
@@ -38,20 +38,20 @@ class Match:
     """
 
     name = "match"
-    description = "Likeness: the outputs are held against the dense model's on the same inputs."
+    description = "Similarity: the outputs are compared with the dense model's on the same inputs."
     unit = "inputs"
     measures: tuple[Measure, ...] = (
         Measure(
             "cosine",
             "1",
             True,
-            "How alike the outputs are to the dense model's: 1 for the same direction, 0 for no likeness.",
+            "Similarity of the outputs to the dense model's: 1 for the same direction, 0 for no similarity.",
         ),
         Measure(
             "relative error",
             "1",
             False,
-            "How far the outputs are from the dense model's, as a share of the size of those; 0 for equal ones.",
+            "Distance of the outputs from the dense model's, relative to their size; 0 for equal outputs.",
         ),
     )
 
@@ -61,7 +61,7 @@ class Match:
         self._pooled = source.kind in ("sentences", "hub")
         self._pad = 0
         items = self._given(Path(data.file)) if data.file is not None else self._generated(data, source)
-        self._parts = split(items, data.validation, data.test, data.seed, data.file or "what was generated")
+        self._parts = split(items, data.validation, data.test, data.seed, data.file or "the generated data")
         sha = hashlib.sha256()
         for item in items:
             for name, value in item.items():
@@ -70,37 +70,37 @@ class Match:
         self._dense: nn.Module | None = None
 
     def refer(self, dense: Any) -> None:
-        """Keep the dense model itself: its outputs may be larger than it is."""
+        """Store the dense model itself, since its outputs may be larger than the model."""
         self._dense = dense[0].auto_model if type(dense).__name__ == "SentenceTransformer" else dense
 
     def evaluate(self, model: Any, split: Split = "test") -> Scores:
-        """Return likeness and distance of every output; padding does not count."""
+        """Return the similarity and the distance for every item; padding does not count."""
         assert self._dense is not None
         inner = model[0].auto_model if type(model).__name__ == "SentenceTransformer" else model
         items = self._parts.test if split == "test" else self._parts.validation
         cosines, errors = [], []
-        calls = [self._collate(some) for some in chunks(items)]
-        both = zip(answers(inner, iter(calls)), answers(self._dense, iter(calls)), strict=True)
-        for (batch, ours), (_, goal) in both:
-            mine, theirs = (_rows(answer, batch) for answer in (ours, goal))
-            norms = mine.norm(dim=1), theirs.norm(dim=1)
-            cosines.append(((mine * theirs).sum(1) / (norms[0] * norms[1]).clamp(min=_LEAST_NORM)).numpy())
-            errors.append(((mine - theirs).norm(dim=1) / norms[1].clamp(min=_LEAST_NORM)).numpy())
+        calls = [self._collate(chunk) for chunk in chunks(items)]
+        pairs = zip(answers(inner, iter(calls)), answers(self._dense, iter(calls)), strict=True)
+        for (batch, answer), (_, reference) in pairs:
+            ours, theirs = (_rows(tensor, batch) for tensor in (answer, reference))
+            norms = ours.norm(dim=1), theirs.norm(dim=1)
+            cosines.append(((ours * theirs).sum(1) / (norms[0] * norms[1]).clamp(min=_LEAST_NORM)).numpy())
+            errors.append(((ours - theirs).norm(dim=1) / norms[1].clamp(min=_LEAST_NORM)).numpy())
         return Scores({"cosine": np.concatenate(cosines), "relative error": np.concatenate(errors)}, self.measures)
 
     def batches(self, size: int, *, tokens: int, seed: int) -> Batches:
-        """Return inputs; token ids are cut to so many."""
+        """Return batches of inputs, with token ids truncated to `tokens`."""
         lengths = [max((len(value) for value in item.values() if value.ndim), default=0) for item in self._parts.train]
         return Batches(
-            self._parts.train, size, seed=seed, collate=lambda some: self._collate(some, tokens), lengths=lengths
+            self._parts.train, size, seed=seed, collate=lambda chunk: self._collate(chunk, tokens), lengths=lengths
         )
 
     def output(self, result: Any, batch: Any) -> Tensor:
-        """Return what the model says; of a SentenceTransformer, the sentence embeddings."""
+        """Return the model's output; for a SentenceTransformer, the sentence embeddings."""
         return mean_pooled(result, batch) if self._pooled else answer_of(result)
 
     def example(self, count: int) -> dict[str, Tensor]:
-        """Return so many inputs."""
+        """Return a batch of `count` inputs."""
         return self._collate((self._parts.test * (count // len(self._parts.test) + 1))[:count])
 
     def _collate(self, items: Sequence[Mapping[str, Any]], tokens: int | None = None) -> dict[str, Tensor]:
@@ -118,16 +118,17 @@ class Match:
         counts = {name: len(array) for name, array in arrays.items()}
         if not arrays or len(set(counts.values())) != 1:
             raise ArgumentError(
-                f"data.file {file} must hold arrays with one number of items in front, and holds {counts}"
+                f"the arrays in data.file {file} must have the same number of items along the first axis, got {counts}"
             )
         parameters = inspect.signature(self._inner.forward).parameters
-        free = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-        strange = [name for name in arrays if name not in parameters and not free]
-        if strange and len(arrays) == 1:
+        open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+        unexpected = [name for name in arrays if name not in parameters and not open_ended]
+        if unexpected and len(arrays) == 1:
             arrays = {next(iter(parameters)): next(iter(arrays.values()))}
-        elif strange:
+        elif unexpected:
             raise ArgumentError(
-                f"data.file {file} holds {strange[0]!r}, which {type(self._inner).__name__} does not take; its inputs are {', '.join(parameters)}"
+                f"data.file {file} contains {unexpected[0]!r}, which is not an input of {type(self._inner).__name__}; its inputs are "
+                f"{', '.join(parameters)}"
             )
         return [{name: array[at] for name, array in arrays.items()} for at in range(next(iter(counts.values())))]
 
@@ -144,21 +145,22 @@ class Match:
             shape = (getattr(config, "num_channels", 3), height, width)
             return [{main: rng.standard_normal(shape, dtype=np.float32)} for _ in range(data.items)]
         if main == "input_ids":
-            twice = getattr(config, "is_encoder_decoder", False)
+            seq2seq = getattr(config, "is_encoder_decoder", False)
             rows = list(self._tokens(data, source, rng))
-            return [{"input_ids": row, **({"decoder_input_ids": row[: len(rows[0])]} if twice else {})} for row in rows]
+            length = len(rows[0])
+            return [{"input_ids": row, **({"decoder_input_ids": row[:length]} if seq2seq else {})} for row in rows]
         raise ArgumentError(
-            f"what {type(self._inner).__name__} takes is not known: give the shape of one input (data.shape, or --shape 3,32,32), or inputs "
-            "themselves (data.file, or --inputs FILE)"
+            f"the inputs of {type(self._inner).__name__} cannot be determined; give the shape of one input (data.shape, or --shape 3,32,32), "
+            "or a file of inputs (data.file, or --inputs FILE)"
         )
 
     def _tokens(self, data: MatchData, source: Source, rng: np.random.Generator) -> Iterator[Any]:
-        """Yield passages as token ids, or random ids of one length where there is no tokenizer."""
+        """Yield passages as token ids, or random ids of one length if there is no tokenizer."""
         config = self._inner.config
         most = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None) or data.tokens
         length = min(data.tokens, int(most))
-        twice = getattr(config, "is_encoder_decoder", False)
-        if twice or not any(
+        seq2seq = getattr(config, "is_encoder_decoder", False)
+        if seq2seq or not any(
             (Path(source.folder) / file).is_file() for file in ("tokenizer.json", "tokenizer_config.json")
         ):
             words = int(config.get_text_config().vocab_size)  # type: ignore[operator, union-attr]
@@ -172,7 +174,7 @@ class Match:
 
 
 def _rows(answer: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
-    """Return an answer as one row an item, padding zeroed."""
+    """Return an output as one row per item, with padding zeroed, ``[items, values]``."""
     mask = batch.get("attention_mask")
     if mask is not None and answer.ndim > 2 and answer.shape[:2] == mask.shape:
         answer = answer * mask[..., None]

@@ -1,4 +1,4 @@
-"""What a task is: `Task`, the `Measure` it judges by, and the `Scores` it returns. NumPy only."""
+"""The protocol of a task: `Task`, its `Measure` values, and the `Scores` it returns. NumPy only."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -12,12 +12,12 @@ from ...errors import CheckFailed
 __all__ = ["Loss", "Measure", "Scores", "Split", "Task"]
 
 Split = Literal["validation", "test"]
-"""``validation`` is for choices that a recipe makes; ``test`` is what a finished model is judged by, and nothing else looks at it."""
+"""``validation`` is for choices during a job; ``test`` is only for evaluating a finished model."""
 
 Loss = Literal["cosine", "cross-entropy", "mse"]
 
 _RESAMPLES = 1000
-"""Draws of a bootstrap: its ends move by a tenth of the interval from one seed to another."""
+"""Number of bootstrap draws: enough for the ends to vary by only a tenth of the interval between seeds."""
 
 
 def _same(mean: float) -> float:
@@ -26,20 +26,20 @@ def _same(mean: float) -> float:
 
 @dataclass(frozen=True)
 class Measure:
-    """One number that says how good a model is.
+    """A number that says how good a model is.
 
     Parameters
     ----------
     name
-        Short, as records and reports have it: ``"mrr"``, ``"accuracy"``, ``"perplexity"``.
+        Short name, as in records and reports: ``"mrr"``, ``"accuracy"``, ``"perplexity"``.
     unit
-        ``"1"`` for shares and ratios.
+        Unit; ``"1"`` for shares and ratios.
     higher_is_better
-        The direction.
+        Whether higher values are better.
     meaning
-        One plain sentence for a reader who has never met it.
+        Explanation in one plain sentence, for a reader who does not know the measure.
     of_mean
-        From the mean over items to the number: the identity by default, ``exp`` for a perplexity.
+        Function from the mean over items to the value. Default: the identity; ``exp`` for a perplexity.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Measure:
     of_mean: Callable[[float], float] = field(default=_same, repr=False, compare=False)
 
     def share(self, value: float, dense: float) -> float:
-        """Return how much of the dense model's quality is left: 1 for as good, less for worse, whatever the direction.
+        """Return the share of the dense model's quality that is left: 1 for as good, less for worse, whatever the direction.
 
         Examples
         --------
@@ -66,21 +66,21 @@ class Measure:
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """What a model reached, item by item, so that intervals can be drawn and two models compared on the same items.
+    """Results of an evaluation, item by item, for intervals and for paired comparisons between models.
 
     Parameters
     ----------
     items
-        For each measure, by name, one number an item: ``[items]``.
+        Values of each measure by name, one per item, ``[items]``.
     measures
-        The measures, the one that the task judges by first.
+        The measures, the task's main one first.
     weights
-        How much each item counts, such as its tokens; all alike by default.
+        Weight of each item, such as its number of tokens, ``[items]``. Default: equal weights.
 
     Raises
     ------
     CheckFailed
-        If a number is NaN or infinite.
+        If a value is NaN or infinite.
 
     Examples
     --------
@@ -98,8 +98,8 @@ class Scores:
         for name, values in self.items.items():
             if not np.isfinite(values).all():
                 raise CheckFailed(
-                    f"the model's {name} is NaN or infinite on {np.count_nonzero(~np.isfinite(values))} of {len(values)} items; look for "
-                    "weights that overflowed, or a recovery that diverged"
+                    f"the model's {name} is NaN or infinite on {np.count_nonzero(~np.isfinite(values))} of {len(values)} items; check for "
+                    "weights that overflowed or a recovery that diverged"
                 )
 
     def __getitem__(self, name: str) -> float:
@@ -115,11 +115,11 @@ class Scores:
         Parameters
         ----------
         name
-            Of the measure.
+            Name of the measure.
         level
-            Share of the draws that lie inside.
+            Confidence level: the share of the draws inside the interval.
         seed
-            Of the draws: the same for all models, so that their intervals rest on the same draws.
+            Seed of the draws. Use the same seed for all models, so that their intervals use the same draws.
         """
         measure, values = self._measure(name), self.items[name]
         weights = np.ones(len(values)) if self.weights is None else self.weights
@@ -134,34 +134,34 @@ class Scores:
 
 
 class Task(Protocol):
-    """What a model is judged by, and the data it may learn from on the way. One class a kind of task.
+    """A task: the evaluation of a model, and the data that it may train on.
 
-    ``model`` is always what `read_model` returned, or a copy: a SentenceTransformer, a model of transformers, or a plain module.
+    ``model`` is always the result of `read_model`, or a copy: a SentenceTransformer, a transformers model, or a plain module.
     """
 
     name: str
-    """As recipes have it: ``retrieval``, ``classification``, ``regression``, ``next-token``, ``images``, ``match``."""
+    """Name in recipes: ``retrieval``, ``classification``, ``regression``, ``next-token``, ``images`` or ``match``."""
 
     description: str
-    """One plain sentence: what is asked of the model, and of which data."""
+    """One plain sentence that says what the model does, and on which data."""
 
     measures: tuple[Measure, ...]
-    """Everything it measures; the first is the one it judges by."""
+    """All measures, the main one first."""
 
     unit: str
-    """What its items are, in the plural: pairs, texts, images."""
+    """What an item is, in the plural: pairs, texts, images."""
 
     loss: Loss
-    """How recovery compares outputs with the dense model's: ``cosine``, ``mse`` or ``cross-entropy``."""
+    """Loss between outputs and the dense model's in recovery: ``cosine``, ``mse`` or ``cross-entropy``."""
 
     digest: str
-    """SHA-256 over its data: two runs with the same digest saw the same."""
+    """SHA-256 of the data: two runs with the same digest used the same data."""
 
     def refer(self, dense: Any) -> None:
-        """Look at the dense model once, before anything is changed: measures of likeness are held against it."""
+        """Record what measures of similarity need from the dense model; call it once, before anything is changed."""
 
     def evaluate(self, model: Any, split: Split = "test") -> Scores:
-        """Return what a model reaches on held-out items.
+        """Evaluate a model on held-out items.
 
         Raises
         ------
@@ -170,20 +170,20 @@ class Task(Protocol):
         """
 
     def batches(self, size: int, *, tokens: int, seed: int) -> Any:
-        """Return endless shuffled batches of items that neither split holds, for recovery and calibration; see `training.Batches`.
+        """Return endless shuffled batches of items outside both splits, for recovery and calibration; see `training.Batches`.
 
         Parameters
         ----------
         size
-            Items in a batch.
+            Items per batch.
         tokens
-            Longer texts are cut; other items stay as they are.
+            Maximum tokens per text; longer texts are truncated. No effect on other items.
         seed
-            Of the order.
+            Seed of the order.
         """
 
     def output(self, result: Any, batch: Any) -> Any:
-        """Return the tensor that recovery compares with the dense model's, from what a model returned for a batch."""
+        """Return the tensor in a model's result for a batch that recovery compares with the dense model's."""
 
     def example(self, count: int) -> dict[str, Any]:
-        """Return the inputs of one call on so many items, tensors by name; a plain module's are in the order of its parameters."""
+        """Return the inputs of one call on `count` items, tensors by name; for a plain module, in the order of its parameters."""

@@ -1,4 +1,4 @@
-"""Retrieval: does a sentence-embedding model find the second paragraph of a docstring from its first?"""
+"""Retrieval: find the second paragraph of a docstring given the first, for sentence-embedding models."""
 
 from dataclasses import replace
 from typing import Any
@@ -17,14 +17,14 @@ __all__ = ["Retrieval"]
 
 
 class Retrieval:
-    """Held-out pairs of the running Python's documentation; the rest of it to learn from.
+    """Retrieval on held-out pairs of the running Python's documentation; the rest of it is for training.
 
     Parameters
     ----------
     data
-        How many pairs, and which.
+        Number of pairs, and the seed that selects them.
     model
-        The dense SentenceTransformer, whose tokenizer cuts the texts.
+        The dense SentenceTransformer, whose tokenizer is used.
     """
 
     name = "retrieval"
@@ -36,14 +36,14 @@ class Retrieval:
             "mrr",
             "1",
             True,
-            "Mean reciprocal rank: 1 where the right text comes first, 1/2 where it comes second, and so on, averaged over all queries.",
+            "Mean reciprocal rank: 1 if the right text comes first, 1/2 if it comes second, and so on, averaged over all queries.",
         ),
-        Measure("recall@1", "1", True, "Share of queries whose right text comes first."),
+        Measure("recall@1", "1", True, "Share of queries for which the right text comes first."),
         Measure(
             "cosine",
             "1",
             True,
-            "How alike the embeddings are to the dense model's: 1 for the same direction, averaged over all texts.",
+            "Similarity of the embeddings to the dense model's: 1 for the same direction, averaged over all texts.",
         ),
     )
 
@@ -63,13 +63,13 @@ class Retrieval:
         self._dense = {split: embed(dense, pairs) for split, pairs in self.pairs.items() if pairs}
 
     def evaluate(self, model: Any, split: Split = "test") -> Scores:
-        """Return rank and likeness of every pair."""
+        """Return the rank and the similarity for every pair."""
         quality = rate(embed(model, self.pairs[split]), self._dense[split])
         first = (quality.ranks == 1).astype(np.float64)
         return Scores({"mrr": 1.0 / quality.ranks, "recall@1": first, "cosine": quality.cosines}, self.measures)
 
     def batches(self, size: int, *, tokens: int, seed: int) -> Batches:
-        """Return passages cut to so many tokens, similar lengths together."""
+        """Return batches of passages of similar length, truncated to `tokens` tokens."""
         tokenizer = self._model.tokenizer
         passages = list(self.corpus.passages)
         items = [ids[:tokens] for ids in tokenizer(passages, truncation=True, max_length=tokens)["input_ids"]]
@@ -83,7 +83,7 @@ class Retrieval:
         return mean_pooled(result, batch)
 
     def example(self, count: int) -> dict[str, Tensor]:
-        """Return so many queries as the encoder takes them."""
+        """Return a batch of `count` queries, as inputs of the encoder."""
         pairs = python_docs(max(10, count)).pairs
         model = self._model
         tokens = model.tokenizer(

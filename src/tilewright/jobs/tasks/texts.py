@@ -1,4 +1,4 @@
-"""Texts with a label each: classification by accuracy, regression by mean absolute error."""
+"""Labelled texts: classification, by accuracy, and regression, by mean absolute error."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,7 +18,7 @@ __all__ = ["Classification", "Regression"]
 
 
 class _Labelled:
-    """What both have: rows, tokenizer, batches."""
+    """Base of both tasks: rows, tokenizer and batches."""
 
     unit = "texts"
     name: str
@@ -30,23 +30,27 @@ class _Labelled:
         self._tokenizer = tokenizer_of(source.folder, self.name)
         if self._tokenizer.pad_token_id is None:
             raise ArgumentError(
-                f"the tokenizer of {source.name} has no padding token, so texts of several lengths make no batch; set tokenizer.pad_token and "
-                "save it again"
+                f"the tokenizer of {source.name} has no padding token, which batches of texts of different lengths need; set "
+                "tokenizer.pad_token and save the tokenizer again"
             )
         self._tokens = min(data.max_tokens, longest(model, self._tokenizer))
         self.digest = digest_of(self._parts)
         self._dense: dict[Split, Any] = {}
 
     def refer(self, dense: Any) -> None:
-        """Keep what the dense model says."""
+        """Store the dense model's predictions."""
         self._dense = {part: self._said(dense, part) for part in ("validation", "test")}
 
     def batches(self, size: int, *, tokens: int, seed: int) -> Batches:
-        """Return texts without their labels."""
+        """Return batches of texts without their labels."""
         rows = self._parts.train
         lengths = [sum(map(len, row.texts)) for row in rows]
         return Batches(
-            rows, size, seed=seed, collate=lambda some: self._collate(some, min(tokens, self._tokens)), lengths=lengths
+            rows,
+            size,
+            seed=seed,
+            collate=lambda chunk: self._collate(chunk, min(tokens, self._tokens)),
+            lengths=lengths,
         )
 
     def output(self, result: Any, batch: Any) -> Tensor:
@@ -54,7 +58,7 @@ class _Labelled:
         return answer_of(result)
 
     def example(self, count: int) -> dict[str, Tensor]:
-        """Return so many texts as tokens."""
+        """Return a batch of `count` texts as tokens."""
         rows = (self._parts.test * (count // len(self._parts.test) + 1))[:count]
         return self._collate(rows, self._tokens)
 
@@ -62,7 +66,7 @@ class _Labelled:
         return self._parts.test if part == "test" else self._parts.validation
 
     def _said(self, model: Any, part: Split) -> Any:
-        calls = (self._collate(some, self._tokens) for some in chunks(self._items(part)))
+        calls = (self._collate(chunk, self._tokens) for chunk in chunks(self._items(part)))
         return np.concatenate([self._read(answer) for _, answer in answers(model, calls)])
 
     def _read(self, answer: Tensor) -> Any:
@@ -70,35 +74,35 @@ class _Labelled:
 
     def _collate(self, rows: Sequence[Row], tokens: int) -> dict[str, Tensor]:
         columns = [list(column) for column in zip(*(row.texts for row in rows), strict=True)]
-        found = self._tokenizer(*columns, padding=True, truncation=True, max_length=tokens, return_tensors="pt")
-        return dict(found)
+        encoded = self._tokenizer(*columns, padding=True, truncation=True, max_length=tokens, return_tensors="pt")
+        return dict(encoded)
 
 
 class Classification(_Labelled):
-    """Texts of which each belongs to a class.
+    """Text classification.
 
     Parameters
     ----------
     data
         The file and its columns.
     source
-        The model's folder and configuration.
+        Folder and configuration of the model.
     model
         The dense model.
     """
 
     name = "classification"
-    description = "Text classification: each text is put into one of the classes that the model knows."
+    description = "Text classification: each text is assigned one of the model's classes."
     loss: Loss = "cross-entropy"
     measures: tuple[Measure, ...] = (
-        Measure("accuracy", "1", True, "Share of the texts that are put into the right class."),
-        Measure("agreement", "1", True, "Share of the texts that are put into the class that the dense model says."),
+        Measure("accuracy", "1", True, "Share of texts that are classified correctly."),
+        Measure("agreement", "1", True, "Share of texts for which the predicted class equals the dense model's."),
     )
 
     def evaluate(self, model: Any, split: Split = "test") -> Scores:
-        """Return for every text whether its class is right, and whether it is the dense model's."""
-        said, labels = self._said(model, split), np.array([row.label for row in self._items(split)])
-        items = {"accuracy": said == labels, "agreement": said == self._dense[split]}
+        """Return for every text whether the predicted class is correct, and whether it equals the dense model's."""
+        predicted, labels = self._said(model, split), np.array([row.label for row in self._items(split)])
+        items = {"accuracy": predicted == labels, "agreement": predicted == self._dense[split]}
         return Scores({name: right.astype(np.float64) for name, right in items.items()}, self.measures)
 
     def _read(self, answer: Tensor) -> Any:
@@ -107,14 +111,14 @@ class Classification(_Labelled):
 
 
 class Regression(_Labelled):
-    """Texts of which each has a number.
+    """Regression: a number is predicted for each text.
 
     Parameters
     ----------
     data
         The file and its columns.
     source
-        The model's folder and configuration.
+        Folder and configuration of the model.
     model
         The dense model.
     """
@@ -123,14 +127,14 @@ class Regression(_Labelled):
     description = "Regression: a number is predicted for each text."
     loss: Loss = "mse"
     measures: tuple[Measure, ...] = (
-        Measure("mean absolute error", "1", False, "How far the predicted number is from the right one, on average."),
-        Measure("distance", "1", False, "How far the predicted number is from the dense model's, on average."),
+        Measure("mean absolute error", "1", False, "Average distance of the predicted number from the correct one."),
+        Measure("distance", "1", False, "Average distance of the predicted number from the dense model's."),
     )
 
     def evaluate(self, model: Any, split: Split = "test") -> Scores:
-        """Return the error of every text, and its distance from what the dense model says."""
-        said, labels = self._said(model, split), np.array([row.label for row in self._items(split)])
-        items = {"mean absolute error": np.abs(said - labels), "distance": np.abs(said - self._dense[split])}
+        """Return the error for every text, and the distance from the dense model's prediction."""
+        predicted, labels = self._said(model, split), np.array([row.label for row in self._items(split)])
+        items = {"mean absolute error": np.abs(predicted - labels), "distance": np.abs(predicted - self._dense[split])}
         return Scores(items, self.measures)
 
     def _read(self, answer: Tensor) -> Any:
@@ -138,8 +142,8 @@ class Regression(_Labelled):
 
 
 def _finite(answer: Tensor) -> None:
-    """Refuse logits that are none: their largest would be a class all the same."""
+    """Refuse logits that are not finite, since argmax would still return a class."""
     if not answer.isfinite().all():
         raise CheckFailed(
-            "the model's logits hold NaN or infinity; look for weights that overflowed, or a recovery that diverged"
+            "the model's logits contain NaN or infinity; check for weights that overflowed or a recovery that diverged"
         )
