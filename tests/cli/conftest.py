@@ -1,4 +1,4 @@
-"""The command run in this process."""
+"""Run the command in this process."""
 
 import json
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class Done:
 
 @pytest.fixture
 def tilewright(capfd):
-    """Run the command; descriptors are captured, so what C code prints counts as well."""
+    """Run the command with captured file descriptors, so that output of C code counts as well."""
 
     def call(*words):
         capfd.readouterr()

@@ -1,4 +1,4 @@
-"""The page on the command line names every verb, option and exit code there is, and no other."""
+"""The page on the command line names every verb, option and exit code, and no others."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`tilewright export`: dense with zeros, and ONNX that ONNX Runtime runs to the same outputs, for any batch and length."""
+"""`tilewright export`: dense with zeros, and ONNX with the same outputs in ONNX Runtime, for any batch and length."""
 
 import numpy as np
 import onnxruntime
@@ -44,9 +44,9 @@ def inputs(name, batch, length):
 
 @pytest.mark.parametrize("name", ["gpt2", "bert", "vit"])
 def test_onnx_runtime_says_what_the_packed_model_says(tilewright, folders, tmp_path, name):
-    done = tilewright("export", folders / name, "--to", "onnx", "--output", tmp_path / "o", "--json", "--quiet")
-    assert done.code == 0, done.err
-    files = {row["file"]: row["bytes"] for row in done.body["rows"]}
+    result = tilewright("export", folders / name, "--to", "onnx", "--output", tmp_path / "o", "--json", "--quiet")
+    assert result.code == 0, result.err
+    files = {row["file"]: row["bytes"] for row in result.body["rows"]}
     assert files["model.onnx"] > 10_000
     assert files["vocab.txt"] == 5
     session = onnxruntime.InferenceSession(str(tmp_path / "o" / "model.onnx"), providers=["CPUExecutionProvider"])
@@ -63,8 +63,8 @@ def test_onnx_runtime_says_what_the_packed_model_says(tilewright, folders, tmp_p
 def test_dense_opens_without_this_package(tilewright, folders, tmp_path):
     from transformers import BertForSequenceClassification
 
-    done = tilewright("export", folders / "bert", "--to", "dense", "--output", tmp_path / "d", "--quiet")
-    assert done.code == 0, done.err
+    result = tilewright("export", folders / "bert", "--to", "dense", "--output", tmp_path / "d", "--quiet")
+    assert result.code == 0, result.err
     model = BertForSequenceClassification.from_pretrained(tmp_path / "d").eval()
     packed = package.load(folders / "bert", measure=False)
     ids = torch.arange(6)[None]
@@ -83,6 +83,6 @@ def test_dense_opens_without_this_package(tilewright, folders, tmp_path):
 def test_what_makes_no_sense_is_refused(tilewright, folders, tmp_path, words, sentence):
     words = [str(folders / "bert") if word == "SELF" else word for word in words]
     output = [] if "--output" in words else ["--output", tmp_path / "x"]
-    done = tilewright("export", folders / "bert", *words, *output)
-    assert done.code == 2
-    assert sentence in done.err
+    result = tilewright("export", folders / "bert", *words, *output)
+    assert result.code == 2
+    assert sentence in result.err

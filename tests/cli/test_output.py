@@ -1,4 +1,4 @@
-"""Printing: plain and aligned in a pipe, a table on a terminal, and never a control character from a file."""
+"""Output: plain and aligned in a pipe, a table on a terminal, and never a control character from a file."""
 
 import io
 import os
@@ -30,7 +30,7 @@ def on_a_terminal(program):
     while True:
         try:
             part = os.read(ours, 65536)
-        except OSError:  # Linux says so when the other side is closed
+        except OSError:  # raised on Linux when the other side is closed
             break
         if not part:
             break
@@ -67,12 +67,12 @@ def test_a_terminal_gets_a_table_with_names_as_they_are():
 def test_bars_on_a_terminal_name_the_stage_and_the_count():
     text = on_a_terminal("""
         from tilewright.cli.progress import progress
-        with progress(quiet=False) as told:
-            told.stage("prune [2:4]")
-            told.step(1, 2, "first")
-            told.stage("pack")
-            told.say("a [fact]")
-            told.step(3, 4)
+        with progress(quiet=False) as display:
+            display.stage("prune [2:4]")
+            display.step(1, 2, "first")
+            display.stage("pack")
+            display.say("a [fact]")
+            display.step(3, 4)
     """)
     shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
     assert "prune [2:4]" in shown
@@ -83,11 +83,11 @@ def test_bars_on_a_terminal_name_the_stage_and_the_count():
 def test_the_progress_protocol_is_met_by_all(capsys):
     stream = io.StringIO()
     console = Console(file=stream)
-    for one in (SilentProgress(), PlainProgress(stream), TerminalProgress(console)):
-        assert isinstance(one, Progress)
-    with progress(quiet=True) as told:
-        told.stage("x")
-        told.say("y")
+    for display in (SilentProgress(), PlainProgress(stream), TerminalProgress(console)):
+        assert isinstance(display, Progress)
+    with progress(quiet=True) as display:
+        display.stage("x")
+        display.say("y")
     assert capsys.readouterr().err == ""
 
 
@@ -95,12 +95,12 @@ def test_plain_lines_come_at_the_pace_of_a_reader(monkeypatch):
     clock = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     stream = io.StringIO()
-    told = PlainProgress(stream)
-    told.stage("recover")
-    for done in range(1, 21):
+    display = PlainProgress(stream)
+    display.stage("recover")
+    for step in range(1, 21):
         clock[0] += 1.0
-        told.step(done, 20, "loss 0.5")
-    told.say("finished")
+        display.step(step, 20, "loss 0.5")
+    display.say("finished")
     assert stream.getvalue().splitlines() == [
         "recover",
         "  5/20, loss 0.5, 15 s left",
@@ -113,6 +113,6 @@ def test_plain_lines_come_at_the_pace_of_a_reader(monkeypatch):
 
 def test_a_step_without_a_stage_still_shows():
     stream = io.StringIO()
-    with TerminalProgress(Console(file=stream, force_terminal=True, width=100)) as told:
-        told.step(1, 3)
+    with TerminalProgress(Console(file=stream, force_terminal=True, width=100)) as display:
+        display.step(1, 3)
     assert "working" in stream.getvalue()

@@ -15,34 +15,34 @@ def packed_model(tiny_model, tmp_path_factory):
 
 
 def test_a_packed_checkpoint_on_three_machines(tilewright, packed_model):
-    done = tilewright("simulate", packed_model, "--arch", "s4,sta,a100", "--batch", "1,8", "--json")
-    assert done.code == 0, done.err
-    rows = done.body["rows"]
+    result = tilewright("simulate", packed_model, "--arch", "s4,sta,a100", "--batch", "1,8", "--json")
+    assert result.code == 0, result.err
+    rows = result.body["rows"]
     assert [(row["accelerator"], row["batch"]) for row in rows] == [
         (arch, batch) for arch in ("s4", "sta", "a100") for batch in (1, 8)
     ]
     for row in rows:
         assert row["ms, low"] <= row["ms"] <= row["ms, high"]
-        assert row["over dense"] > 0.9  # positions cost a small model more than they save
+        assert row["over dense"] > 0.9  # a small model loses more to positions than it saves
     assert max(row["over dense"] for row in rows) > 1.05
-    assert done.body["summary"]["density of the work"] < 0.7
-    assert done.err == ""
+    assert result.body["summary"]["density of the work"] < 0.7
+    assert result.err == ""
 
 
 def test_the_table_for_people(tilewright, packed_model):
-    done = tilewright("simulate", packed_model, "--arch", "a100", "--layers", "--fidelity", "analytical")
-    assert done.code == 0
-    assert "encoder.layer.1.attention.self.query" in done.out
-    assert done.out.splitlines()[0].startswith("name ")
-    assert "over dense" in done.out
-    assert "fidelity: analytical" in done.out
+    result = tilewright("simulate", packed_model, "--arch", "a100", "--layers", "--fidelity", "analytical")
+    assert result.code == 0
+    assert "encoder.layer.1.attention.self.query" in result.out
+    assert result.out.splitlines()[0].startswith("name ")
+    assert "over dense" in result.out
+    assert "fidelity: analytical" in result.out
 
 
 def test_layers_in_json(tilewright):
-    done = tilewright("simulate", "--network", "bert-base", "--arch", "t4", "--layers", "--json")
-    assert done.code == 0
-    assert [run["summary"]["accelerator"] for run in done.body["runs"]] == ["t4"]
-    assert len(done.body["runs"][0]["rows"]) == 173
+    result = tilewright("simulate", "--network", "bert-base", "--arch", "t4", "--layers", "--json")
+    assert result.code == 0
+    assert [run["summary"]["accelerator"] for run in result.body["runs"]] == ["t4"]
+    assert len(result.body["runs"][0]["rows"]) == 173
 
 
 def test_files_are_written_whole(tilewright, tmp_path):
@@ -61,8 +61,8 @@ def test_files_are_written_whole(tilewright, tmp_path):
         "--html",
         page,
     )
-    done = tilewright("simulate", *words)
-    assert done.code == 0, done.err
+    result = tilewright("simulate", *words)
+    assert result.code == 0, result.err
     events = json.loads(trace.read_text())["traceEvents"]
     assert {event["pid"] for event in events} == {1, 2}
     text = page.read_text()
@@ -78,13 +78,13 @@ def test_files_are_written_whole(tilewright, tmp_path):
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        ((), 2, "give the folder of a model or --network NAME, one of the two"),
-        (("x", "--network", "gpt2"), 2, "one of the two"),
+        ((), 2, "give either the folder of a model or --network NAME"),
+        (("x", "--network", "gpt2"), 2, "give either the folder of a model or --network NAME"),
         (("no/such/folder",), 2, "no/such/folder is neither a folder nor a known network"),
         (("--network", "gpt3"), 2, "gpt3 is neither a folder nor a known network"),
         (("--network", "gpt2", "--arch", "h100"), 2, "unknown accelerator 'h100'"),
-        (("--network", "gpt2", "--arch", ","), 2, "--arch takes names of accelerators with commas"),
-        (("--network", "gpt2", "--batch", "0"), 2, "--batch takes whole numbers from 1"),
+        (("--network", "gpt2", "--arch", ","), 2, "--arch takes comma-separated names of accelerators"),
+        (("--network", "gpt2", "--batch", "0"), 2, "--batch takes comma-separated positive integers"),
         (("--network", "gpt2", "--dtype", "int3"), 2, "does not multiply int3"),
         (
             ("--network", "gpt2", "--fidelity", "rtl"),
@@ -101,7 +101,7 @@ def test_files_are_written_whole(tilewright, tmp_path):
     ],
 )
 def test_refusals(tilewright, words, code, message):
-    done = tilewright("simulate", *words)
-    assert done.code == code
-    assert message in done.err
-    assert done.out == ""
+    result = tilewright("simulate", *words)
+    assert result.code == code
+    assert message in result.err
+    assert result.out == ""

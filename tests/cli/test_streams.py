@@ -1,4 +1,4 @@
-"""Standard streams that are closed, full or read by someone who leaves early; names that would play with a terminal."""
+"""Standard streams that are closed, full or closed early by their reader; names that contain terminal control characters."""
 
 import json
 import os
@@ -45,36 +45,36 @@ def shell(command: str, **environment: str) -> subprocess.CompletedProcess[str]:
     "to", ["| head -c 1", "> /dev/full", ">&-", "2>&-", ">&- 2>&-", "2> /dev/full", "0>&- 1>&- 2>&-"]
 )
 def test_no_stream_brings_a_traceback(words, to):
-    done = shell(f"tilewright {words} {to}")
-    assert "Traceback" not in done.stderr
-    assert "Exception ignored" not in done.stderr
-    assert "fault of tilewright" not in done.stderr
-    assert done.returncode in (0, 2, 141), done.stderr
+    process = shell(f"tilewright {words} {to}")
+    assert "Traceback" not in process.stderr
+    assert "Exception ignored" not in process.stderr
+    assert "bug in tilewright" not in process.stderr
+    assert process.returncode in (0, 2, 141), process.stderr
     if to in ("> /dev/full", ">&-") and words in ("--version", "run --schema x"):
-        assert done.returncode == 2, "silence must not pass for a result"
-        assert done.stderr.startswith("tilewright: the result cannot be written to standard output: ")
-        assert done.stderr.count("\n") == 1
+        assert process.returncode == 2, "silence must not pass for a result"
+        assert process.stderr.startswith("tilewright: the result cannot be written to standard output: ")
+        assert process.stderr.count("\n") == 1
 
 
 def test_a_file_never_takes_the_place_of_a_closed_stream(tmp_path):
-    """With stdout closed the next file that is opened would be number 1, and whatever a library prints would go into it."""
+    """With stdout closed, the next file opened would get descriptor 1, and library output would go into it."""
     code = (
         "import os, sys; from tilewright.cli.output import open_streams, stdout_kept_clean; open_streams()\n"
         "with stdout_kept_clean():\n"
         "    file = open(sys.argv[1], 'w'); os.write(1, b'printed by a library'); file.close()\n"
     )
-    done = subprocess.run(
+    process = subprocess.run(
         ["bash", "-c", f'{sys.executable} -c "$0" "$1" >&-', code, str(tmp_path / "model")],
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 0, done.stderr
+    assert process.returncode == 0, process.stderr
     assert (tmp_path / "model").read_text() == ""
 
 
 def test_a_terminal_that_knows_only_ascii_gets_question_marks():
-    done = shell("tilewright --help", PYTHONIOENCODING="ascii", PYTHONUTF8="0", LC_ALL="C")
-    assert done.returncode == 0, done.stderr
+    process = shell("tilewright --help", PYTHONIOENCODING="ascii", PYTHONUTF8="0", LC_ALL="C")
+    assert process.returncode == 0, process.stderr
 
 
 @pytest.mark.parametrize("text", NASTY, ids=ascii)

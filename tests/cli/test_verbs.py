@@ -1,4 +1,4 @@
-"""Every verb on a real, tiny model: what it prints, where, and with which exit code."""
+"""Every verb on a real, tiny model: its output, where it goes, and the exit code."""
 
 import json
 from pathlib import Path
@@ -21,18 +21,18 @@ def packed(tiny_model, tmp_path_factory):
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_help_names_its_options(tilewright, verb):
-    done = tilewright(verb, "--help")
-    assert done.code == 0
-    assert "--json" in done.out
-    assert ("--dry-run" in done.out) == (verb in ("run", "prune", "bench"))
-    assert done.err == ""
+    result = tilewright(verb, "--help")
+    assert result.code == 0
+    assert "--json" in result.out
+    assert ("--dry-run" in result.out) == (verb in ("run", "prune", "bench"))
+    assert result.err == ""
 
 
 def test_help_lists_every_verb_and_the_exit_codes(tilewright):
-    done = tilewright("--help")
-    assert done.code == 0
-    assert all(f" {verb} " in done.out for verb in VERBS)
-    assert "1 a check failed" in done.out
+    result = tilewright("--help")
+    assert result.code == 0
+    assert all(f" {verb} " in result.out for verb in VERBS)
+    assert "1 a check failed" in result.out
 
 
 def test_version(tilewright):
@@ -42,52 +42,52 @@ def test_version(tilewright):
 
 
 def test_doctor_finds_this_machine_in_order(tilewright):
-    done = tilewright("doctor", "--json")
-    assert done.code == 0, done.out
-    rows = {row["item"]: row for row in done.body["rows"]}
+    result = tilewright("doctor", "--json")
+    assert result.code == 0, result.out
+    rows = {row["item"]: row for row in result.body["rows"]}
     assert rows["torch"]["state"] == "ok"
     assert rows["kernel generic"] == {
         "item": "kernel generic",
         "state": "ok",
         "found": "",
-        "note": "agrees with its definition",
+        "note": "matches the reference",
     }
-    assert done.body["summary"]["verdict"] == "everything required works"
+    assert result.body["summary"]["verdict"] == "everything required works"
 
 
 def test_doctor_fails_on_a_kernel_that_does_not_exist(tilewright, monkeypatch):
     monkeypatch.setenv("TILEWRIGHT_KERNEL", "avx1024")
-    done = tilewright("doctor")
-    assert done.code == 1
-    assert "not available here: unset it" in done.out
-    assert done.out.rstrip().endswith("verdict: broken: TILEWRIGHT_KERNEL")
+    result = tilewright("doctor")
+    assert result.code == 1
+    assert "not available here; unset it" in result.out
+    assert result.out.rstrip().endswith("verdict: broken: TILEWRIGHT_KERNEL")
 
 
 def test_prune_writes_a_checkpoint_that_verifies(tilewright, tiny_model, tmp_path):
     out = tmp_path / "out"
-    done = tilewright("prune", tiny_model, out, "--pattern", "2:4", "--ignore", "pooler.dense", "--json")
-    assert done.code == 0
-    rows = {row["name"]: row for row in done.body["rows"]}
+    result = tilewright("prune", tiny_model, out, "--pattern", "2:4", "--ignore", "pooler.dense", "--json")
+    assert result.code == 0
+    rows = {row["name"]: row for row in result.body["rows"]}
     assert rows["encoder.layer.0.intermediate.dense.weight"]["density"] == 0.5
     assert "pooler.dense.weight" not in [name for name, row in rows.items() if row["density"] < 1]
-    assert "prune to 2:4" in done.err
+    assert "prune to 2:4" in result.err
     size = sum(file.stat().st_size for file in out.glob("*.safetensors"))
-    assert done.body["summary"]["MB written"] == round(size / 1e6, 1) > 0
+    assert result.body["summary"]["MB written"] == round(size / 1e6, 1) > 0
     verified = tilewright("verify", out, "--json")
     assert (verified.code, verified.body["ok"]) == (0, True)
     assert {row["pattern"] for row in verified.body["rows"]} == {"2:4"}
 
 
 def test_quiet_says_nothing_on_stderr(tilewright, tiny_model, tmp_path):
-    done = tilewright("prune", tiny_model, tmp_path / "out", "--pattern", "2:4", "--quiet")
-    assert done.code == 0
-    assert "prune to" not in done.err
+    result = tilewright("prune", tiny_model, tmp_path / "out", "--pattern", "2:4", "--quiet")
+    assert result.code == 0
+    assert "prune to" not in result.err
 
 
 def test_a_dry_run_writes_nothing(tilewright, tiny_model, tmp_path):
-    done = tilewright("prune", tiny_model, tmp_path / "out", "--pattern", "2:4", "--dry-run", "--json")
-    assert done.code == 0
-    assert done.body["rows"]
+    result = tilewright("prune", tiny_model, tmp_path / "out", "--pattern", "2:4", "--dry-run", "--json")
+    assert result.code == 0
+    assert result.body["rows"]
     assert list(tmp_path.iterdir()) == []
 
 
@@ -108,26 +108,26 @@ def test_verify_says_where_a_pattern_breaks(tilewright, tmp_path):
 
 
 def test_explain_gives_each_layer_a_reason(tilewright, packed):
-    done = tilewright("explain", packed, "--json")
-    assert done.code == 0, done.err
-    assert len(done.body["rows"]) >= 12
-    assert all(row["reason"] for row in done.body["rows"])
-    told = tilewright("explain", packed, "--tokens", "24", "--json")
-    assert told.code == 0, told.err
-    assert any("at 24 tokens" in row["reason"] for row in told.body["rows"])
+    result = tilewright("explain", packed, "--json")
+    assert result.code == 0, result.err
+    assert len(result.body["rows"]) >= 12
+    assert all(row["reason"] for row in result.body["rows"])
+    explained = tilewright("explain", packed, "--tokens", "24", "--json")
+    assert explained.code == 0, explained.err
+    assert any("at 24 tokens" in row["reason"] for row in explained.body["rows"])
 
 
 def test_bench_measures_against_torch(tilewright, packed):
-    done = tilewright("bench", packed, "--sentences", "1", "--peers", "torch", "--quick", "--json")
-    assert done.code == 0, done.err
-    assert {row["engine"] for row in done.body["rows"]} == {"tilewright", "torch"}
-    assert "BertModel: of " in done.err or "SentenceTransformer: of " in done.err  # what was loaded, in one line
+    result = tilewright("bench", packed, "--sentences", "1", "--peers", "torch", "--quick", "--json")
+    assert result.code == 0, result.err
+    assert {row["engine"] for row in result.body["rows"]} == {"tilewright", "torch"}
+    assert "BertModel: of " in result.err or "SentenceTransformer: of " in result.err  # one line about what was loaded
 
 
 def test_bench_forecasts(tilewright, packed):
-    done = tilewright("bench", packed, "--sentences", "1,8", "--dry-run")
-    assert done.code == 0
-    assert "1 to 2 minutes" in done.out
+    result = tilewright("bench", packed, "--sentences", "1,8", "--dry-run")
+    assert result.code == 0
+    assert "1 to 2 minutes" in result.out
 
 
 @pytest.fixture
@@ -141,37 +141,39 @@ def recipe(tiny_model, tmp_path):
 
 
 def test_run_prints_the_schema_of_recipes(tilewright):
-    done = tilewright("run", "--schema")
-    assert (done.code, done.err) == (0, "")
-    assert done.body["properties"]["prune"]["$ref"] == "#/$defs/Prune"
+    result = tilewright("run", "--schema")
+    assert (result.code, result.err) == (0, "")
+    assert result.body["properties"]["prune"]["$ref"] == "#/$defs/Prune"
 
 
 def test_prune_looks_at_data_and_updates_what_it_keeps(tilewright, tiny_model, tmp_path):
     words = ("--score", "second-order", "--update", "obs", "--passages", "8", "--ignore", "pooler.dense", "--json")
-    done = tilewright("prune", tiny_model, tmp_path / "out", "--pattern", "2:4", *words)
-    assert done.code == 0, done.err
-    assert done.body["summary"]["update"] == "obs"
-    assert all(row["error updated"] < row["error masked"] for row in done.body["rows"] if row["density"] < 1)
+    result = tilewright("prune", tiny_model, tmp_path / "out", "--pattern", "2:4", *words)
+    assert result.code == 0, result.err
+    assert result.body["summary"]["update"] == "obs"
+    assert all(row["error updated"] < row["error masked"] for row in result.body["rows"] if row["density"] < 1)
     assert tilewright("verify", tmp_path / "out", "--exact").code == 0
     refused = tilewright("prune", tiny_model, tmp_path / "out", "--pattern", "2:4", "--budget", "constrained")
     assert refused.code == 2
-    assert "only a recipe can give: prune.limit" in refused.err
+    assert "only a recipe can give; set prune.limit there" in refused.err
 
 
 @pytest.mark.parametrize("sparse", [2.0, 0.5], ids=["sparse wins", "dense wins"])
-def test_run_does_the_whole_job_and_one_for_a_missed_promise(tilewright, recipe, tmp_path, monkeypatch, sparse):
+def test_run_does_the_whole_job_and_returns_one_for_a_missed_requirement(
+    tilewright, recipe, tmp_path, monkeypatch, sparse
+):
     from tilewright.records import read_records
     from tilewright.runtime.measured import choice
     from tilewright.runtime.measured.timing import Timing
 
-    # what a busy machine measures must not decide what is tested, and a job must end well where dense wins everywhere
+    # timings on a busy machine must not affect what is tested, and a job must also succeed if dense wins everywhere
     monkeypatch.setenv("TILEWRIGHT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(choice, "timings", lambda dense, packed, inputs: [Timing(sparse, 1.0, True) for _ in inputs])
     monkeypatch.setattr(choice, "whole_ratios", lambda *_: None)
     out = tmp_path / "out"
-    done = tilewright("run", recipe, "--output", out, "--json")
-    assert done.code == 1, done.err
-    body = done.body
+    result = tilewright("run", recipe, "--output", out, "--json")
+    assert result.code == 1, result.err
+    body = result.body
     assert (body["kind"], body["ok"]) == ("run", False)
     assert [(check["limit"], check["ok"]) for check in body["checks"]] == [
         ("at least 99", False),
@@ -183,7 +185,7 @@ def test_run_does_the_whole_job_and_one_for_a_missed_promise(tilewright, recipe,
     assert {"quality", "latency", "size", "layer", "loss"} <= kinds
     page = (out / "report.html").read_text()
     assert all(f'<section id="{name}"' in page for name in ("checks", "quality", "latency", "size", "layers", "masks"))
-    assert "measure speed" in done.err
+    assert "measure speed" in result.err
 
 
 @pytest.mark.parametrize("ok", [True, False])
@@ -208,7 +210,7 @@ def test_the_words_of_a_finished_run(ok):
 
 
 def test_run_forecasts(tilewright, recipe, tmp_path):
-    done = tilewright("run", recipe, "--output", tmp_path / "out", "--dry-run", "--json")
-    assert done.code == 0
-    assert done.body["summary"]["minutes"] > 0
+    result = tilewright("run", recipe, "--output", tmp_path / "out", "--dry-run", "--json")
+    assert result.code == 0
+    assert result.body["summary"]["minutes"] > 0
     assert not (tmp_path / "out").exists()

@@ -1,4 +1,4 @@
-"""The command line: one file a verb. Libraries return and raise; only this room prints and exits."""
+"""The command line, one file per verb. The rest of the package returns and raises; only this room prints and exits."""
 
 from .app import main
 

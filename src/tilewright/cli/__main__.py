@@ -1,4 +1,4 @@
-"""`python -m tilewright.cli` is the `tilewright` command."""
+"""Run the `tilewright` command as `python -m tilewright.cli`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""`tilewright advise`: which pattern each layer should take on a target, before anyone trains."""
+"""`tilewright advise`: choose a pattern for each layer on a target, before any training."""
 
 import re
 from typing import Annotated
@@ -18,30 +18,34 @@ def command(
     model: Annotated[str, typer.Argument(help="A dense model: a folder, or package:NAME for one inside a package.")],
     target: Annotated[
         str,
-        typer.Option(help="cpu measures this machine; or an accelerator, as for simulate: a100, s4, sta and so on."),
+        typer.Option(
+            help="cpu measures this machine; an accelerator, as for simulate, is modelled: a100, s4, sta, ..."
+        ),
     ] = "cpu",
-    latency: Annotated[str | None, typer.Option(help="Most time of a call of the whole model, such as 5ms.")] = None,
-    size: Annotated[str | None, typer.Option(help="Most bytes of all parameters, such as 20MB.")] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Samples of a call.")] = 1,
+    latency: Annotated[str | None, typer.Option(help="Maximum time of a call of the whole model, such as 5ms.")] = None,
+    size: Annotated[str | None, typer.Option(help="Maximum size of all parameters, such as 20MB.")] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Batch size.")] = 1,
     sequence: Annotated[
-        int | None, typer.Option(min=1, help="Tokens of a sample; 128, or what the model takes, otherwise.")
+        int | None, typer.Option(min=1, help="Tokens per sample. Default: 128, or the maximum of the model if smaller.")
     ] = None,
     patterns: Annotated[
-        str | None, typer.Option(help="Patterns to choose from, with commas; what suits the target otherwise.")
+        str | None, typer.Option(help="Comma-separated patterns to choose from. Default: those that suit the target.")
     ] = None,
     dtype: Annotated[
-        str | None, typer.Option(help="Such as int8 or float16; the accelerator's first otherwise.")
+        str | None, typer.Option(help="Data type, such as int8 or float16. Default: the accelerator's first.")
     ] = None,
-    ignore: Annotated[list[str] | None, typer.Option(help="Leave dense what this matches; may repeat.")] = None,
-    threads: Annotated[int, typer.Option(min=1, max=1024, help="Threads, where the target is cpu.")] = 1,
+    ignore: Annotated[
+        list[str] | None, typer.Option(help="Name or expression of layers to leave dense; may be repeated.")
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1, max=1024, help="Number of threads if the target is cpu.")] = 1,
     as_json: Json = False,
 ) -> int:
-    """Choose a pattern for every layer so that a latency or a size is met at the least predicted loss."""
+    """Choose a pattern for every layer that meets a latency or a size with the least predicted loss."""
     if latency is None and size is None:
-        raise typer.BadParameter("say what to meet: --latency 5ms, --size 20MB, or both")
+        raise typer.BadParameter("give a limit: --latency 5ms, --size 20MB, or both")
     seconds = None if latency is None else _amount(latency, "--latency", _SECONDS)
-    most = None if size is None else _amount(size, "--size", _BYTES)
-    tried = [checked_pattern(text.strip()) for text in (patterns or "").split(",") if text.strip()]
+    limit = None if size is None else _amount(size, "--size", _BYTES)
+    candidates = [checked_pattern(text.strip()) for text in (patterns or "").split(",") if text.strip()]
     with stdout_kept_clean():
         from ..advice import advise
         from ..jobs import model_folder
@@ -54,10 +58,10 @@ def command(
             model_folder(model),
             target,
             latency=seconds,
-            size=most,
+            size=limit,
             batch=batch,
             sequence=sequence,
-            patterns=tried,
+            patterns=candidates,
             dtype=dtype,
             ignore=ignore or (),
         )
@@ -65,8 +69,8 @@ def command(
 
 
 def _amount(text: str, option: str, units: dict[str, float]) -> float:
-    """Read a number with a unit."""
-    found = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([A-Za-z]+)\s*", text)
-    if found is None or found[2] not in units or float(found[1]) == 0:
-        raise typer.BadParameter(f"{option} takes a number above 0 with a unit ({', '.join(units)}); got {text!r}")
-    return float(found[1]) * units[found[2]]
+    """Parse a number with a unit."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([A-Za-z]+)\s*", text)
+    if match is None or match[2] not in units or float(match[1]) == 0:
+        raise typer.BadParameter(f"{option} takes a number above 0 with a unit ({', '.join(units)}), got {text!r}")
+    return float(match[1]) * units[match[2]]

@@ -1,4 +1,4 @@
-"""The `tilewright` command: its verbs, and what becomes of everything that can go wrong."""
+"""The `tilewright` command: its verbs, and the handling of every error."""
 
 import os
 import sys
@@ -16,8 +16,8 @@ __all__ = ["app", "main"]
 
 app = typer.Typer(
     name="tilewright",
-    help="Structured sparsity for neural networks: prune once, really smaller, really faster.",
-    epilog="Exit codes: 0 done, 1 a check failed, 2 wrong usage or input, 3 not supported here, 70 a fault of this program, 130 interrupted.",
+    help="Structured sparsity for neural networks: models that are smaller on disk and faster to run.",
+    epilog="Exit codes: 0 success, 1 a check failed, 2 wrong usage or input, 3 not supported here, 70 internal error, 130 interrupted.",
     no_args_is_help=True,
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -42,7 +42,7 @@ def _options(
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
-    pass  # both are acted on elsewhere: the version by its callback, debugging by main, which sees errors of parsing too
+    pass  # --version is handled by its callback, and --debug by main, which also sees parsing errors
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,11 +51,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     arguments
-        Words after the program's name; those of this process when None.
+        Arguments after the program's name. Default: those of this process.
     """
     open_streams()
     words = list(sys.argv[1:] if arguments is None else arguments)
-    # Progress is told in one voice: the libraries' own bars would tear ours apart, and fill log files.
+    # The libraries' own progress bars would break ours and fill log files.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
         code = app(words, prog_name="tilewright", standalone_mode=False)
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = e.exit_code
     except (KeyboardInterrupt, typer.Abort):
         code = 130
-    except (BrokenPipeError, SystemExit):  # typer's way out when whoever reads its help has seen enough
+    except (BrokenPipeError, SystemExit):  # raised by typer when the reader of its help closes the pipe
         drop_stdout()
         code = 0
     except Exception as e:
@@ -72,6 +72,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         flush_stdout()
         return emit_error(describe(e), as_json="--json" in words)
     flush_stdout()
-    if code == 130:  # typer turns Ctrl-C into this code by itself, without a word
+    if code == 130:  # typer turns Ctrl-C into this code without a message
         return emit_error(describe(KeyboardInterrupt()), as_json="--json" in words)
     return code if isinstance(code, int) else 0

@@ -1,4 +1,4 @@
-"""`tilewright bench`: a packed model against dense engines on this machine."""
+"""`tilewright bench`: time a packed model against dense engines on this machine."""
 
 from pathlib import Path
 from typing import Annotated
@@ -18,25 +18,25 @@ def command(
     path: Annotated[Path, typer.Argument(help="Folder of a packed checkpoint.")],
     model: Annotated[
         str | None,
-        typer.Option(help="What builds the module, as module:callable, if the checkpoint is of a plain one."),
+        typer.Option(help="module:callable that builds the module, for a checkpoint of a plain torch module."),
     ] = None,
     sentences: Annotated[
-        str, typer.Option(help="Sizes of the batches, with commas: sentences, or whatever the model takes.")
+        str, typer.Option(help="Comma-separated batch sizes, in sentences or whatever the model takes.")
     ] = "1,8,32",
-    threads: Annotated[int, typer.Option(min=1, max=1024, help="Threads of every engine.")] = 1,
-    peers: Annotated[str, typer.Option(help="Dense engines to compare with, with commas.")] = ",".join(_PEERS),
+    threads: Annotated[int, typer.Option(min=1, max=1024, help="Threads per engine.")] = 1,
+    peers: Annotated[str, typer.Option(help="Comma-separated dense engines to compare with.")] = ",".join(_PEERS),
     inputs: Inputs = None,
     shape: Shape = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Fewer rounds: a first impression.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Take fewer samples, for a first impression.")] = False,
     dry_run: DryRun = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> int:
-    """Time a packed model against dense engines running the same weights, every output checked first."""
+    """Time a packed model against dense engines that run the same weights, with every output checked first."""
     batches = whole_numbers(sentences, "--sentences")
-    form = shape_of(shape)
+    sides = shape_of(shape)
     engines = words(peers, "--peers", _PEERS)
-    with stdout_kept_clean(), progress(quiet or dry_run) as told:
+    with stdout_kept_clean(), progress(quiet or dry_run) as display:
         from .. import jobs
 
         if dry_run:
@@ -50,7 +50,7 @@ def command(
                 peers=engines,
                 quick=quick,
                 inputs=None if inputs is None else str(inputs),
-                shape=form,
-                progress=told,
+                shape=sides,
+                progress=display,
             )
     return emit(report, as_json=as_json)

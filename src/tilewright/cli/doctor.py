@@ -1,4 +1,4 @@
-"""`tilewright doctor`: what works on this machine."""
+"""`tilewright doctor`: report what works on this machine."""
 
 from typing import Annotated
 
@@ -11,14 +11,12 @@ __all__ = ["command"]
 
 Measure = Annotated[
     bool,
-    typer.Option(
-        "--measure", help="Measure anew which remembered layers run faster sparse here, in place of the examination."
-    ),
+    typer.Option("--measure", help="Instead, measure again which remembered layers run faster sparse on this machine."),
 ]
 
 
 def command(measure: Measure = False, as_json: Json = False) -> int:
-    """Examine this installation: machine, packages, and every kernel against its definition. Exit code 1 when something is broken."""
+    """Check this installation: machine, packages, and every kernel against its reference. Exit code 1 if anything is broken."""
     with stdout_kept_clean():
         if measure:
             from ..runtime import measure_again

@@ -1,4 +1,4 @@
-"""`tilewright explain`: how each layer runs here, and why."""
+"""`tilewright explain`: report how each layer runs on this machine, and why."""
 
 from pathlib import Path
 from typing import Annotated
@@ -15,11 +15,11 @@ def command(
     path: Annotated[Path, typer.Argument(help="Folder of a packed checkpoint.")],
     tokens: Annotated[
         int | None,
-        typer.Option(min=1, help="Tokens a call will usually carry (batch times length); 16 and 128 otherwise."),
+        typer.Option(min=1, help="Typical number of tokens per call, batch times length. Default: 16 and 128."),
     ] = None,
     as_json: Json = False,
 ) -> int:
-    """Say for every layer whether it runs sparse or dense on this machine, with which kernel, and the reason."""
+    """Report for every layer whether it runs sparse or dense on this machine, with which kernel, and why."""
     with stdout_kept_clean():
         from ..runtime import explain
 

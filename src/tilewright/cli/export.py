@@ -1,4 +1,4 @@
-"""`tilewright export`: a packed model for programs that do not know Tilewright."""
+"""`tilewright export`: write a packed model for programs without Tilewright."""
 
 from pathlib import Path
 from typing import Annotated, Literal, cast
@@ -17,22 +17,22 @@ def command(
     to: Annotated[
         str,
         typer.Option(
-            help="dense: ordinary tensors with zeros, which any program opens; onnx: for ONNX Runtime and the like."
+            help="dense: ordinary tensors with zeros, which any program can read; onnx: a model for ONNX Runtime and others."
         ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write to.")],
     model: Annotated[
-        str | None, typer.Option(help="What builds the module, as module:callable, for ONNX of a plain one.")
+        str | None, typer.Option(help="module:callable that builds the module, for ONNX of a plain torch module.")
     ] = None,
     inputs: Inputs = None,
     shape: Shape = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> int:
-    """Write a packed checkpoint as dense tensors with zeros, or as ONNX: the same outputs, without Tilewright."""
+    """Write a packed checkpoint as dense tensors with zeros or as ONNX: the same outputs, without Tilewright."""
     kind = cast(Literal["dense", "onnx"], one_of(to, "--to", ("dense", "onnx")))
-    form = shape_of(shape)
-    with stdout_kept_clean(), progress(quiet) as told:
+    sides = shape_of(shape)
+    with stdout_kept_clean(), progress(quiet) as display:
         from .. import jobs
 
         report = jobs.export(
@@ -41,7 +41,7 @@ def command(
             kind,
             model=model,
             inputs=None if inputs is None else str(inputs),
-            shape=form,
-            progress=told,
+            shape=sides,
+            progress=display,
         )
     return emit(report, as_json=as_json)

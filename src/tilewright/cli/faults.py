@@ -1,4 +1,4 @@
-"""What an exception means to the person at the terminal: one sentence and an exit code."""
+"""Turn exceptions into one sentence and an exit code for the user."""
 
 import errno
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ NOT_SUPPORTED = 3
 FAULT = 70
 INTERRUPTED = 130
 
-# typer carries its own copy of click in some versions and imports it in others; its exported errors lead to the right one.
+# Some versions of typer bundle click and others import it; the base class of typer's own errors is the right one in both cases.
 _CLICK_ERROR = cast(type[typer.BadParameter], typer.BadParameter.__mro__[2])
 
 
-class LostOutput(OSError):  # noqa: N818 (what is lost is the matter)
-    """A result that could not be printed; its text says so."""
+class LostOutput(OSError):  # noqa: N818 (named for what is lost)
+    """A result could not be printed; ``strerror`` is the whole sentence."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Failure:
     kind
         Name of the exception.
     message
-        One sentence.
+        What went wrong and what to do, in one sentence.
     code
         Exit code.
     """
@@ -44,10 +44,12 @@ class Failure:
 
 
 def describe(error: BaseException) -> Failure:
-    """Say what an exception means."""
+    """Return the failure that an exception stands for."""
     kind = type(error).__name__
     if isinstance(error, KeyboardInterrupt):
-        message = "interrupted; no half-written output is left, and the same command starts or resumes the work"
+        message = (
+            "interrupted; no partial output is left, and running the same command again restarts or resumes the work"
+        )
         return Failure("Interrupted", message, INTERRUPTED)
     if isinstance(error, CheckFailed):
         return Failure(kind, _sentence(error), NOT_OK)
@@ -60,27 +62,27 @@ def describe(error: BaseException) -> Failure:
         return Failure("UsageError", f"{message}; try --help", USAGE)
     if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("tilewright."):
         package = error.name.partition(".")[0]
-        message = f"this needs the Python package {package!r}, which is not installed; `tilewright doctor` says what to install"
+        message = f"this needs the Python package {package!r}, which is not installed; run `tilewright doctor` to see what to install"
         return Failure(kind, message, NOT_SUPPORTED)
     if isinstance(error, MemoryError):
-        return Failure(kind, "out of memory; a smaller model or batch needs less, and --dry-run says how much", USAGE)
+        return Failure(
+            kind, "out of memory; use a smaller model or batch (--dry-run estimates the memory needed)", USAGE
+        )
     if isinstance(error, LostOutput):
         return Failure(kind, str(error.strerror), USAGE)
     if isinstance(error, OSError):
         return Failure(kind, _system(error), USAGE)
-    message = (
-        f"{kind}: {_sentence(error)}; this is a fault of tilewright: run `tilewright --debug ...` for the traceback"
-    )
+    message = f"{kind}: {_sentence(error)}; this is a bug in tilewright: run `tilewright --debug ...` for the traceback"
     return Failure(kind, message, FAULT)
 
 
 def _system(error: OSError) -> str:
-    """Put a refusal of the operating system into words."""
+    """Return a sentence for an error of the operating system."""
     if error.errno is None:
         return _sentence(error)
     place = f": {error.filename}" if error.filename else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"the disk is full{place}; nothing half-written was kept, free some space and run the same command again"
+        return f"the disk is full{place}; no partial output was kept: free some space and run the same command again"
     return f"{(error.strerror or 'system error').lower()}{place}"
 
 

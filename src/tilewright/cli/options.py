@@ -1,4 +1,4 @@
-"""Options that several verbs share, and lists written with commas."""
+"""Options that several verbs share, and parsers of their values."""
 
 from pathlib import Path
 from typing import Annotated
@@ -21,55 +21,55 @@ __all__ = [
     "words",
 ]
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, nothing else.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress on stderr.")]
 Inputs = Annotated[
     Path | None,
     typer.Option(
-        help="File with inputs, items first: .npz, .npy or .safetensors, an array for each input of the model."
+        help="File of inputs (.npz, .npy or .safetensors): one array per input of the model, items along the first axis."
     ),
 ]
 Shape = Annotated[
     str | None,
-    typer.Option(help="Shape of one input of a plain module, such as 3,32,32; random numbers are drawn then."),
+    typer.Option(help="Shape of one input of a plain module, such as 3,32,32, to generate random inputs."),
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would happen, and do nothing.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Report what would happen, and do nothing.")]
 
 
 def whole_numbers(text: str, option: str) -> tuple[int, ...]:
-    """Read ``1,8,32``."""
+    """Parse a list such as ``1,8,32``."""
     try:
         numbers = tuple(int(part) for part in text.split(","))
     except ValueError:
         numbers = ()
     if not numbers or min(numbers) < 1:
-        raise typer.BadParameter(f"{option} takes whole numbers from 1 with commas, such as 1,8,32; got {text!r}")
+        raise typer.BadParameter(f"{option} takes comma-separated positive integers, such as 1,8,32, got {text!r}")
     return numbers
 
 
 def shape_of(text: str | None) -> tuple[int, ...] | None:
-    """Read ``3,32,32``."""
+    """Parse a shape such as ``3,32,32``."""
     return None if text is None else whole_numbers(text, "--shape")
 
 
 def one_of(text: str, option: str, known: tuple[str, ...]) -> str:
-    """Read one of the known words."""
+    """Return the text if it is one of the known words, else raise a usage error."""
     if text not in known:
         raise typer.BadParameter(unknown(f"{option}", text, known))
     return text
 
 
 def words(text: str, option: str, known: tuple[str, ...]) -> tuple[str, ...]:
-    """Read ``torch,openvino``, each one of the known words."""
-    found = tuple(part.strip() for part in text.split(",") if part.strip())
-    strange = [word for word in found if word not in known]
-    if strange or not found:
-        wrong = ", ".join(map(repr, strange)) or repr(text)
-        raise typer.BadParameter(f"{option} takes any of {', '.join(known)} with commas; got {wrong}")
-    return found
+    """Parse a list of known words, such as ``torch,openvino``."""
+    names = tuple(part.strip() for part in text.split(",") if part.strip())
+    invalid = [name for name in names if name not in known]
+    if invalid or not names:
+        wrong = ", ".join(map(repr, invalid)) or repr(text)
+        raise typer.BadParameter(f"{option} takes a comma-separated list of {', '.join(known)}, got {wrong}")
+    return names
 
 
 def checked_pattern(text: str) -> str:
-    """Refuse a pattern that does not exist before anything heavy is loaded."""
+    """Return the text if it is a valid pattern; otherwise fail before anything heavy is loaded."""
     parse(text)
     return text

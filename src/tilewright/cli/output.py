@@ -1,4 +1,4 @@
-"""What the command prints: results on stdout, everything else on stderr."""
+"""The output of the command: results on stdout, everything else on stderr."""
 
 import ctypes
 import errno
@@ -21,7 +21,7 @@ _LONGEST_ERROR = 2000
 
 
 def emit(report: Report, *, as_json: bool) -> int:
-    """Print a report and return the exit code it asks for."""
+    """Print a report and return its exit code."""
     if as_json:
         emit_text(report.to_json())
     elif sys.stdout is not None and sys.stdout.isatty():
@@ -32,12 +32,12 @@ def emit(report: Report, *, as_json: bool) -> int:
 
 
 def emit_text(text: str) -> None:
-    """Print to stdout; a reader that has gone away is no error.
+    """Print to stdout; a closed pipe is not an error.
 
     Raises
     ------
     LostOutput
-        If the text cannot be written, such as to a full disk: a script must not take silence for a result.
+        If the text cannot be written, for example to a full disk: a script must not mistake missing output for success.
     """
     with _writing():
         try:
@@ -48,7 +48,7 @@ def emit_text(text: str) -> None:
 
 @contextmanager
 def _writing() -> Iterator[None]:
-    """Write to stdout inside."""
+    """Turn errors of writing to stdout inside a `with` block into `LostOutput`."""
     try:
         if sys.stdout is None:
             raise OSError(errno.EBADF, "it is closed")
@@ -63,14 +63,14 @@ def _writing() -> Iterator[None]:
 
 
 def drop_stdout() -> None:
-    """Let go of what stdout still holds: Python would complain again when it flushes at exit."""
+    """Discard what stdout has buffered, since Python would report the error again when it flushes at exit."""
     if sys.stdout is not None:
         with suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def flush_stdout() -> None:
-    """Have what others printed leave now, or never: an error at exit would be told by Python, in its own way."""
+    """Flush stdout, or discard its buffer on failure, since Python would report an error at exit in its own format."""
     try:
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -79,21 +79,21 @@ def flush_stdout() -> None:
 
 
 def open_streams() -> None:
-    """Give every standard stream that is closed a descriptor: the next file opened would take its number, and what is printed."""
+    """Open every closed standard stream on the null device; otherwise the next file opened would take its number and its output."""
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
 
 
 def emit_error(failure: Failure, *, as_json: bool) -> int:
-    """Print one sentence to stderr, and one object to stdout where JSON was asked for; return the exit code."""
+    """Print one sentence to stderr and, with `as_json`, one object to stdout; return the exit code."""
     message = failure.message
     if len(message) > _LONGEST_ERROR:
         message = f"{message[: _LONGEST_ERROR - 3]}..."
     if sys.stderr is not None:
-        with suppress(OSError):  # whoever closed it does not want to hear
+        with suppress(OSError):  # stderr may be a closed pipe
             print(f"tilewright: {printable(message)}", file=sys.stderr, flush=True)
     if as_json:
         body = {
@@ -110,7 +110,7 @@ def emit_error(failure: Failure, *, as_json: bool) -> int:
 
 @contextmanager
 def stdout_kept_clean() -> Iterator[None]:
-    """Send to stderr whatever libraries print to stdout meanwhile, be it from Python or from C."""
+    """Redirect to stderr whatever libraries print to stdout inside a `with` block, from Python or from C."""
     try:
         saved = os.dup(1)
     except OSError:  # started with stdout closed
@@ -123,7 +123,7 @@ def stdout_kept_clean() -> Iterator[None]:
         with redirect_stdout(sys.stderr):
             yield
     finally:
-        ctypes.CDLL(None).fflush(None)  # what C code has buffered belongs to the stream it was sent to
+        ctypes.CDLL(None).fflush(None)  # output that C code has buffered must go to stderr too
         os.dup2(saved, 1)
         os.close(saved)
 

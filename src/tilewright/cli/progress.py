@@ -18,12 +18,12 @@ _SECONDS_BETWEEN_LINES = 5.0
 
 
 class PlainProgress:
-    """Lines for a log file: one a stage, and one every few seconds while it runs.
+    """Plain lines for a log file: one per stage, and one every few seconds within a stage.
 
     Parameters
     ----------
     stream
-        Where lines go.
+        Stream to write to.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -31,12 +31,12 @@ class PlainProgress:
         self._started = self._told = time.monotonic()
 
     def stage(self, name: str) -> None:
-        """Write a line for the stage."""
+        """Write a line for a new stage."""
         self._started = self._told = time.monotonic()
         self._write(name)
 
     def step(self, done: int, total: int, note: str = "") -> None:
-        """Write a line if the last one is a while ago, or this step is the last."""
+        """Write a line for a step, if the last line is a few seconds old or this is the last step."""
         now = time.monotonic()
         if done < total and now - self._told < _SECONDS_BETWEEN_LINES:
             return
@@ -49,17 +49,17 @@ class PlainProgress:
         self._write(text)
 
     def _write(self, text: str) -> None:
-        with suppress(OSError):  # a log on a full disk is no reason to end the work
+        with suppress(OSError):  # a log on a full disk must not stop the work
             print(printable(text), file=self._stream, flush=True)
 
 
 class TerminalProgress:
-    """Live bars, one a stage; use it as a context.
+    """Live bars, one per stage; use it as a context manager.
 
     Parameters
     ----------
     console
-        The terminal; that of stderr when None.
+        Terminal to draw on. Default: stderr.
     """
 
     def __init__(self, console: "Console | None" = None) -> None:
@@ -89,12 +89,12 @@ class TerminalProgress:
         self._bars.stop()
 
     def stage(self, name: str) -> None:
-        """Finish the bar before and start one."""
+        """Finish the previous bar and start a new one."""
         self._finish()
         self._task = self._bars.add_task(name, total=None, note="")
 
     def step(self, done: int, total: int, note: str = "") -> None:
-        """Move the bar."""
+        """Advance the bar."""
         if self._task is None:
             self.stage("working")
         assert self._task is not None
@@ -114,7 +114,7 @@ class TerminalProgress:
 
 @contextmanager
 def progress(quiet: bool) -> Iterator[Progress]:
-    """Give the progress that suits where stderr goes; what the library logs meanwhile is told as well."""
+    """Yield a progress display that suits stderr, and forward the package's log messages to it."""
     if quiet or sys.stderr is None:
         yield SilentProgress()
     elif sys.stderr.isatty():

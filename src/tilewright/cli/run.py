@@ -1,4 +1,4 @@
-"""`tilewright run`: the whole job a recipe describes."""
+"""`tilewright run`: run the whole job that a recipe describes."""
 
 import json
 from pathlib import Path
@@ -29,13 +29,13 @@ def _schema(asked: bool) -> None:
 
 
 def command(
-    recipe: Annotated[Path, typer.Argument(help="A recipe, such as examples/minilm.yaml.")],
+    recipe: Annotated[Path, typer.Argument(help="Recipe, such as examples/minilm.yaml.")],
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Folder for the results; runs/ and the recipe's name by default."),
+        typer.Option("--output", "-o", help="Folder for the results. Default: runs/ and the name of the recipe file."),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume/--fresh", help="Go on where an earlier run stopped, or begin anew.")
+        bool, typer.Option("--resume/--fresh", help="Resume where an earlier run stopped, or start over.")
     ] = True,
     schema: Annotated[
         bool,
@@ -45,16 +45,16 @@ def command(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> int:
-    """Prune, recover, verify, pack and measure a model as a recipe says, and write its report."""
+    """Prune, recover, verify, pack and measure a model as a recipe describes, and write a report."""
     from .. import jobs
 
     job = jobs.load_recipe(recipe)
     jobs.require_data(job)
-    with stdout_kept_clean(), progress(quiet or dry_run) as told:
+    with stdout_kept_clean(), progress(quiet or dry_run) as display:
         if dry_run:
             forecast = jobs.forecast(job)
         else:
-            result = jobs.run(job, output or Path("runs") / recipe.stem, resume=resume, progress=told)
+            result = jobs.run(job, output or Path("runs") / recipe.stem, resume=resume, progress=display)
     if dry_run:
         return emit(forecast, as_json=as_json)
     emit_text(_to_json(result) if as_json else as_text(result))
@@ -75,7 +75,7 @@ def _to_json(result: "JobResult") -> str:
 
 
 def as_text(result: "JobResult") -> str:
-    """Write a finished job for people: the summary, every promise, and where things are."""
+    """Return a finished job as text: the summary, every requirement, and the paths of the results."""
     lines = [result.summary, ""]
     for check in result.checks:
         value = f"{check.value:.4g}" if isinstance(check.value, float) else str(check.value)

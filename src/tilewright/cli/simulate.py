@@ -1,4 +1,4 @@
-"""`tilewright simulate`: a model on accelerators that are models themselves."""
+"""`tilewright simulate`: simulate a model on modelled accelerators."""
 
 import json
 import shlex
@@ -19,42 +19,47 @@ __all__ = ["command"]
 
 def command(
     path: Annotated[
-        Path | None, typer.Argument(help="Folder of a checkpoint, packed or dense, or package:NAME.")
+        Path | None, typer.Argument(help="Folder of a packed or dense checkpoint, or package:NAME.")
     ] = None,
     arch: Annotated[
         str,
         typer.Option(
-            help="Accelerators, with commas: a100, rtx3090, t4, v100, s4, s10, s30, s40, sta; NAME-dense has no sparse hardware."
+            help="Comma-separated accelerators: a100, rtx3090, t4, v100, s4, s10, s30, s40, sta; NAME-dense has no sparse hardware."
         ),
     ] = "a100,s4,sta",
-    batch: Annotated[str, typer.Option(help="Sizes of the batches, with commas.")] = "1",
+    batch: Annotated[str, typer.Option(help="Comma-separated batch sizes.")] = "1",
     network: Annotated[
-        str | None, typer.Option(help="Instead of a folder: bert-base, bert-large, gpt2, resnet50 or vit-base, dense.")
+        str | None,
+        typer.Option(help="Dense network instead of a folder: bert-base, bert-large, gpt2, resnet50 or vit-base."),
     ] = None,
     pattern: Annotated[
-        str | None, typer.Option(help="As if every weight that can take it were pruned to this, such as 2:4.")
+        str | None, typer.Option(help="Simulate as if every weight that can take this pattern were pruned to it.")
     ] = None,
     sequence: Annotated[
-        int | None, typer.Option(min=1, help="Tokens of a sample; 128, or what the model takes, otherwise.")
+        int | None, typer.Option(min=1, help="Tokens per sample. Default: 128, or the maximum of the model if smaller.")
     ] = None,
-    dtype: Annotated[str | None, typer.Option(help="Such as int8 or float16; each machine's first otherwise.")] = None,
-    fidelity: Annotated[str, typer.Option(help="How exact: roofline, analytical or tiles.")] = "tiles",
+    dtype: Annotated[
+        str | None, typer.Option(help="Data type, such as int8 or float16. Default: each accelerator's first.")
+    ] = None,
+    fidelity: Annotated[str, typer.Option(help="Level of detail: roofline, analytical or tiles.")] = "tiles",
     layers: Annotated[
-        bool, typer.Option("--layers", help="Also a table for each accelerator, operation by operation.")
+        bool, typer.Option("--layers", help="Also print a table of all operations for each accelerator.")
     ] = False,
     timeline: Annotated[
-        Path | None, typer.Option(help="Write what ran when to this JSON file, for Perfetto or Chrome.")
+        Path | None, typer.Option(help="JSON file to write a trace to, for Perfetto or Chrome.")
     ] = None,
-    html: Annotated[Path | None, typer.Option(help="Write a page with pictures and assumptions to this file.")] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="HTML file to write a report with charts and assumptions to.")
+    ] = None,
     as_json: Json = False,
 ) -> int:
-    """Say how long a model takes on accelerators, where the cycles go, and what that rests on."""
+    """Estimate how long a model takes on accelerators, where the cycles go, and on which numbers that rests."""
     batches = whole_numbers(batch, "--batch")
     archs = [name.strip() for name in arch.split(",") if name.strip()]
     if (path is None) == (network is None):
-        raise typer.BadParameter("give the folder of a model or --network NAME, one of the two")
+        raise typer.BadParameter("give either the folder of a model or --network NAME")
     if not archs:
-        raise typer.BadParameter(f"--arch takes names of accelerators with commas; got {arch!r}")
+        raise typer.BadParameter(f"--arch takes comma-separated names of accelerators, got {arch!r}")
     if pattern is not None:
         checked_pattern(pattern)
     with stdout_kept_clean():
@@ -63,28 +68,28 @@ def command(
         from ..records import write_whole
 
         level = cast(Literal["roofline", "analytical", "tiles"], fidelity)
-        found = compare(
+        comparison = compare(
             network or _folder(path), archs, batches, sequence=sequence, fidelity=level, dtype=dtype, pattern=pattern
         )
         if timeline is not None:
-            write_whole(timeline, json.dumps(_trace(found)))
+            write_whole(timeline, json.dumps(_trace(comparison)))
         if html is not None:
-            again = _command(
+            command_line = _command(
                 path=path, network=network, arch=arch, batch=batch, pattern=pattern, sequence=sequence, dtype=dtype,
                 fidelity=fidelity, html=html,
             )  # fmt: skip
-            write_whole(html, simulation_page(found, command=again, pattern=pattern))
+            write_whole(html, simulation_page(comparison, command=command_line, pattern=pattern))
     if as_json:
-        body = json.loads(found.report().to_json())
+        body = json.loads(comparison.report().to_json())
         if layers:
-            body["runs"] = [json.loads(run.table().to_json()) for run in found.runs]
+            body["runs"] = [json.loads(run.table().to_json()) for run in comparison.runs]
         emit_text(json_text(body))
         return 0
     if layers:
-        for run in found.runs:
+        for run in comparison.runs:
             emit(run.table(), as_json=False)
             emit_text("")
-    return emit(found.report(), as_json=False)
+    return emit(comparison.report(), as_json=False)
 
 
 def _folder(path: Path | None) -> str:
@@ -94,15 +99,15 @@ def _folder(path: Path | None) -> str:
     return str(model_folder(text)) if text.startswith("package:") else text
 
 
-def _trace(found: "Comparison") -> dict[str, Any]:
-    """Return all runs in one trace, a process each."""
-    traces = [run.timeline() for run in found.runs]
+def _trace(comparison: "Comparison") -> dict[str, Any]:
+    """Return all runs as one trace, one process per run."""
+    traces = [run.timeline() for run in comparison.runs]
     events = [{**event, "pid": pid} for pid, trace in enumerate(traces, 1) for event in trace["traceEvents"]]
     return {"traceEvents": events, "displayTimeUnit": "ms"}
 
 
 def _command(**options: object) -> str:
-    """Return what to type to make the page again, without the folders of this machine."""
+    """Return the command that makes the page again, without this machine's paths."""
     words = ["tilewright", "simulate"]
     for name, value in options.items():
         if value is not None:

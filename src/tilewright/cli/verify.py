@@ -1,4 +1,4 @@
-"""`tilewright verify`: whether the weights obey their patterns."""
+"""`tilewright verify`: check that weights satisfy their patterns."""
 
 from pathlib import Path
 from typing import Annotated
@@ -14,20 +14,21 @@ __all__ = ["command"]
 def command(
     path: Annotated[Path, typer.Argument(help="Folder of a checkpoint.")],
     pattern: Annotated[
-        str | None, typer.Option("--pattern", "-p", help="The pattern to look for; the one on record by default.")
+        str | None,
+        typer.Option("--pattern", "-p", help="Pattern to check. Default: the one recorded in the checkpoint."),
     ] = None,
     exact: Annotated[
-        bool, typer.Option("--exact", help="Require as many kept weights as the pattern allows, not fewer.")
+        bool, typer.Option("--exact", help="Require exactly as many kept weights as the pattern allows.")
     ] = False,
     target: Annotated[
-        list[str] | None, typer.Option(help="Look only at what this name or expression matches; may repeat.")
+        list[str] | None, typer.Option(help="Name or expression of weights to check; may be repeated.")
     ] = None,
     ignore: Annotated[
-        list[str] | None, typer.Option(help="Leave out what this name or expression matches; may repeat.")
+        list[str] | None, typer.Option(help="Name or expression of weights to skip; may be repeated.")
     ] = None,
     as_json: Json = False,
 ) -> int:
-    """Say for every pruned weight whether its pattern holds, and where it first fails. Exit code 1 when one does not."""
+    """Check every pruned weight against its pattern, and report where it first fails. Exit code 1 if one does not hold."""
     if pattern is not None:
         checked_pattern(pattern)
     with stdout_kept_clean():
