@@ -1,4 +1,4 @@
-"""A set of records as a run makes them: numbers invented, so that nothing here can be mistaken for a measurement of anything."""
+"""A set of records in the form that a run makes. The numbers are invented; none is a measurement."""
 
 import numpy as np
 import pytest

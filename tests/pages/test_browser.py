@@ -1,4 +1,4 @@
-"""The report in a real browser: silent console, the records' numbers on the page, fits a phone, answers a click."""
+"""The report in a real browser: a silent console, the records' numbers on the page, a layout that fits a phone, and clicks that work."""
 
 import html
 import json
@@ -31,7 +31,7 @@ def simulated():
 
 @pytest.fixture
 def browse(tmp_path):
-    """Open a page without any network; return its document after scripts ran, and what its console said."""
+    """Open a page without network access; return its document after scripts ran, and its console output."""
 
     def run(text, *options, **files):
         for name, content in files.items():
@@ -56,14 +56,14 @@ def browse(tmp_path):
 
 
 def with_script(page, script):
-    """Return a copy of the page without its policy, which would refuse the test's own script, and with that script."""
+    """Return a copy of the page with a test script, and without the policy that would block it."""
     opened, count = POLICY.subn("", page)
     assert count == 1
     return opened.replace("</body>", f"<script>{script}</script></body>")
 
 
 def answer(document):
-    """Return the JSON a test script left in the title."""
+    """Return the JSON that a test script left in the title."""
     return json.loads(html.unescape(re.search(r"<title>(.*?)</title>", document, re.DOTALL)[1]))
 
 
@@ -130,7 +130,7 @@ addEventListener("message", (e) => { document.title = JSON.stringify(e.data); })
 @pytest.mark.parametrize("width", [390, 768, 1280])
 @pytest.mark.parametrize("which", ["report", "simulated"])
 def test_no_width_needs_sideways_scrolling_or_clips(browse, page, simulated, which, width, addition):
-    """In a frame, since a window cannot be made as narrow as a phone; every table is open."""
+    """Use a frame, since a window cannot be made as narrow as a phone; every table is open."""
     text = {"report": page, "simulated": simulated}[which]
     framed = with_script(text.replace("</main>", addition + "</main>"), MEASURE)
     document, _ = browse(FRAME.replace("WIDTH", str(width)), framed=framed)
@@ -193,13 +193,13 @@ document.title = JSON.stringify({ colours, up, down, readout, sort: table.tHead.
 def test_colours_follow_the_system_and_the_button_and_tables_sort(browse, page, sample_records, preferred, ground):
     document, console = browse(with_script(page, CLICK), f"--blink-settings=preferredColorScheme={preferred}")
     assert console == []
-    found = answer(document)
-    assert found["colours"][0] == found["colours"][2] == ground
-    assert found["colours"][1] != ground
+    state = answer(document)
+    assert state["colours"][0] == state["colours"][2] == ground
+    assert state["colours"][1] != ground
     ratios = sorted(r.extra["ratio"] for r in sample_records if r.kind == "layer" and r.checked)
-    assert found["up"] == pytest.approx([*ratios, None])
-    assert found["down"] == pytest.approx([*ratios[::-1], None])
-    assert found["sort"] == "descending"
+    assert state["up"] == pytest.approx([*ratios, None])
+    assert state["down"] == pytest.approx([*ratios[::-1], None])
+    assert state["sort"] == "descending"
     first = next(r for r in sample_records if r.kind == "loss")
     mean = sum(first.extra["loss"][:2]) / 2
-    assert found["readout"].startswith(f"distillation, seed 0: {wording.digits(mean, 4)} at optimizer step 1.5")
+    assert state["readout"].startswith(f"distillation, seed 0: {wording.digits(mean, 4)} at optimizer step 1.5")

@@ -1,4 +1,4 @@
-"""The page on records says what the code does, and its examples run."""
+"""The page on records matches the code, and its examples run."""
 
 import dataclasses
 import doctest
@@ -16,9 +16,9 @@ PAGE = Path(__file__).parents[2] / "docs" / "reference" / "records.md"
 
 @pytest.mark.parametrize("module", [records, html])
 def test_docstring_examples_run(module):
-    found = doctest.testmod(module)
-    assert found.attempted > 0
-    assert found.failed == 0
+    result = doctest.testmod(module)
+    assert result.attempted > 0
+    assert result.failed == 0
 
 
 def test_the_example_of_the_page_runs(tmp_path, monkeypatch):

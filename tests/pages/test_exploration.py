@@ -1,4 +1,4 @@
-"""The picture of a sweep: every design is a point, and the front is what pareto says."""
+"""The figure of a sweep: every design is a point, and the front is that of `pareto`."""
 
 import pytest
 
@@ -30,8 +30,8 @@ def test_panels_have_fronts_of_their_own():
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: pareto_figure(Report("verify", ({},)), "a", "b"), "one of kind 'verify' was given"),
-        (lambda: pareto_figure(SWEEP, "speed"), "no column 'speed'; they have accelerator"),
+        (lambda: pareto_figure(Report("verify", ({},)), "a", "b"), "got one of kind 'verify'"),
+        (lambda: pareto_figure(SWEEP, "speed"), "unknown column 'speed'; expected one of 'accelerator'"),
         (lambda: pareto_figure(SWEEP, "seconds", "quality"), "no design has both seconds and quality"),
     ],
 )

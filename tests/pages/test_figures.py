@@ -1,4 +1,4 @@
-"""Figures: what is drawn is what was given, and the same data gives the same file."""
+"""Figures draw the given data, and the same data gives the same file."""
 
 import xml.etree.ElementTree as ET
 

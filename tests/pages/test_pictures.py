@@ -1,4 +1,4 @@
-"""Pictures of masks: the pixels are the mask, read back by a decoder of its own."""
+"""Pictures of masks: the pixels, read by an independent decoder, are the mask."""
 
 import base64
 import struct
@@ -14,7 +14,7 @@ from tilewright.pages import pictures
 
 
 def decode(uri):
-    """Return the opacity of each pixel of an indexed PNG, checking every checksum on the way."""
+    """Return the opacity of each pixel of an indexed PNG, checking every checksum."""
     body = base64.b64decode(uri.removeprefix("data:image/png;base64,"))
     assert body[:8] == b"\x89PNG\r\n\x1a\n"
     chunks, at = {}, 8

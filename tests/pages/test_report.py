@@ -1,4 +1,4 @@
-"""The report as text: what it says, what it leaves out, and that it trusts nobody."""
+"""The report as text: what it says, what it omits, and that it escapes everything."""
 
 import dataclasses
 import errno
@@ -102,7 +102,7 @@ def test_speed_is_against_the_best_dense_engine_of_the_same_batch():
         speed("torch", "dense", [0.012, 0.010, 0.011]),
         speed("openvino", "dense", [0.008, 0.009, 0.0085], precision="bfloat16"),
         speed("tilewright", "sparse", [0.004, 0.0045, 0.00425], precision="float32"),
-        speed("torch", "dense", [0.001], sentences=1),  # another batch never counts
+        speed("torch", "dense", [0.001], sentences=1),  # another batch is ignored
     ]
     chart = sections.latency(records, "encode")
     first = chart.groups[0]
@@ -124,7 +124,7 @@ def test_a_batch_without_a_dense_peer_claims_no_ratio():
 def test_an_unchecked_timing_is_left_out_and_counted():
     records = [speed("torch", "dense", [0.0123]), speed("tilewright", "sparse", [0.00456], checked=False)]
     page = render_report(records, title="t")
-    assert "1 timing left out of the charts" in page
+    assert "1 timing omitted from the charts" in page
     shown = page.split('<section id="environment">')[0]
     assert "4.56 ms" not in shown
     assert "12.3 ms" in shown
@@ -147,12 +147,12 @@ def test_seeds_are_drawn_as_their_median_with_their_spread(sample_records):
 
 
 def test_several_machines_are_named():
-    one = Record.measure("size", "disk", 1, "bytes", inputs={"model": "dense"})
-    other = dataclasses.replace(one, machine={**one.machine, "cpu": "Another CPU"})
-    page = render_report([one, other], title="t")
+    first = Record.measure("size", "disk", 1, "bytes", inputs={"model": "dense"})
+    other = dataclasses.replace(first, machine={**first.machine, "cpu": "Another CPU"})
+    page = render_report([first, other], title="t")
     assert "come from 2 different machines" in page
     assert "Another CPU" in page
-    assert "different machines" not in render_report([one, one], title="t")
+    assert "different machines" not in render_report([first, first], title="t")
 
 
 def test_checks_tell_pass_from_fail():
@@ -312,7 +312,7 @@ def test_an_interval_is_that_of_a_paired_bootstrap(of_mean, weighted, higher):
     page = html_of(records)
     assert f"({wording.share_range(interval.low, interval.high)}) of dense" in page
     assert "paired bootstrap over the 60 held-out pairs" in page
-    assert "One seed: how much another seed would change is not known." in page
+    assert "One seed: the variation between seeds is unknown." in page
 
 
 def html_of(records, **more):
@@ -325,7 +325,7 @@ def html_of(records, **more):
         {"each": [1.0] * 9},
         {"each": []},
         {},
-        {"each": [0.2, 0.9] * 5},  # values that the number does not follow from
+        {"each": [0.2, 0.9] * 5},  # values that do not lead to the recorded number
     ],
 )
 def test_no_interval_is_drawn_over_other_items(other):
@@ -348,11 +348,11 @@ def test_layers_of_a_kind_share_a_row_and_a_reason(sample_records):
     assert first.reason in {r.extra["reason"] for r in layers}
     assert listings.pruned_density(sample_records).startswith("1/2 of the weights kept in 23 of 25 layers")
     page = html_of(sample_records)
-    assert page.index(first.reason) < page.index("All 25 layers, one a row")
+    assert page.index(first.reason) < page.index("All 25 layers, one per row")
 
 
 class _Outline(HTMLParser):
-    """Collects headings, the links of the table of contents, and the tables' cells."""
+    """Collect headings, links in the table of contents, and table cells."""
 
     def __init__(self):
         super().__init__()
@@ -407,13 +407,13 @@ def test_a_report_opens_with_what_it_is_about(sample_records, sample_arguments):
     for text in (
         "all-MiniLM-L6-v2 (BertModel, 22.7 million weights)",
         "1/2 of the weights kept",
-        "tw8@50%: tiles of 8 outputs",
+        "tw8@50%: each tile of 8 outputs",
         "Retrieval of second paragraphs",
         "MRR, over 500 held-out pairs. Mean reciprocal rank",
         "5 min 12 s",
         "28 November 2026",
         "<code>tilewright run recipe.yaml</code>",
-        "1 of 4 promises not kept",
+        "1 of 4 requirements not met",
     ):
         assert text in top
     assert "tilewright.load(&#34;model&#34;)" in page
@@ -423,13 +423,13 @@ def test_a_report_opens_with_what_it_is_about(sample_records, sample_arguments):
     ("pattern", "words"),
     [
         ("2:4", "2 of every 4 neighbouring inputs kept"),
-        ("32:64x4", "same places for 4 neighbouring outputs"),
+        ("32:64x4", "positions shared by 4 neighbouring outputs"),
         ("bank64@4x", "16 of every 64"),
-        ("tw8@50%", "tiles of 8 outputs each keep inputs of their own"),
-        ("tew64@75%+5%", "the best single weights come back"),
-        ("tvw64@75%", "n:m inside them"),
+        ("tw8@50%", "each tile of 8 outputs keeps its own inputs"),
+        ("tew64@75%+5%", "the best single weights are restored"),
+        ("tvw64@75%", "with n:m inside"),
         ("block4x8@50%", "blocks of 4 \N{MULTIPLICATION SIGN} 8 weights"),
-        ("any@90%", "single weights kept wherever they are"),
+        ("any@90%", "single weights kept at any position"),
         ("no pattern", "no pattern"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The figure of a scan: which lines share a panel, and that they hold the numbers of the rows."""
+"""The figure of a scan: which lines share a panel, and that they show the numbers of the rows."""
 
 import pytest
 
@@ -33,8 +33,8 @@ LINE = [(0.0, 0.0), (0.5, 0.125), (0.75, 0.5)]
 
 
 def test_layers_that_differ_in_numbers_share_a_panel():
-    found = drawn(sensitivity_figure(scan("layer.0.query", "layer.11.query", "layer.0.out1", "head")))
-    assert found == {"head": {"head": LINE}, "layer.*.out1": {"0": LINE}, "layer.*.query": {"0": LINE, "11": LINE}}
+    panels = drawn(sensitivity_figure(scan("layer.0.query", "layer.11.query", "layer.0.out1", "head")))
+    assert panels == {"head": {"head": LINE}, "layer.*.out1": {"0": LINE}, "layer.*.query": {"0": LINE, "11": LINE}}
 
 
 def test_layers_without_kin_share_one_panel():
@@ -49,5 +49,5 @@ def test_it_can_be_saved(tmp_path):
 
 
 def test_another_report_is_refused():
-    with pytest.raises(ArgumentError, match="this report has 0 of kind 'verify'"):
+    with pytest.raises(ArgumentError, match="got one of kind 'verify' with 0 rows"):
         sensitivity_figure(Report("verify", ()))

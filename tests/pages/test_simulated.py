@@ -1,4 +1,4 @@
-"""The page of simulated runs: to scale, one colour for one kind of work, numbers as people write them, harmless whatever names say."""
+"""The page of simulated runs: drawn to scale, one colour per kind of work, readable numbers, and safe with any names."""
 
 import math
 import re
@@ -20,17 +20,17 @@ from tilewright.records import Report
 
 
 @pytest.fixture(scope="module")
-def found():
+def comparison():
     return compare("bert-base", ["a100", "s4", "t4"], [1, 4], pattern="2:4")
 
 
 @pytest.fixture(scope="module")
-def page(found):
-    return simulation_page(found, command="tilewright simulate --network bert-base --pattern 2:4", pattern="2:4")
+def page(comparison):
+    return simulation_page(comparison, command="tilewright simulate --network bert-base --pattern 2:4", pattern="2:4")
 
 
-def test_a_waterfall_is_to_scale_and_names_every_step(found):
-    for run, dense in zip(found.runs, found.dense, strict=True):
+def test_a_waterfall_is_to_scale_and_names_every_step(comparison):
+    for run, dense in zip(comparison.runs, comparison.dense, strict=True):
         if run.cycles == dense.cycles:
             continue
         report = run.waterfall(dense)
@@ -47,8 +47,8 @@ def test_a_waterfall_is_to_scale_and_names_every_step(found):
             edge = step.start if row["cycles"] < 0 else step.start + step.width
 
 
-def test_a_roofline_has_a_disc_for_every_row_under_its_roof(found):
-    reports = [run.roofline() for run in found.runs]
+def test_a_roofline_has_a_disc_for_every_row_under_its_roof(comparison):
+    reports = [run.roofline() for run in comparison.runs]
     charts = rooflines(reports)
     assert len({(chart.x_ticks, chart.y_ticks) for chart in charts}) == 1  # the same axes, so that machines compare
     for report, chart in zip(reports, charts, strict=True):
@@ -63,8 +63,8 @@ def test_a_roofline_has_a_disc_for_every_row_under_its_roof(found):
         assert points[-1] == pytest.approx((100.0, points[-2][1]))
 
 
-def test_a_timeline_covers_the_run(found):
-    for run in found.runs:
+def test_a_timeline_covers_the_run(comparison):
+    for run in comparison.runs:
         chart = timeline(run.timeline())
         spans = [span for strip in chart.strips for span in strip.spans]
         assert min(span.start for span in spans) == pytest.approx(0, abs=0.1)
@@ -74,8 +74,8 @@ def test_a_timeline_covers_the_run(found):
         assert [kind for kind, _, _ in chart.legend] == sorted((k for k, _, _ in chart.legend), key=KINDS.index)
 
 
-def test_a_long_timeline_stays_small(found):
-    many = found.runs[0].timeline()
+def test_a_long_timeline_stays_small(comparison):
+    many = comparison.runs[0].timeline()
     bars = [event for event in many["traceEvents"] if event["ph"] == "X"]
     shift = max(event["ts"] + event["dur"] for event in bars)
     many["traceEvents"] += [{**event, "ts": event["ts"] + shift * i} for i in range(1, 40) for event in bars]
@@ -117,23 +117,27 @@ class _Page(HTMLParser):
             self.cells.append(data)
 
 
-def test_the_page_is_complete_and_every_section_is_in_its_contents(page, found):
+def test_the_page_is_complete_and_every_section_is_in_its_contents(page, comparison):
     seen = _Page()
     seen.feed(page)
-    assert seen.links == seen.sections == ["#time", *(f"#run-{r.spec.name}-{r.batch}" for r in found.runs), "#reading"]
+    assert (
+        seen.links
+        == seen.sections
+        == ["#time", *(f"#run-{r.spec.name}-{r.batch}" for r in comparison.runs), "#reading"]
+    )
     assert seen.levels.count(1) == 1
     assert all(later - earlier <= 1 for earlier, later in zip(seen.levels, seen.levels[1:], strict=False))
     assert [tag for tag, _ in seen.tags].count("script") == 1
     assert all(a.get(key, "#").startswith(("#", "data:")) for _, a in seen.tags for key in ("src", "href"))
-    assert "Simulated: no chip was run" in page
+    assert "Simulated: no hardware was run" in page
     assert "<code>tilewright simulate --network bert-base --pattern 2:4</code>" in page
 
 
-def test_no_number_is_written_as_a_power_and_units_stand_beside_them(page, found):
+def test_no_number_is_written_as_a_power_and_units_stand_beside_them(page, comparison):
     seen = _Page()
     seen.feed(page)
     assert [cell for cell in seen.cells if re.search(r"\d[eE][+-]?\d", cell)] == []
-    for run in found.runs:
+    for run in comparison.runs:
         table = assumptions(run.assumptions())
         for row, cells in zip(run.assumptions().rows, table.rows, strict=True):
             if row["unit"] == "Hz":
@@ -142,13 +146,13 @@ def test_no_number_is_written_as_a_power_and_units_stand_beside_them(page, found
                 assert re.fullmatch(r"[\d.]+ [GT]B/s", cells[1].text)
             assert cells[0].more == row["source"]
         assert len(operations(run.table()).rows) == len(run.table().rows)
-    for row, cells in zip(found.report().rows, times_table(found.report()).rows, strict=True):
+    for row, cells in zip(comparison.report().rows, times_table(comparison.report()).rows, strict=True):
         number, unit = cells[3].text.split(" ")
         assert float(number) * {"ms": 1, "\N{MICRO SIGN}s": 1e-3}[unit] == pytest.approx(row["ms"], rel=5e-3)
 
 
-def test_an_interval_stands_beside_every_time(page, found):
-    for run in found.runs:
+def test_an_interval_stands_beside_every_time(page, comparison):
+    for run in comparison.runs:
         low, high = run.interval
         assert low < run.seconds < high
     assert "The thin line spans" in page
@@ -156,32 +160,38 @@ def test_an_interval_stands_beside_every_time(page, found):
     assert "The thin line spans" not in quiet
 
 
-def test_names_cannot_break_out(found, monkeypatch):
+def test_names_cannot_break_out(comparison, monkeypatch):
     evil = '</title><script>alert("1")</script>&'
-    genuine = type(found.runs[0]).roofline
+    genuine = type(comparison.runs[0]).roofline
 
     def roofline(run):
         report = genuine(run)
         return replace(report, rows=({**report.rows[0], "name": evil}, *report.rows[1:]))
 
-    monkeypatch.setattr(type(found.runs[0]), "roofline", roofline)
+    monkeypatch.setattr(type(comparison.runs[0]), "roofline", roofline)
     seen = _Page()
-    seen.feed(simulation_page(found, command=evil, pattern=evil))
+    seen.feed(simulation_page(comparison, command=evil, pattern=evil))
     assert [tag for tag, _ in seen.tags].count("script") == 1
 
 
-def test_the_same_runs_give_the_same_bytes(page, found):
-    again = simulation_page(found, command="tilewright simulate --network bert-base --pattern 2:4", pattern="2:4")
+def test_the_same_runs_give_the_same_bytes(page, comparison):
+    again = simulation_page(comparison, command="tilewright simulate --network bert-base --pattern 2:4", pattern="2:4")
     assert again == page
 
 
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: waterfall(Report("roofline", ({"a": 1},))), "drawn from a report of Simulation.waterfall"),
-        (lambda: rooflines([Report("roofline", ())]), "this one is of kind 'roofline' with 0 rows"),
-        (lambda: rooflines([]), "at least one report of Simulation.roofline, and none was given"),
-        (lambda: timeline({"traceEvents": []}), "the trace holds nothing that ran"),
+        (
+            lambda: waterfall(Report("roofline", ({"a": 1},))),
+            "expected a report of Simulation.waterfall, got one of kind 'roofline' with 1 rows",
+        ),
+        (
+            lambda: rooflines([Report("roofline", ())]),
+            "expected a report of Simulation.roofline, got one of kind 'roofline' with 0 rows",
+        ),
+        (lambda: rooflines([]), "at least one report of Simulation.roofline, got none"),
+        (lambda: timeline({"traceEvents": []}), "the trace contains no events"),
     ],
 )
 def test_refusals(call, words):

@@ -1,4 +1,4 @@
-"""Numbers in words a reader expects."""
+"""Numbers are formatted as a reader expects."""
 
 import pytest
 

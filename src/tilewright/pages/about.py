@@ -1,4 +1,4 @@
-"""`About`: what a report is about, in words, for the top of the page."""
+"""`About`: the facts at the top of a report."""
 
 from dataclasses import dataclass
 
@@ -7,20 +7,20 @@ __all__ = ["About"]
 
 @dataclass(frozen=True)
 class About:
-    """What was done, to which model, and how to use the result. What is empty is left out of the page.
+    """What a job did, to which model, and how to use the result. Empty fields are omitted from the page.
 
     Parameters
     ----------
     model
-        The model that was made sparse, and its size.
+        The pruned model and its size.
     task
-        What it is judged by, and over what.
+        Task that the model is evaluated on, and its data.
     date
-        When, as a reader writes it.
+        Date of the job, as text.
     seconds
-        How long this run took; None where it is not known.
+        Duration of the run in seconds; None if unknown.
     command
-        What to type to do it again.
+        Command that repeats the job.
     use
         Python code that loads the result and calls it.
     """

@@ -1,4 +1,4 @@
-"""Axes of a chart: where a value lies, in percent, and which round values get a label."""
+"""Axes of a chart: the position of a value, in percent, and the round values to label."""
 
 import math
 from collections.abc import Sequence
@@ -19,14 +19,14 @@ class Tick:
 
 @dataclass(frozen=True)
 class Axis:
-    """Maps values to percent, linearly or by their logarithm.
+    """A map from values to percent, linear or logarithmic.
 
     Parameters
     ----------
     low, high
         Values at 0 and at 100 percent.
     logarithmic
-        Whether equal distances are equal factors; both ends are positive then.
+        Whether the axis is logarithmic; both ends must be positive then.
     """
 
     low: float
@@ -34,7 +34,7 @@ class Axis:
     logarithmic: bool = False
 
     def __call__(self, value: float) -> float:
-        """Return where a value lies, between 0 and 100; what is beyond an end lies on it."""
+        """Return the position of a value, between 0 and 100; values beyond an end are clamped to it."""
         low, high, value = self.low, self.high, min(max(value, self.low), self.high)
         if self.logarithmic:
             value, low, high = math.log10(value), math.log10(low), math.log10(high)
@@ -46,11 +46,11 @@ class Axis:
         Parameters
         ----------
         falling
-            Whether positions count from the end, as heights on a page do.
+            Whether positions count from the far end, as for vertical axes on a page.
         most
-            Labels, about.
+            Approximate number of labels.
         unit
-            What a label counts in.
+            Unit of the labels, in units of the axis.
         """
         values = self._logarithmic() if self.logarithmic else _round(self.low / unit, self.high / unit, most)
         scale = 1.0 if self.logarithmic else unit
@@ -67,7 +67,7 @@ class Axis:
 
 
 def _round(low: float, high: float, most: int) -> list[float]:
-    """Return multiples of 1, 2 or 5 times a power of ten within a range."""
+    """Return the multiples of 1, 2 or 5 times a power of ten within a range, about `most` of them."""
     if high <= low:
         return [low]
     rough = (high - low) / most

@@ -1,4 +1,4 @@
-"""What a chart of a page shows, as values: bars in groups, curves, and the table behind each."""
+"""The content of a chart as values: groups of bars, curves, and the table behind each."""
 
 import json
 import math
@@ -17,7 +17,7 @@ _TABLE_ROWS = 20
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell of a table: its text, what it sorts by where that is not the text, a bar beside it, and a line below it."""
+    """A table cell: its text, an optional sort key, the length of an inline bar, and a second line."""
 
     text: str
     key: float | None = None
@@ -26,13 +26,13 @@ class Cell:
 
     @classmethod
     def of(cls, text: str, key: object = None, more: str = "") -> "Cell":
-        """Make a cell that sorts by a number where there is one."""
+        """Make a cell that sorts by `key` if that is a number, else by its text."""
         return cls(text, float(key) if isinstance(key, (int, float)) else None, more=more)
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table: titles with True where a column holds numbers, and rows of cells."""
+    """A table: for each column its title and whether it holds numbers, and rows of cells."""
 
     caption: str
     columns: tuple[tuple[str, bool], ...]
@@ -41,7 +41,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Bar:
-    """One bar. `tone` is ``"accent"`` for the result, ``"behind"`` for one that loses to dense, ``"dense"``, else ``"plain"``."""
+    """A bar. `tone` is ``"accent"`` for a result, ``"behind"`` for one slower than dense, ``"dense"``, or ``"plain"``."""
 
     label: str
     value: float
@@ -54,7 +54,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class BarGroup:
-    """Bars that share a scale: `full` is the value of a bar across the whole width."""
+    """Bars on a common scale; `full` is the value of a full-width bar."""
 
     title: str
     bars: tuple[Bar, ...]
@@ -63,13 +63,13 @@ class BarGroup:
     note: str = ""
 
     def share(self, value: float) -> str:
-        """Return where a value lies, in percent of the width."""
+        """Return the position of a value, in percent of the width."""
         return f"{100 * min(max(value / self.full, 0.0), 1.0):.2f}" if self.full > 0 else "0"
 
 
 @dataclass(frozen=True)
 class BarChart:
-    """Groups of bars with a caption that says what a longer bar means, and the table behind them."""
+    """Groups of bars, a caption that says what a longer bar means, and the table behind them."""
 
     title: str
     caption: str
@@ -87,14 +87,14 @@ class Curve:
 
     @property
     def dots(self) -> list[list[str]]:
-        """Return the points one by one where they are few enough to be told apart."""
+        """The points to draw as dots; empty if there are too many to tell apart."""
         places = [point.split(",") for point in self.points.split()]
         return places if len(places) <= _MOST_DOTS else []
 
 
 @dataclass(frozen=True)
 class CurveChart:
-    """Lines over a common pair of axes, each with its title and unit."""
+    """Lines over common axes, each with its title and unit."""
 
     title: str
     caption: str
@@ -114,18 +114,18 @@ Line = tuple[str, Sequence[float], Sequence[float]]
 def curve_chart(
     title: str, x_title: str, y_title: str, lines: Sequence[Line], *, better: str = "", marks: Mapping[str, float] = {}
 ) -> CurveChart:
-    """Lay out lines; a span of more than ten makes the vertical axis logarithmic.
+    """Lay out lines; the vertical axis is logarithmic if the values span more than a factor of ten.
 
     Parameters
     ----------
     title, x_title, y_title
-        Of the chart and its axes, with their units.
+        Titles of the chart and its axes, including units.
     lines
-        Each with as many x as y values.
+        Lines, each with equally many x and y values.
     better
-        ``"lower"`` or ``"higher"``, for the caption.
+        ``"lower"`` or ``"higher"``, for the caption. Default: not stated.
     marks
-        Levels to compare with, by label: drawn across.
+        Reference levels by label, drawn as horizontal lines.
     """
     thin = [(label, *_thin(x, y)) for label, x, y in lines]
     every_x = [v for _, x, _ in lines for v in x]
@@ -145,7 +145,7 @@ def curve_chart(
     caption = f"{y_title[:1].upper()}{y_title[1:]}{' (logarithmic)' if logarithmic else ''} by {x_title}"
     caption += f"; {better} is better." if better else "."
     if averaged:
-        caption += f" Each point is the mean of neighbouring steps: at most {_MOST_POINTS} points are drawn."
+        caption += f" Each point is the mean of neighbouring steps; at most {_MOST_POINTS} points are drawn."
     return CurveChart(
         title=title,
         caption=caption,
@@ -160,7 +160,7 @@ def curve_chart(
 
 
 def _thin(x: Sequence[float], y: Sequence[float]) -> tuple[list[float], list[float]]:
-    """Average runs of neighbouring points until few enough are left to draw."""
+    """Average runs of neighbouring points so that few enough are left to draw."""
     width = -(-len(x) // _MOST_POINTS)
     if width == 1:
         return list(x), list(y)
@@ -172,7 +172,7 @@ def _thin(x: Sequence[float], y: Sequence[float]) -> tuple[list[float], list[flo
 
 
 def _curve_table(title: str, x_title: str, y_title: str, lines: Sequence[Line]) -> Table:
-    """List a few evenly spaced points of each line, its ends among them."""
+    """Return a table of a few evenly spaced points of each line, including both ends."""
     rows = []
     for label, x, y in lines:
         last = len(x) - 1

@@ -1,4 +1,4 @@
-"""`Check`: something promised, and what was measured."""
+"""`Check`: a requirement and the measured value."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -8,18 +8,18 @@ __all__ = ["Check"]
 
 @dataclass(frozen=True)
 class Check:
-    """One promise and its outcome.
+    """A requirement and its outcome.
 
     Parameters
     ----------
     name
         What is compared, in words: ``"MRR, share of dense"``.
     value
-        What was measured.
+        The measured value.
     limit
-        What was promised: a number or words such as ``"at least 0.93"``.
+        The required value: a number, or words such as ``"at least 0.93"``.
     ok
-        Whether the promise holds.
+        Whether the requirement is met.
     """
 
     name: str

@@ -1,8 +1,8 @@
-"""The picture of a sweep: all designs, and the front of those that no other beats."""
+"""The figure of a design sweep: all designs and their Pareto front."""
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, unknown
 from ..records import Report
 from .figures import Series, line_figure
 
@@ -23,47 +23,52 @@ def pareto_figure(
     log_x: bool = True,
     log_y: bool = False,
 ) -> "Figure":
-    """Draw every design as a point, one colour for each value of a column, and the front as a dashed line.
+    """Draw every design as a point and the Pareto front as a dashed line.
 
     Parameters
     ----------
     report
-        Of `tilewright.hardware.explore.explore`. Refused designs, and those without one of the two numbers, are left out.
+        Report of `tilewright.hardware.explore.explore`. Rejected designs, and those without an `x` or `y` value, are omitted.
     x, y
-        Columns of the axes.
+        Columns for the axes.
     ways
-        Which way each is better.
+        Whether lower (``"min"``) or higher (``"max"``) is better, for `x` and for `y`.
     by
-        Column that colours tell.
+        Column whose values get a colour each.
     panels
-        Column that panels tell; one panel for all unless given.
+        Column whose values get a panel each. Default: one panel.
     log_x, log_y
-        Logarithmic axes.
+        Whether the axis is logarithmic.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The figure, for `save_figure`.
 
     Raises
     ------
     ArgumentError
-        If the report is of another kind, lacks a column, or no design has both numbers.
+        If the report is of another kind or lacks a column, or no design has both values.
     """
     if report.kind != "explore":
-        raise ArgumentError(f"this figure is of a report of explore, and one of kind {report.kind!r} was given")
+        raise ArgumentError(f"expected a report of kind 'explore', got one of kind {report.kind!r}")
     for name in (x, y, by, *([panels] if panels else [])):
         if name not in report.rows[0]:
-            raise ArgumentError(f"the designs have no column {name!r}; they have {', '.join(report.rows[0])}")
+            raise ArgumentError(unknown("column", name, list(report.rows[0])))
     rows: list[Any] = [row for row in report.rows if row[x] is not None and row[y] is not None]
     if not rows:
-        raise ArgumentError(f"no design has both {x} and {y}, so there is nothing to draw")
+        raise ArgumentError(f"nothing to draw: no design has both {x} and {y}")
     groups: dict[str, list[Any]] = {}
     for row in rows:
         groups.setdefault(str(row[panels]) if panels else f"{len(rows)} designs", []).append(row)
-    drawn = {title: _panel(inside, x, y, ways, by) for title, inside in groups.items()}
-    return line_figure(drawn, x, y, log_x=log_x, log_y=log_y)
+    series = {title: _panel(group, x, y, ways, by) for title, group in groups.items()}
+    return line_figure(series, x, y, log_x=log_x, log_y=log_y)
 
 
 def _panel(
     rows: list[Any], x: str, y: str, ways: tuple[Literal["min", "max"], Literal["min", "max"]], by: str
 ) -> list[Series]:
-    from ..hardware import pareto  # a room that few pages need
+    from ..hardware import pareto  # imported here: few pages need this room
 
     front: list[Any] = sorted(pareto(rows, {x: ways[0], y: ways[1]}), key=lambda row: (row[x], row[y]))
     series = [

@@ -1,6 +1,6 @@
 """Figures of studies and validations as SVG files: lines with intervals, points against a reference, grouped bars.
 
-matplotlib draws them; it is imported when a figure is made, never before. The same data gives the same bytes.
+They are drawn by matplotlib, which is imported only when a figure is made. The same data gives the same bytes.
 """
 
 import math
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ArgumentError, NotSupportedError
+from ..errors import ArgumentError, NotSupportedError, unknown
 from ..records import replacing
 
 if TYPE_CHECKING:
@@ -54,18 +54,18 @@ _MARKS = "osD^vPX*<>hp"
 
 @dataclass(frozen=True)
 class Series:
-    """Points of one label.
+    """A series of points under one label.
 
     Parameters
     ----------
     label
-        In the legend.
+        Label in the legend.
     x, y
-        Of each point.
+        Coordinates of the points.
     low, high
-        Interval of each y; empty for none.
+        Ends of the interval of each `y`. Default: no intervals.
     style
-        ``"line"``, ``"points"``, ``"dashed"`` (for a reference) or ``"both"``.
+        ``"line"``, ``"points"``, ``"dashed"`` (for a reference) or ``"both"``, line and points.
     """
 
     label: str
@@ -78,7 +78,8 @@ class Series:
     def __post_init__(self) -> None:
         if not len(self.x) == len(self.y) or len(self.low) not in (0, len(self.y)) or len(self.low) != len(self.high):
             raise ArgumentError(
-                f"series {self.label!r} has {len(self.x)} x, {len(self.y)} y, {len(self.low)} low and {len(self.high)} high values"
+                f"series {self.label!r} has {len(self.x)} x, {len(self.y)} y, {len(self.low)} low and {len(self.high)} high values; x and y "
+                "must have the same length, and low and high that length or none"
             )
 
 
@@ -93,22 +94,22 @@ def line_figure(
     references: Mapping[str, float] | None = None,
     y_limits: tuple[float, float] | None = None,
 ) -> "Figure":
-    """Draw one panel a key, each with its series; panels share the vertical scale.
+    """Draw one panel per key, each with its series, on a common vertical scale.
 
     Parameters
     ----------
     panels
-        Title to series.
+        Series of each panel, by title.
     x_title, y_title
-        Of the axes, units included.
+        Titles of the axes, including units.
     log_x, log_y
-        Logarithmic axes.
+        Whether the axis is logarithmic.
     columns
-        Panels side by side, at most.
+        Maximum number of panels side by side.
     references
         Horizontal lines by label, such as the dense model's score.
     y_limits
-        Of the vertical axes; what lies outside is not shown, so say so beside the figure.
+        Limits of the vertical axes. Points outside are not shown, so the text around the figure should say so. Default: automatic.
     """
     with _drawing(len(panels), columns) as (figure, axes):
         colours = _colours(series.label for shown in panels.values() for series in shown)
@@ -139,7 +140,7 @@ def scatter_figure(
     tolerance: float | None = None,
     columns: int = 3,
 ) -> "Figure":
-    """Draw points of model against reference on logarithmic axes, with the diagonal and a band of `tolerance` around it."""
+    """Draw a model against its reference on logarithmic axes, with the diagonal and a relative `tolerance` band around it."""
     with _drawing(len(panels), columns, share=False) as (figure, axes):
         colours = _colours(series.label for shown in panels.values() for series in shown)
         for axis, (title, shown) in zip(axes, panels.items(), strict=True):
@@ -166,7 +167,23 @@ def bar_figure(
     stacked: bool = False,
     width: float = 9.0,
 ) -> "Figure":
-    """Draw groups of bars: group to label to height; intervals alike, lowest and highest."""
+    """Draw groups of bars.
+
+    Parameters
+    ----------
+    groups
+        Height of each bar, by group and then by label.
+    y_title
+        Title of the vertical axis, including units.
+    intervals
+        (low, high) of each bar, by group and then by label. Default: no intervals.
+    references
+        Horizontal lines by label.
+    stacked
+        Whether the bars of a group are stacked rather than side by side.
+    width
+        Width of the figure, in inches.
+    """
     labels = list(dict.fromkeys(label for bars in groups.values() for label in bars))
     with _drawing(1, 1, width=width) as (figure, (axis,)):
         step = 0.8 if stacked else 0.8 / len(labels)
@@ -200,7 +217,7 @@ def bar_figure(
 
 
 def save_figure(figure: "Figure", path: str | os.PathLike[str]) -> None:
-    """Write a figure; the ending of the path (``.svg``, ``.png``) chooses the kind."""
+    """Write a figure to a file; the suffix of the path (``.svg``, ``.png``) selects the format."""
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     with _styled(), replacing(target) as file:
@@ -215,7 +232,9 @@ def _styled() -> Iterator[None]:
     try:
         import matplotlib as mpl
     except ImportError:
-        raise NotSupportedError("figures are drawn by matplotlib: pip install 'tilewright[studies]'") from None
+        raise NotSupportedError(
+            "figures need matplotlib, which is not installed: pip install 'tilewright[studies]'"
+        ) from None
     with mpl.rc_context(_STYLE):
         yield
 
@@ -225,7 +244,7 @@ def _drawing(
     panels: int, columns: int, *, width: float = 0.0, share: bool = True
 ) -> Iterator[tuple["Figure", list[Any]]]:
     if panels < 1:
-        raise ArgumentError("a figure needs at least one panel, and none was given")
+        raise ArgumentError("a figure needs at least one panel, got none")
     with _styled():
         from matplotlib.figure import Figure
 
@@ -249,7 +268,9 @@ def _colours(labels: Iterator[str]) -> dict[str, tuple[str, str]]:
 def _draw(axis: Any, series: Series, colour: str, mark: str) -> None:
     line = {"line": "-", "points": "", "dashed": "--", "both": "-"}.get(series.style)
     if line is None:
-        raise ArgumentError(f"series {series.label!r}: style is {series.style!r}; it is line, points, dashed or both")
+        raise ArgumentError(
+            f"series {series.label!r}: {unknown('style', series.style, ('line', 'points', 'dashed', 'both'))}"
+        )
     marker = mark if series.style in ("points", "both") else ""
     axis.plot(
         series.x,
@@ -271,9 +292,9 @@ def _draw(axis: Any, series: Series, colour: str, mark: str) -> None:
 
 
 def _legend(figure: "Figure", axes: Sequence[Any]) -> None:
-    found: dict[str, Any] = {}
+    handles: dict[str, Any] = {}
     for axis in axes:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
-            found.setdefault(label, handle)
-    if len(found) > 1:
-        figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=min(4, len(found)))
+            handles.setdefault(label, handle)
+    if len(handles) > 1:
+        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(4, len(handles)))

@@ -1,4 +1,4 @@
-"""The sentence at the top of a report, and the few large figures under it. Every number comes from a record."""
+"""The headline of a report and the large figures below it. Every number comes from a record."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ _FINAL_STAGES = ("packed", "recovered", "sparse", "pruned")
 
 @dataclass(frozen=True)
 class Figure:
-    """One large figure: the number, what it is, and a line of context."""
+    """A large figure: the number, its title, and a line of context."""
 
     value: str
     title: str
@@ -24,7 +24,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class _Speed:
-    """Speed over the best dense engine for one batch."""
+    """Speed-up over the best dense engine for one batch."""
 
     what: str
     ratio: float
@@ -33,7 +33,7 @@ class _Speed:
 
 
 def headline(records: Sequence[Record]) -> str | None:
-    """Say in one sentence what was achieved, or None where no record tells."""
+    """Return what was achieved in one sentence, or None if no record says."""
     parts = []
     kept = _quality(records)
     if kept:
@@ -43,14 +43,14 @@ def headline(records: Sequence[Record]) -> str | None:
         )
     speeds = _speeds(records, "encode") or _speeds(records, "linear")
     if speeds:
-        # The smallest batch stands beside the largest: a model that wins on one and loses on the other says both.
-        chosen = [speeds[-1]] if len(speeds) == 1 else [speeds[-1], speeds[0]]
-        each = " and ".join(f"{_sentences(s.sentences)} at {times(s.ratio)}" for s in chosen)
+        # State both the largest and the smallest batch, since a model may win on one and lose on the other.
+        batches = [speeds[-1]] if len(speeds) == 1 else [speeds[-1], speeds[0]]
+        ratios = " and ".join(f"{_sentences(s.sentences)} at {times(s.ratio)}" for s in batches)
         verb = "encodes" if speeds[0].what == "encode" else "runs its sparse linear layers on"
-        parts.append(f"{verb} {each} the speed of the best dense engine")
-    room = _size(records)
-    if room:
-        what, share, _, _ = room
+        parts.append(f"{verb} {ratios} the speed of the best dense engine")
+    sizes = _size(records)
+    if sizes:
+        what, share, _, _ = sizes
         parts.append(f"takes {percent(share)} of the dense {what}")
     if not parts:
         return None
@@ -64,31 +64,31 @@ def headline(records: Sequence[Record]) -> str | None:
 
 def figures(records: Sequence[Record]) -> tuple[Figure, ...]:
     """Return the large figures: quality, speed of the whole model and of its linear layers, size."""
-    found = []
+    shown = []
     kept = _quality(records)
     if kept:
         name, final, dense = kept
         note = f"{number(final.measured.median)} against {number(dense.measured.median)}"
         if final.interval:
             note += f"; 95 % interval {share_range(final.interval.low, final.interval.high)}"
-        found.append(Figure(percent(final.share or 0.0), f"of dense {name}", note))
+        shown.append(Figure(percent(final.share or 0.0), f"of dense {name}", note))
     for what, title in (("encode", "whole model"), ("linear", "sparse linear layers")):
         speeds = _speeds(records, what)
         if speeds:
             last = speeds[-1]
-            found.append(
+            shown.append(
                 Figure(times(last.ratio), f"speed, {title}", f"{_sentences(last.sentences)}, best dense: {last.engine}")
             )
-    room = _size(records)
-    if room:
-        what, share, before, after = room
-        unit = f"{after.median / 1e6:.1f} against {before.median / 1e6:.1f} MB"
-        found.append(Figure(percent(share), f"of dense {what}", unit))
-    return tuple(found)
+    sizes = _size(records)
+    if sizes:
+        what, share, before, after = sizes
+        note = f"{after.median / 1e6:.1f} against {before.median / 1e6:.1f} MB"
+        shown.append(Figure(percent(share), f"of dense {what}", note))
+    return tuple(shown)
 
 
 def _quality(records: Sequence[Record]) -> tuple[str, Stage, Stage] | None:
-    """Pick the measure people rank by: MRR, then recall@1, then the first that has a dense value. Its name, its last stage, and dense."""
+    """Return the main measure, its last stage and its dense stage: MRR, else recall@1, else the first with a dense value."""
     names = dict.fromkeys(["mrr", "recall@1", *(r.name for r in records if r.kind == "quality")])
     for name in names:
         stages = {stage.name: stage for stage in quality_stages(records, name)}
@@ -99,24 +99,24 @@ def _quality(records: Sequence[Record]) -> tuple[str, Stage, Stage] | None:
 
 
 def _speeds(records: Iterable[Record], what: str) -> list[_Speed]:
-    """Return the speed of each batch that has both sides, smallest batch first, on the fewest threads measured."""
-    mine = [r for r in records if r.kind == "latency" and r.name == what and r.checked]
-    found: dict[int, list[_Speed]] = {}
-    for (threads, sentences, _), batch in by_inputs(mine, "threads", "sentences", "tokens").items():
+    """Return the speed-up of each batch with sparse and dense timings, smallest first, at the fewest threads measured."""
+    timings = [r for r in records if r.kind == "latency" and r.name == what and r.checked]
+    speeds: dict[int, list[_Speed]] = {}
+    for (threads, sentences, _), batch in by_inputs(timings, "threads", "sentences", "tokens").items():
         best = best_dense(batch.records)
         sparse = by_inputs((r for r in batch.records if r.inputs.get("model") == "sparse"), "engine")
         if best and sparse:
             fastest = min(m.median for m in sparse.values())
             if fastest > 0:
                 speed = _Speed(what, best[1].median / fastest, sentences, engine_title(best[0]))
-                found.setdefault(_as_int(threads), []).append(speed)
-    return sorted(found[min(found)], key=lambda s: _as_int(s.sentences)) if found else []
+                speeds.setdefault(_as_int(threads), []).append(speed)
+    return sorted(speeds[min(speeds)], key=lambda s: _as_int(s.sentences)) if speeds else []
 
 
 def _size(records: Sequence[Record]) -> tuple[str, float, Measured, Measured] | None:
     for name, title in (("disk", "size on disk"), ("weights", "size of the weights"), ("memory", "memory")):
-        found = by_inputs((r for r in records if r.kind == "size" and r.name == name), "model")
-        dense, sparse = found.get(("dense",)), found.get(("sparse",)) or found.get(("packed",))
+        sizes = by_inputs((r for r in records if r.kind == "size" and r.name == name), "model")
+        dense, sparse = sizes.get(("dense",)), sizes.get(("sparse",)) or sizes.get(("packed",))
         if dense and sparse and dense.median > 0:
             return title, sparse.median / dense.median, dense, sparse
     return None

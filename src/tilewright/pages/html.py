@@ -1,8 +1,8 @@
-"""The report: one HTML file with everything inside, that opens offline and asks the network for nothing.
+"""The report: one self-contained HTML file that opens offline and makes no network requests.
 
-Charts are HTML and inline SVG from the templates beside this module; `docs/decisions/002-report-charts.md` says why. A content security
-policy inside the page forbids every request and every script but the page's own, so a hostile layer name can do nothing even if
-escaping were to fail.
+Charts are HTML and inline SVG from the templates next to this module; `docs/decisions/002-report-charts.md` says why. A content
+security policy in the page forbids every request and every script except the page's own, so a hostile layer name is harmless even
+if escaping failed.
 """
 
 import json
@@ -35,7 +35,7 @@ _MACHINE_TITLES = {
     "os": "system",
 }
 _SECTIONS = (
-    ("checks", "checks", "Promises"),
+    ("checks", "checks", "Requirements"),
     ("quality", "quality", "Quality"),
     ("recovery", "recoveries", "Recovery"),
     ("latency", "latencies", "Speed"),
@@ -46,7 +46,7 @@ _SECTIONS = (
     ("use", "use", "Use it"),
     ("environment", None, "Where the numbers come from"),
 )
-"""Name, the value without which it is left out, and title in the table of contents."""
+"""For each section: its name, the value without which it is omitted, and its title in the table of contents."""
 
 
 def render_report(
@@ -59,22 +59,22 @@ def render_report(
     checks: Sequence[Check] = (),
     about: About | None = None,
 ) -> str:
-    """Make the page.
+    """Render the report of a job as HTML.
 
     Parameters
     ----------
     records
-        What was measured, in one run on one machine. A section whose records are missing is left out.
+        Measurements of one run on one machine. Sections without records are omitted.
     title
         Title of the page.
     masks
-        Boolean masks ``[N, K]`` by weight name, True where kept; at most twelve, evenly picked, are drawn.
+        Boolean masks ``[N, K]`` by weight name, True where kept. At most twelve, evenly selected, are drawn.
     recipe
         The resolved recipe, printed as YAML.
     summary
-        A paragraph under the headline. The headline itself is made of records; without any that tell, the summary takes its place.
+        A paragraph below the headline. The headline is generated from the records; if they say too little, the summary replaces it.
     checks
-        What was promised and what was measured.
+        Requirements and their outcomes.
     about
         What was done, to which model, and how to use the result.
 
@@ -86,7 +86,7 @@ def render_report(
     Raises
     ------
     ArgumentError
-        When a mask is not a boolean matrix.
+        If a mask is not a boolean matrix.
 
     Examples
     --------
@@ -142,19 +142,26 @@ def write_report(
     checks: Sequence[Check] = (),
     about: About | None = None,
 ) -> None:
-    """Write the page of `render_report` (which see) to a file, whole or not at all.
+    """Write the page of `render_report` to a file, atomically.
+
+    Parameters
+    ----------
+    path
+        File to write.
+    records, title, masks, recipe, summary, checks, about
+        As for `render_report`.
 
     Raises
     ------
     OSError
-        When the file cannot be written; an earlier file of that name is then left as it was.
+        If the file cannot be written; an existing file of that name is then left unchanged.
     """
     page = render_report(records, title=title, masks=masks, recipe=recipe, summary=summary, checks=checks, about=about)
     write_whole(path, page)
 
 
 def _facts(about: About, records: Sequence[Record]) -> dict[str, str]:
-    """Return what the report is about, by title, in the order a reader asks."""
+    """Return the facts at the top of the report, by title, in reading order."""
     judged = next((r for r in records if r.kind == "quality"), None)
     over = f", over {items}" if judged and (items := items_of(judged)) else ""
     meaning = f"{metric_title(judged.name)}{over}. {meaning_of(judged)}" if judged else ""
@@ -164,7 +171,7 @@ def _facts(about: About, records: Sequence[Record]) -> dict[str, str]:
         "Pattern": "; ".join(pattern_words(pattern) for pattern in patterns),
         "Density": listings.pruned_density(records),
         "Task": about.task,
-        "Judged by": meaning,
+        "Measure": meaning,
         "Date": about.date,
         "Duration": "" if about.seconds is None else duration(about.seconds),
         "Command": about.command,
@@ -173,7 +180,7 @@ def _facts(about: About, records: Sequence[Record]) -> dict[str, str]:
 
 
 def _latency_names(records: Sequence[Record]) -> list[str]:
-    """Whole model first, then its linear layers, then anything else."""
+    """Return the names of latency records: the whole model first, then its linear layers, then anything else."""
     return list(dict.fromkeys(["encode", "linear", *(r.name for r in records if r.kind == "latency")]))
 
 
@@ -190,7 +197,7 @@ def _distinct(values: Sequence[dict[str, object]]) -> list[dict[str, object]]:
 
 
 def _titled(machine: dict[str, object]) -> dict[str, str]:
-    """Name the facts of a machine for people."""
+    """Return the facts of a machine with readable names and values."""
     return {
         _MACHINE_TITLES.get(key, key): ", ".join(map(str, value)) if isinstance(value, list) else number(value)
         for key, value in machine.items()

@@ -1,4 +1,4 @@
-"""How sure a share of dense is: a paired bootstrap over the held-out items, from the values that quality records keep."""
+"""Confidence intervals of shares of dense: a paired bootstrap over held-out items, from the values in quality records."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ DRAWS, _LEVEL, _SEED = 2000, 0.95, 0
 
 @dataclass(frozen=True)
 class Interval:
-    """Ends of a 95 % interval, and the items it was drawn over."""
+    """Ends of a 95 % interval, and the number of items behind it."""
 
     low: float
     high: float
@@ -24,22 +24,23 @@ class Interval:
 
 
 def share_interval(records: Sequence[Record], dense: Sequence[Record]) -> Interval | None:
-    """Return the interval of a measure's share of the dense model's, over the items that both were rated on.
+    """Return the interval of a model's share of the dense model's quality, over the items that both were evaluated on.
 
-    Every draw takes the same items of both models, since an item that is hard for one is hard for the other. Seeds are averaged item by
-    item first: the interval is over items alone.
+    Every draw uses the same items for both models, since an item that is hard for one is hard for the other. Seeds are averaged item by
+    item first, so the interval covers items only.
 
     Parameters
     ----------
-    records, dense
-        Quality records of one measure: of a model, one for each seed, and of the dense model. ``extra`` holds ``each``, a value an item,
-        and may hold ``weights`` and ``higher is better``. The measure is the mean of the values or its exponential, whichever the
-        record's own number is.
+    records
+        Quality records of one measure of a model, one per seed. ``extra`` holds ``each``, one value per item, and may hold ``weights`` and
+        ``higher is better``. The measure is the mean of the values or its exponential, whichever matches the record.
+    dense
+        The same for the dense model.
 
     Returns
     -------
     Interval or None
-        None where a record has no values, they are of other items, or its number does not follow from them.
+        None if a record has no values, the items differ, or the record's value does not follow from them.
     """
     ours, theirs = _items(records), _items(dense)
     if ours is None or theirs is None or len(ours) != len(theirs) or len({_corpus(r) for r in (*records, *dense)}) > 1:
@@ -60,14 +61,14 @@ def share_interval(records: Sequence[Record], dense: Sequence[Record]) -> Interv
 
 
 def lower_is_better(record: Record) -> bool:
-    """Whether a smaller number of the measure is the better one."""
+    """Return whether lower values of the measure are better."""
     return record.extra.get("higher is better") is False
 
 
 def _of_mean(
     record: Record, weights: NDArray[np.float64]
 ) -> Callable[[NDArray[np.float64]], NDArray[np.float64]] | None:
-    """Return what makes the record's number from the mean of its values."""
+    """Return the function from the mean of a record's values to the record's value, or None if neither known one fits."""
     mean = np.average(np.asarray(record.extra["each"], np.float64), weights=weights)
     for function in (np.positive, np.exp):
         if abs(function(mean) - record.median) <= 1e-4 * abs(record.median):
@@ -76,7 +77,7 @@ def _of_mean(
 
 
 def _items(records: Sequence[Record]) -> NDArray[np.float64] | None:
-    """Return the values item by item, averaged over records."""
+    """Return the value of each item, averaged over records, ``[items]``; None if they are missing or do not match."""
     columns = [record.extra.get("each") for record in records]
     if not columns or not all(isinstance(column, list) and column for column in columns):
         return None

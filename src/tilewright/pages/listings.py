@@ -17,7 +17,7 @@ _NUMBER = re.compile(r"\d+")
 
 @dataclass(frozen=True)
 class LayerGroup:
-    """Layers of one shape, pattern and kernel, and the reason that one of them gives."""
+    """Layers with the same shape, pattern and kernel, and the reason recorded for one of them."""
 
     names: tuple[str, ...]
     shape: str
@@ -29,12 +29,12 @@ class LayerGroup:
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """Names with their numbers left open, each once."""
+        """Distinct names with their numbers replaced by an asterisk."""
         return tuple(dict.fromkeys(_NUMBER.sub("*", name) for name in self.names))
 
     @property
     def speed(self) -> str:
-        """Times as fast as dense: the middle layer's, and the range."""
+        """Speed-up over dense: the median over layers, and the range."""
         if not self.ratios:
             return ""
         low, high = times(min(self.ratios)), times(max(self.ratios))
@@ -42,7 +42,7 @@ class LayerGroup:
 
 
 def layer_groups(records: Sequence[Record]) -> list[LayerGroup]:
-    """Gather the layers that are alike, largest group first; the reason is that of the layer of middle speed."""
+    """Group layers by shape, pattern and kernel, largest group first; the reason is that of the layer with the median speed."""
     alike: dict[tuple[object, ...], list[Record]] = {}
     for record in {r.name: r for r in records if r.kind == "layer"}.values():
         key = (_shape(record.inputs.get("shape")), record.inputs.get("pattern"), record.extra.get("kernel"))
@@ -67,7 +67,7 @@ def layer_groups(records: Sequence[Record]) -> list[LayerGroup]:
 
 
 def pruned_density(records: Sequence[Record]) -> str:
-    """Say which share of the pruned layers' weights is kept, and how many layers those are; nothing where no record tells."""
+    """Return the density of the pruned layers and their number, in words; empty if no record says."""
     layers = {r.name: r for r in records if r.kind == "layer"}.values()
     kept = total = count = 0.0
     for record in layers:
@@ -94,14 +94,14 @@ def _ratio(record: Record) -> float | None:
 
 
 def layers(records: Sequence[Record]) -> Table | None:
-    """List every layer once, the last record of it standing; a column of ratios only where some were measured and checked."""
-    mine = {r.name: r for r in records if r.kind == "layer"}
-    if not mine:
+    """Return a table of all layers, by the last record of each, with a column of ratios if any were measured and checked."""
+    latest = {r.name: r for r in records if r.kind == "layer"}
+    if not latest:
         return None
-    ratios = {name: r.extra.get("ratio") for name, r in mine.items() if r.checked}
+    ratios = {name: r.extra.get("ratio") for name, r in latest.items() if r.checked}
     measured = any(isinstance(ratio, (int, float)) for ratio in ratios.values())
     rows = []
-    for name, record in mine.items():
+    for name, record in latest.items():
         density = record.extra.get("density")
         ratio = ratios.get(name)
         shape = record.inputs.get("shape")
@@ -128,7 +128,7 @@ def layers(records: Sequence[Record]) -> Table | None:
 
 
 def all_records(records: Sequence[Record]) -> Table:
-    """List every record as it was read."""
+    """Return a table of all records."""
     titles = ("kind", "name", "inputs", "seed", "n", "min", "median", "max", "unit", "checked")
     numeric = {"seed", "n", "min", "median", "max"}
     rows = tuple(
@@ -158,7 +158,7 @@ def _weights(shape: object) -> int | None:
 
 
 def _sides(shape: object) -> list[int]:
-    """Return the sides of a weight, from a list or from text such as 384x768; nothing where it is neither."""
+    """Return the shape of a weight, from a list or from text such as 384x768; empty if it is neither."""
     if isinstance(shape, str) and re.fullmatch(r"\d+(x\d+)*", shape):
         return [int(side) for side in shape.split("x")]
     return list(shape) if isinstance(shape, list) and all(isinstance(v, int) for v in shape) else []

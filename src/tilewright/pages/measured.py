@@ -1,4 +1,4 @@
-"""Records of the same thing taken together: several seeds, or several runs."""
+"""Records of the same measurement combined, over several seeds or runs."""
 
 import statistics
 from collections.abc import Iterable, Mapping
@@ -11,7 +11,7 @@ __all__ = ["Measured", "best_dense", "by_inputs", "unchecked"]
 
 @dataclass(frozen=True)
 class Measured:
-    """Records of one thing, taken together."""
+    """Records of one measurement, combined."""
 
     records: tuple[Record, ...]
 
@@ -42,25 +42,25 @@ class Measured:
 
 
 def by_inputs(records: Iterable[Record], *keys: str) -> dict[tuple[object, ...], Measured]:
-    """Gather records by some of their inputs, in order of first appearance; a missing input counts as None."""
-    found: dict[tuple[object, ...], list[Record]] = {}
+    """Group records by some of their inputs, in order of first appearance; a missing input counts as None."""
+    groups: dict[tuple[object, ...], list[Record]] = {}
     for record in records:
         key = tuple(_hashable(record.inputs.get(k)) for k in keys)
-        found.setdefault(key, []).append(record)
-    return {key: Measured(tuple(group)) for key, group in found.items()}
+        groups.setdefault(key, []).append(record)
+    return {key: Measured(tuple(group)) for key, group in groups.items()}
 
 
 def best_dense(records: Iterable[Record]) -> tuple[str, Measured] | None:
-    """Return the dense engine with the smallest median, and what was measured of it."""
+    """Return the name and the measurements of the dense engine with the smallest median; None without dense records."""
     dense = by_inputs((r for r in records if r.inputs.get("model") == "dense"), "engine")
     if not dense:
         return None
-    (engine,), found = min(dense.items(), key=lambda item: item[1].median)
-    return str(engine), found
+    (engine,), measured = min(dense.items(), key=lambda item: item[1].median)
+    return str(engine), measured
 
 
 def unchecked(records: Iterable[Record]) -> int:
-    """Count the timings that are left out because their result was not checked."""
+    """Return the number of timings that are omitted because their results were not checked."""
     return sum(r.kind in ("latency", "kernel") and not r.checked for r in records)
 
 

@@ -1,4 +1,4 @@
-"""A page from a template: one style sheet, one script named by its hash, nothing from outside."""
+"""Render a page from a template, with one style sheet, one script allowed by its hash, and nothing external."""
 
 import base64
 import hashlib
@@ -14,7 +14,7 @@ _TEMPLATES = Path(__file__).parent / "templates"
 
 
 def render(template: str, **values: Any) -> str:
-    """Return a template's page with values; a name that the template uses and nobody gives is an error."""
+    """Render a template with values; a name that the template uses but `values` lacks is an error."""
     from markupsafe import Markup
 
     script = (_TEMPLATES / "report.js").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Masks as pictures: small PNG files made here, so that a report needs no imaging library and no second file."""
+"""Masks as small PNG images, encoded here so that a report needs neither an imaging library nor a second file."""
 
 import base64
 import struct
@@ -12,31 +12,31 @@ from ..errors import ArgumentError
 
 __all__ = ["MaskPicture", "picture_of"]
 
-# One colour that stands out on white and on near-black; pruned weights are transparent and take the page's own ground.
+# One colour that stands out on white and on near-black; pruned elements are transparent and show the page's background.
 _INK = (0x1F, 0x8F, 0x88)
 _CROP_ROWS, _CROP_COLUMNS = 48, 64
 
 
 @dataclass(frozen=True)
 class MaskPicture:
-    """Two pictures of one mask, as data URIs, with what they show.
+    """Two images of one mask, as data URIs.
 
     Parameters
     ----------
     name, shape, density
-        Of the mask.
+        Name of the weight, and shape ``(N, K)`` and density of its mask.
     crop
-        The top-left corner, one cell a weight.
+        Image of the top-left corner, one cell per element.
     crop_rows, crop_columns
-        Size of that corner in weights.
+        Size of that corner in elements.
     whole
-        The whole mask, each cell the density of `cell` by `cell` weights, relative to `densest`.
+        Image of the whole mask; each cell shows the density of `cell` by `cell` elements, relative to `densest`.
     whole_rows, whole_columns
-        Size of that picture in cells.
+        Size of that image in cells.
     cell
-        Side of a cell of `whole`, in weights.
+        Side of a cell of `whole`, in elements.
     densest
-        Density of the fullest cell, drawn in full colour.
+        Density of the densest cell, which is drawn in full colour.
     """
 
     name: str
@@ -60,18 +60,18 @@ def picture_of(name: str, mask: NDArray[np.bool_]) -> MaskPicture:
     name
         Name of the weight.
     mask
-        Boolean, ``[N, K]``, True where kept.
+        Boolean mask ``[N, K]``, True where kept.
 
     Raises
     ------
     ArgumentError
-        When the mask is not a boolean matrix with at least one weight.
+        If the mask is not a boolean matrix with at least one element.
     """
     mask = np.asarray(mask)
     if mask.dtype != np.bool_ or mask.ndim != 2 or mask.size == 0:
         raise ArgumentError(
             f"mask of {name}: a picture needs a boolean matrix [N, K], got {mask.dtype} of shape {list(mask.shape)}; "
-            "see convolutions and others as matrices first (tilewright.patterns.as_matrix)"
+            "convert weights of other shapes, such as convolutions, with tilewright.patterns.as_matrix first"
         )
     rows, columns = mask.shape
     crop = mask[:_CROP_ROWS, :_CROP_COLUMNS]
@@ -95,7 +95,7 @@ def picture_of(name: str, mask: NDArray[np.bool_]) -> MaskPicture:
 
 
 def _cell_densities(mask: NDArray[np.bool_], cell: int) -> NDArray[np.float64]:
-    """Return the share kept in each cell; cells at the right and lower edge may be smaller and count for what they hold."""
+    """Return the density of each cell; cells at the right and lower edges may be smaller."""
     row_starts = np.arange(0, mask.shape[0], cell)
     column_starts = np.arange(0, mask.shape[1], cell)
     kept = np.add.reduceat(mask, row_starts, axis=0, dtype=np.int64)

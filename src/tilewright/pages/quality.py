@@ -1,4 +1,4 @@
-"""Quality before and after: every measure of every stage, as share of dense, with its interval over items and its spread over seeds."""
+"""Quality before and after pruning: every measure at every stage, as a share of dense, with intervals over items and spread over seeds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ STAGES = ("dense", "pruned", "recovered", "packed", "sparse")
 
 @dataclass(frozen=True)
 class Stage:
-    """One measure of one stage, and what is left of the dense model's."""
+    """One measure at one stage, and its share of the dense model's."""
 
     name: str
     measured: Measured
@@ -25,9 +25,9 @@ class Stage:
 
 
 def quality_stages(records: Sequence[Record], measure: str) -> list[Stage]:
-    """Return every stage that a measure has, dense first."""
-    mine = (r for r in records if r.kind == "quality" and r.name == measure)
-    stages = {str(key[0]): measured for key, measured in by_inputs(mine, "model").items()}
+    """Return every stage of a measure, dense first."""
+    values = (r for r in records if r.kind == "quality" and r.name == measure)
+    stages = {str(key[0]): measured for key, measured in by_inputs(values, "model").items()}
     dense = stages.get("dense")
     rows = []
     for name, measured in sorted(stages.items(), key=lambda item: rank_of(item[0])):
@@ -41,7 +41,7 @@ def quality_stages(records: Sequence[Record], measure: str) -> list[Stage]:
 
 
 def quality(records: Sequence[Record]) -> BarChart | None:
-    """Draw every measure of every stage, as share of dense where dense was measured, under what the measure means."""
+    """Chart every measure at every stage, with its meaning, as a share of dense if dense was measured."""
     names = list(dict.fromkeys(r.name for r in records if r.kind == "quality"))
     measures = {name: quality_stages(records, name) for name in names}
     if not measures:
@@ -61,26 +61,26 @@ def quality(records: Sequence[Record]) -> BarChart | None:
 
 
 def meaning_of(record: Record) -> str:
-    """Return what a measure says, in the words of its task; nothing where the record has none."""
+    """Return the explanation of a measure in its record; empty if there is none."""
     return number(record.extra.get("meaning"))
 
 
 def items_of(record: Record) -> str:
-    """Return what a measure was taken over: ``500 held-out pairs``; nothing where the record does not count its items."""
-    each = record.extra.get("each")
+    """Return the items of a measure, such as ``500 held-out pairs``; empty if the record does not count them."""
+    values = record.extra.get("each")
     known = {"model", "seed", "corpus", "task"}
     counts = {unit: n for unit, n in record.inputs.items() if unit not in known and isinstance(n, int)}
-    unit, count = next(iter(counts.items()), ("items", len(each) if isinstance(each, list) else 0))
+    unit, count = next(iter(counts.items()), ("items", len(values) if isinstance(values, list) else 0))
     return f"{count:,} held-out {unit}" if count else ""
 
 
 def rank_of(stage: str) -> int:
-    """Return a stage's place in the order of a job."""
+    """Return the position of a stage in the order of a job."""
     return STAGES.index(stage) if stage in STAGES else len(STAGES)
 
 
 def title_of(value: object) -> str:
-    """Return a name with a capital."""
+    """Return a name with a capital first letter."""
     text = "" if value is None else str(value)
     return text[:1].upper() + text[1:]
 
@@ -135,13 +135,13 @@ def _caption(stages: Sequence[Stage]) -> str:
     seeds = max(stage.measured.seeds for stage in stages)
     if items is not None:
         words.append(
-            f"In parentheses and as the thin line: the 95 % interval of the share of dense, by a paired bootstrap over the {items} "
+            f"In parentheses, and as a thin line: the 95 % interval of the share of dense, from a paired bootstrap over the {items} "
             f"({DRAWS:,} draws)."
         )
     if seeds == 1:
-        words.append("One seed: how much another seed would change is not known.")
+        words.append("One seed: the variation between seeds is unknown.")
     elif items is None:
         words.append(f"Bars are medians over up to {seeds} seeds; the thin line spans the smallest and the largest.")
     else:
-        words.append(f"Bars are medians over up to {seeds} seeds; the table has their spread.")
+        words.append(f"Bars are medians over up to {seeds} seeds; the table shows their spread.")
     return " ".join(word for word in words if word)

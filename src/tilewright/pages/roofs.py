@@ -1,4 +1,4 @@
-"""Operations under the roofs of a machine: how fast each is, how few bytes it needs, and which of the two bounds it."""
+"""Roofline charts: the speed of each operation and its operations per byte, under the limits of the machine."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ __all__ = ["Disc", "Roofline", "rooflines"]
 
 @dataclass(frozen=True)
 class Disc:
-    """One operation, or several that are alike: its place in percent, its width in pixels, and what it is."""
+    """One operation, or several identical ones: position in percent, width in pixels, and description."""
 
     x: float
     y: float
@@ -28,7 +28,7 @@ class Disc:
 
 @dataclass(frozen=True)
 class Roofline:
-    """The roofs of a machine, dense and of its sparsest pattern, as points in percent, and the discs under them."""
+    """The roofline of a machine, dense and for its sparsest pattern, as points in percent, and the discs under it."""
 
     machine: str
     dense: str
@@ -40,25 +40,25 @@ class Roofline:
 
 
 def rooflines(reports: Sequence[Report]) -> tuple[Roofline, ...]:
-    """Lay out one chart for each machine, all over the same axes, so that they compare.
+    """Lay out one chart per machine, all with the same axes so that they can be compared.
 
     Parameters
     ----------
     reports
-        Of `Simulation.roofline`; operations without DRAM traffic lie at the right edge.
+        Reports of `Simulation.roofline`. Operations without DRAM traffic are placed at the right edge.
 
     Raises
     ------
     ArgumentError
-        If a report is of another kind, or there is none.
+        If a report is of another kind, or there are no reports.
     """
     for report in reports:
         if report.kind != "roofline" or not report.rows:
             raise ArgumentError(
-                f"a roofline is drawn from a report of Simulation.roofline; this one is of kind {report.kind!r} with {len(report.rows)} rows"
+                f"expected a report of Simulation.roofline, got one of kind {report.kind!r} with {len(report.rows)} rows"
             )
     if not reports:
-        raise ArgumentError("a roofline needs at least one report of Simulation.roofline, and none was given")
+        raise ArgumentError("expected at least one report of Simulation.roofline, got none")
     rows: list[Any] = [row for report in reports for row in report.rows]
     roofs: list[Any] = [report.summary for report in reports]
     finite = [row["flops/byte"] for row in rows if math.isfinite(row["flops/byte"])] or [1.0]
@@ -79,8 +79,8 @@ def _roofline(report: Report, x: Axis, y: Axis) -> Roofline:
         ("how many", True),
         ("kind", False),
         ("density", True),
-        ("operations a second", True),
-        ("operations a byte of DRAM", True),
+        ("operations per second", True),
+        ("operations per byte of DRAM", True),
         ("share of cycles", True),
     )
     cells = tuple(
@@ -108,7 +108,7 @@ def _roofline(report: Report, x: Axis, y: Axis) -> Roofline:
 
 
 def _points(level: float, bandwidth: float, x: Axis, y: Axis) -> str:
-    """Return the slope of the bandwidth and the level of the lanes."""
+    """Return the points of a roof: the slope of the bandwidth, then the level of the lanes."""
     start = max(x.low, y.low / bandwidth)
     places = [(start, start * bandwidth), (max(start, level / bandwidth), level), (x.high, level)]
     return " ".join(f"{x(a):.2f},{100 - y(b):.2f}" for a, b in places)
@@ -117,7 +117,7 @@ def _points(level: float, bandwidth: float, x: Axis, y: Axis) -> str:
 def _disc(row: Mapping[str, Any], x: Axis, y: Axis) -> Disc:
     others = f" and {row['operations'] - 1} like it" if row["operations"] > 1 else ""
     note = (
-        f"{row['name']}{others}, {row['kind']}: {amount(row['flops/s'], 'op/s')}, {_per_byte(row)} operations a byte, "
+        f"{row['name']}{others}, {row['kind']}: {amount(row['flops/s'], 'op/s')}, {_per_byte(row)} operations per byte, "
         f"{percent(row['share of cycles'])} of the cycles"
     )
     width = 7 + 30 * math.sqrt(row["share of cycles"])

@@ -1,7 +1,7 @@
-"""From records to what the report shows: latency, size, recovery, kernels. No number is made up here.
+"""Turn records into sections of the report: latency, size, recovery, kernels.
 
-A section without records is None. Several records of the same thing (seeds, repeated runs) are drawn as the median of their medians
-with the smallest and the largest sample as whiskers. A timing whose result was not checked is left out, and counted.
+A section without records is None. Several records of the same measurement (seeds, repeated runs) are drawn as the median of their
+medians, with the smallest and the largest sample as whiskers. Timings whose results were not checked are omitted, and counted.
 """
 
 from collections.abc import Iterable, Sequence
@@ -33,12 +33,12 @@ SIZE_TITLES = {"disk": "Files on disk", "memory": "Memory when loaded", "weights
 
 
 def latency(records: Sequence[Record], name: str) -> BarChart | None:
-    """Draw speed relative to the best dense engine of the same batch, one group a batch."""
-    mine = [r for r in records if r.kind == "latency" and r.name == name and r.checked]
-    if not mine:
+    """Chart speed relative to the best dense engine, one group per batch."""
+    timings = [r for r in records if r.kind == "latency" and r.name == name and r.checked]
+    if not timings:
         return None
     groups, rows = [], []
-    for batch, batched in by_inputs(mine, "threads", "sentences", "tokens").items():
+    for batch, batched in by_inputs(timings, "threads", "sentences", "tokens").items():
         best = best_dense(batched.records)
         bars = []
         for (engine, model), timed in by_inputs(batched.records, "engine", "model").items():
@@ -76,8 +76,9 @@ def latency(records: Sequence[Record], name: str) -> BarChart | None:
     )
     return BarChart(
         LATENCY_TITLES.get(name, name),
-        f"Speed relative to the best dense engine of the same batch and run, which is 1{TIMES}. Longer is faster; beside it the median time "
-        "of a call, its fastest and slowest sample (thin line), and at the name the type that the engine multiplies in.",
+        f"Speed relative to the best dense engine on the same batch in the same run, which is 1{TIMES}. Longer is faster. "
+        "Next to each bar: the median time of a call and the range of its samples (thin line); in parentheses after the name: "
+        "the engine's precision.",
         tuple(BarGroup(title, bars, max(full, 1.0), mark=1.0) for title, bars in groups),
         Table(LATENCY_TITLES.get(name, name), columns, tuple(rows)),
     )
@@ -88,21 +89,19 @@ def _within(timed: Measured) -> str:
 
 
 def sizes(records: Sequence[Record]) -> BarChart | None:
-    """Draw bytes of the dense and the sparse model."""
+    """Chart the sizes of the dense and the sparse model, in bytes."""
     groups, rows = [], []
     for name in _names(records, "size"):
-        found = by_inputs((r for r in records if r.kind == "size" and r.name == name), "model")
-        dense = found.get(("dense",))
+        models = by_inputs((r for r in records if r.kind == "size" and r.name == name), "model")
+        dense = models.get(("dense",))
         bars = []
-        for (model,), one in sorted(found.items(), key=lambda item: rank_of(str(item[0][0]))):
-            is_dense = model == "dense"
-            share = f"{one.median / dense.median:.2f} of dense" if dense and dense.median and not is_dense else ""
+        for (model,), measured in sorted(models.items(), key=lambda item: rank_of(str(item[0][0]))):
+            is_dense, value = model == "dense", measured.median
+            share = f"{value / dense.median:.2f} of dense" if dense and dense.median and not is_dense else ""
             tone = "dense" if is_dense else "accent"
-            bars.append(
-                Bar(title_of(model), one.median, size(one.median), share or ("reference" if is_dense else ""), tone)
-            )
+            bars.append(Bar(title_of(model), value, size(value), share or ("reference" if is_dense else ""), tone))
             title = SIZE_TITLES.get(name, name)
-            rows.append((Cell(title), Cell(title_of(model)), Cell.of(f"{one.median:,.0f}", one.median), Cell(share)))
+            rows.append((Cell(title), Cell(title_of(model)), Cell.of(f"{value:,.0f}", value), Cell(share)))
         groups.append(BarGroup(SIZE_TITLES.get(name, name), tuple(bars), max(b.value for b in bars)))
     if not groups:
         return None
@@ -113,13 +112,13 @@ def sizes(records: Sequence[Record]) -> BarChart | None:
 
 
 def recovery(records: Sequence[Record]) -> tuple[CurveChart, ...]:
-    """Draw every recovery run: its loss, and each measure on the validation pairs along it."""
+    """Chart every recovery run: its loss, and each measure on the validation split during it."""
     losses = [(r.name, r, "loss") for r in records if r.kind == "loss"]
     lines = [_line(label, r, key, several=len(losses) > 1) for label, r, key in losses]
     charts = []
     if any(lines):
-        found = [line for line in lines if line]
-        charts.append(curve_chart("Loss", "optimizer step", "distillation loss (no unit)", found, better="lower"))
+        drawn = [line for line in lines if line]
+        charts.append(curve_chart("Loss", "optimizer step", "distillation loss (no unit)", drawn, better="lower"))
     for name in _names(records, "curve"):
         curves = [r for r in records if r.kind == "curve" and r.name == name]
         drawn = [line for r in curves if (line := _line("recovered model", r, "values", several=len(curves) > 1))]
@@ -130,7 +129,7 @@ def recovery(records: Sequence[Record]) -> tuple[CurveChart, ...]:
             unit, count = next(((u, n) for u, n in inputs.items() if u not in ("split", "seed")), ("items", None))
             axis = f"{metric_title(name)} on {number(count)} {number(inputs.get('split'))} {unit}"
             better = "lower" if any(lower_is_better(r) for r in records if r.name == name) else "higher"
-            chart = curve_chart("Quality on the way", "optimizer step", axis, drawn, better=better, marks=marks)
+            chart = curve_chart("Quality during recovery", "optimizer step", axis, drawn, better=better, marks=marks)
             charts.append(chart)
     return tuple(charts)
 
@@ -145,13 +144,13 @@ def _line(label: str, record: Record, key: str, *, several: bool) -> Line | None
 
 
 def kernels(records: Sequence[Record]) -> BarChart | None:
-    """Draw kernel micro-benchmarks as ratio to dense, one group a shape."""
-    mine = [r for r in records if r.kind == "kernel" and r.checked]
+    """Chart kernel micro-benchmarks as ratios to dense, one group per shape."""
+    timings = [r for r in records if r.kind == "kernel" and r.checked]
     groups, rows = [], []
-    for key, found in by_inputs(mine, "op", "M", "N", "K", "tile", "layout").items():
+    for key, measured in by_inputs(timings, "op", "M", "N", "K", "tile", "layout").items():
         title = _kernel_title(*key)
         bars = []
-        for record in sorted(found.records, key=lambda r: -_float(r.inputs.get("density"))):
+        for record in sorted(measured.records, key=lambda r: -_float(r.inputs.get("density"))):
             density = _float(record.inputs.get("density"))
             ratio, peak = record.extra.get("ratio"), record.extra.get("share_of_peak")
             peer = engine_title(record.extra.get("dense_engine") or "dense")
@@ -182,7 +181,10 @@ def kernels(records: Sequence[Record]) -> BarChart | None:
         ("median", True),
         ("spread", False),
     )
-    caption = f"Speed relative to the best dense engine on the same product, which is 1{TIMES}. Longer is faster; each group has its own scale."
+    caption = (
+        f"Speed relative to the best dense engine on the same product, which is 1{TIMES}. Longer is faster; "
+        "scales differ between groups."
+    )
     return BarChart("Kernels", caption, tuple(groups), Table("Kernels", columns, tuple(rows)))
 
 

@@ -1,4 +1,4 @@
-"""The figure of a sensitivity scan: how the loss rises with the sparsity of one layer, every layer a line."""
+"""The figure of a sensitivity scan: the increase of the loss with the sparsity of each layer, one line per layer."""
 
 import re
 from typing import TYPE_CHECKING
@@ -16,31 +16,31 @@ _NUMBER = re.compile(r"(?<![^.])\d+(?![^.])")
 
 
 def sensitivity_figure(scan: Report) -> "Figure":
-    """Draw a scan: a panel for each kind of layer, a line for each layer of that kind.
+    """Draw a sensitivity scan: one panel per kind of layer, one line per layer.
 
-    Layers are of one kind if their names differ in whole numbers only, such as ``encoder.layer.0.attention.query`` and
-    ``encoder.layer.5.attention.query``. Where no two are of one kind, all lines share a panel. Panels share the scale of the loss.
+    Layers are of one kind if their names differ only in numbers, such as ``encoder.layer.0.attention.query`` and
+    ``encoder.layer.5.attention.query``. If all kinds differ, all lines share one panel. Panels share the scale of the loss.
 
     Parameters
     ----------
     scan
-        What `tilewright.pruning.sensitivity_scan` returned.
+        Report of `tilewright.pruning.sensitivity_scan`.
 
     Returns
     -------
     matplotlib.figure.Figure
-        For `save_figure`.
+        The figure, for `save_figure`.
 
     Raises
     ------
     ArgumentError
-        If the report is of another kind or has nothing to draw.
+        If the report is of another kind or has no rows.
     NotSupportedError
         If matplotlib is not installed.
     """
     if scan.kind != "sensitivity" or not scan.rows:
         raise ArgumentError(
-            f"a sensitivity figure draws the rows of a sensitivity_scan, and this report has {len(scan.rows)} of kind {scan.kind!r}"
+            f"expected a report of sensitivity_scan, got one of kind {scan.kind!r} with {len(scan.rows)} rows"
         )
     lines: dict[str, list[tuple[float, float]]] = {}
     for row in scan.rows:

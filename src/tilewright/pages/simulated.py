@@ -1,4 +1,4 @@
-"""The page of simulated runs: how long, under which roofs, what ran when, where the cycles went, and what all of it rests on."""
+"""The page of simulated runs: times, rooflines, timelines, waterfalls of cycles, and the assumptions behind them."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 __all__ = ["simulation_page"]
 
 _FIDELITIES = {
-    "roofline": "lanes at their rate and DRAM at its bandwidth, a bound that the others never beat",
-    "analytical": "tile shapes, waves, pipelines, imbalance and overlap, by closed forms",
-    "tiles": "the same tiles one by one through loader, lanes and storer with their buffers",
+    "roofline": "lanes at full rate and DRAM at full bandwidth, a bound that the other levels never beat",
+    "analytical": "tile shapes, waves, pipelines, imbalance and overlap, in closed form",
+    "tiles": "the same tiles, simulated one by one through loader, lanes and storer with their buffers",
 }
 
 
 @dataclass(frozen=True)
 class _Run:
-    """One run as the template reads it."""
+    """One run in the form that the template needs."""
 
     key: str
     title: str
@@ -39,16 +39,16 @@ class _Run:
 
 
 def simulation_page(comparison: "Comparison", *, command: str = "", pattern: str | None = None) -> str:
-    """Return one self-contained HTML page about runs of one network.
+    """Render simulated runs of one network as a self-contained HTML page.
 
     Parameters
     ----------
     comparison
-        From `tilewright.hardware.compare`.
+        Result of `tilewright.hardware.compare`.
     command
-        What to type to make the page again.
+        Command that makes the page again. Default: not shown.
     pattern
-        What every weight was pruned to for the simulation, where it was.
+        Pattern that every weight was pruned to for the simulation. Default: the weights were simulated as they are.
 
     Examples
     --------
@@ -76,7 +76,7 @@ def simulation_page(comparison: "Comparison", *, command: str = "", pattern: str
 
 
 def _headline(comparison: "Comparison") -> str:
-    """Say how long the first batch takes on each machine, and how that compares with dense."""
+    """Return one sentence with the time of the first batch on each machine, compared with dense."""
     first = comparison.runs[0]
     parts = []
     for run, dense in zip(comparison.runs, comparison.dense, strict=True):
@@ -99,10 +99,10 @@ def _facts(comparison: "Comparison", command: str, pattern: str | None) -> dict[
         key.removeprefix("not modelled, "): value for key, value in summary.items() if key.startswith("not modelled")
     }
     facts = {
-        "Kind": "Simulated: no chip was run. Each accelerator is a model made of published, derived and assumed numbers.",
+        "Kind": "Simulated: no hardware was run. Each accelerator is a model built from published, derived and assumed numbers.",
         "Network": f"{first.workload}, {len(first.steps):,} operations",
         "Not modelled": ", ".join(f"{value} of {key}" for key, value in missing.items()),
-        "Pattern": f"{pattern}, as if every weight that can take it were pruned to it"
+        "Pattern": f"{pattern}, as if every weight that can take this pattern were pruned to it"
         if pattern
         else "as the weights are",
         "Work left": f"{percent(float(str(summary['density of the work'])))} of the dense multiply-accumulates",
@@ -115,7 +115,7 @@ def _facts(comparison: "Comparison", command: str, pattern: str | None) -> dict[
 
 
 def _chart(comparison: "Comparison", table: Table) -> BarChart:
-    """Draw the time of every run beside that of its dense form, one group a batch."""
+    """Chart the time of every run next to that of its dense form, one group per batch."""
     groups: dict[int, list[Bar]] = {}
     spread = False
     for run, dense in zip(comparison.runs, comparison.dense, strict=True):
@@ -130,13 +130,13 @@ def _chart(comparison: "Comparison", table: Table) -> BarChart:
         if run.cycles != dense.cycles:
             bars.append(Bar(f"{run.spec.name}, dense", dense.seconds, seconds(dense.seconds), "reference", "dense"))
     caption = "Time of a batch. Shorter is faster." + (
-        " The thin line spans what the time could be if the numbers it rests on lie elsewhere in their ranges."
+        " The thin line spans the times that result if the underlying numbers lie elsewhere in their ranges."
         if spread
         else ""
     )
     full = max(bar.high or bar.value for bars in groups.values() for bar in bars)
-    drawn = tuple(BarGroup(f"Batch of {batch:,}", tuple(bars), full) for batch, bars in groups.items())
-    return BarChart("Time", caption, drawn, table)
+    charts = tuple(BarGroup(f"Batch of {batch:,}", tuple(bars), full) for batch, bars in groups.items())
+    return BarChart("Time", caption, charts, table)
 
 
 def _run(run: "Simulation", dense: "Simulation", roof: Roofline) -> _Run:
@@ -158,8 +158,8 @@ def _run_facts(run: "Simulation") -> dict[str, str]:
     counts = Counter({kind: int(str(rests.get(f"numbers, {kind}", 0))) for kind in ("sourced", "derived", "assumed")})
     return {
         "Time": f"{seconds(run.seconds)}, {run.cycles:,} cycles",
-        "Throughput": f"{digits(run.throughput, 4)} samples a second",
-        "Energy": f"{amount(run.joules / run.batch, 'J')} a sample, {amount(run.watts, 'W')}",
+        "Throughput": f"{digits(run.throughput, 4)} samples per second",
+        "Energy": f"{amount(run.joules / run.batch, 'J')} per sample, {amount(run.watts, 'W')}",
         "Dense peak": amount(float(str(roof["flops/s, dense"])), "op/s"),
         "DRAM": amount(float(str(roof["byte/s, DRAM"])), "B/s"),
         "Rests on": ", ".join(f"{count} {kind}" for kind, count in counts.items()) + " numbers",

@@ -1,4 +1,4 @@
-"""The tables of a simulated run, with numbers and units as people write them."""
+"""The tables of a simulated run, with readable numbers and units."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -11,19 +11,19 @@ __all__ = ["assumptions", "operations", "times_table"]
 
 Row = Mapping[str, Any]
 Column = tuple[str, bool, Callable[[Row], Cell]]
-"""Title, whether it holds numbers, and the cell of a row."""
+"""Title of a column, whether it holds numbers, and the function from a row to its cell."""
 
 
 def times_table(report: Report) -> Table:
-    """Return one row a run: its time with the interval, and what goes with it."""
+    """Return one row per run: its time with the interval, throughput, energy and power."""
     columns: tuple[Column, ...] = (
         ("accelerator", False, lambda row: Cell(row["accelerator"])),
         ("batch", True, lambda row: _cell(number, row["batch"])),
         ("type", False, lambda row: Cell(row["dtype"])),
         ("time", True, lambda row: Cell.of(seconds(row["ms"] / 1e3), row["ms"], more=_within(row))),
         ("over dense", True, lambda row: _cell(times, row["over dense"])),
-        ("samples a second", True, lambda row: Cell.of(digits(row["samples/s"], 4), row["samples/s"])),
-        ("energy a sample", True, lambda row: Cell.of(amount(row["mJ/sample"] / 1e3, "J"), row["mJ/sample"])),
+        ("samples per second", True, lambda row: Cell.of(digits(row["samples/s"], 4), row["samples/s"])),
+        ("energy per sample", True, lambda row: Cell.of(amount(row["mJ/sample"] / 1e3, "J"), row["mJ/sample"])),
         ("power", True, lambda row: Cell.of(amount(row["watts"], "W"), row["watts"])),
         ("useful share of peak", True, lambda row: _cell(percent, row["useful/peak"])),
         ("largest loss", False, lambda row: Cell(row["largest loss"].replace("%", " %"))),
@@ -32,7 +32,7 @@ def times_table(report: Report) -> Table:
 
 
 def operations(report: Report) -> Table:
-    """Return one row an operation of `Simulation.table`."""
+    """Return one row per operation, from `Simulation.table`."""
     columns: tuple[Column, ...] = (
         ("operation", False, lambda row: Cell(row["name"], more=row["note"])),
         ("kind", False, lambda row: Cell(row["kind"])),
@@ -48,7 +48,7 @@ def operations(report: Report) -> Table:
 
 
 def assumptions(report: Report) -> Table | None:
-    """Return one row a number that the time rests on, the one that moves it most first; None where nothing moves it."""
+    """Return one row per number that the time depends on, largest effect first; None if there are none."""
     columns: tuple[Column, ...] = (
         ("number and its source", False, lambda row: Cell(row["number"], more=row["source"])),
         ("value", True, lambda row: Cell.of(_physical(row["value"], row["unit"]), row["value"])),
@@ -70,7 +70,7 @@ def _cell(words: Callable[[Any], str], value: float) -> Cell:
 
 
 def _physical(value: float, unit: str | None) -> str:
-    """Write a value in its unit: prefixes for those of physics, plain digits for counts."""
+    """Format a value in its unit: with a prefix for physical units, as plain digits for counts."""
     if unit in ("s", "Hz", "J", "W", "byte", "byte/s", "op/s", "J/bit", "V"):
         return amount(value, unit.replace("byte", "B"))
     text = digits(float(value), 4)
@@ -92,4 +92,4 @@ def _range(row: Row) -> str:
 def _effect(share: float | None) -> Cell:
     if share is None:
         return Cell("no such machine")
-    return Cell.of("as it is" if abs(share) < 5e-5 else signed(share, percent), share)
+    return Cell.of("unchanged" if abs(share) < 5e-5 else signed(share, percent), share)

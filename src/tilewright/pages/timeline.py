@@ -1,4 +1,4 @@
-"""What ran when: a strip for each unit of a machine, one colour for one kind of work."""
+"""Timelines: one strip per unit of a machine, one colour per kind of work."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from .wording import number, percent, seconds
 __all__ = ["Span", "Strip", "Timeline", "timeline"]
 
 _PIXELS = 1200
-"""Neighbours thinner than one of so many are drawn as one."""
+"""Assumed width of a strip: neighbouring spans thinner than one pixel are merged."""
 
 
 @dataclass(frozen=True)
 class Span:
-    """Something that ran: start and width in percent."""
+    """One span of work: start and width in percent."""
 
     start: float
     width: float
@@ -27,7 +27,7 @@ class Span:
 
 @dataclass(frozen=True)
 class Strip:
-    """What one unit ran, and the share of the time that it was busy."""
+    """The work of one unit, and the share of the time that it was busy."""
 
     name: str
     busy: str
@@ -36,7 +36,7 @@ class Strip:
 
 @dataclass(frozen=True)
 class Timeline:
-    """Strips over a common axis, and for each kind of work its colour and how long it ran."""
+    """Strips over a common axis, and a legend with the colour and the total time of each kind of work."""
 
     caption: str
     strips: tuple[Strip, ...]
@@ -46,36 +46,36 @@ class Timeline:
 
 
 def timeline(trace: Mapping[str, Any]) -> Timeline:
-    """Lay out what ran when.
+    """Lay out a trace as a timeline.
 
     Parameters
     ----------
     trace
-        Of `Simulation.timeline`, its times in microseconds.
+        Trace from `Simulation.timeline`, with times in microseconds.
 
     Raises
     ------
     ArgumentError
-        If the trace holds no events.
+        If the trace contains no events.
     """
     events = [event for event in trace.get("traceEvents", ()) if event["ph"] == "X"]
     if not events:
-        raise ArgumentError("the trace holds nothing that ran; give what Simulation.timeline returns")
+        raise ArgumentError("the trace contains no events; expected a trace from Simulation.timeline")
     names = {e["tid"]: e["args"]["name"] for e in trace["traceEvents"] if e["name"] == "thread_name"}
     end = max(event["ts"] + event["dur"] for event in events)
     unit, scale = next(
         ((u, s) for u, s in (("seconds", 1e6), ("milliseconds", 1e3)) if end >= s), ("microseconds", 1.0)
     )
-    ran: dict[str, float] = {}
+    totals: dict[str, float] = {}
     for event in events:
-        ran[event["cat"]] = ran.get(event["cat"], 0.0) + event["dur"]
-    order = sorted(ran, key=lambda kind: KINDS.index(kind) if kind in KINDS else len(KINDS))
+        totals[event["cat"]] = totals.get(event["cat"], 0.0) + event["dur"]
+    order = sorted(totals, key=lambda kind: KINDS.index(kind) if kind in KINDS else len(KINDS))
     return Timeline(
-        caption=f"{seconds(end / 1e6)} from the first operation to the last. Rest the pointer on a span to see what it is.",
+        caption=f"{seconds(end / 1e6)} from the first operation to the last. Hover over a span to see what it is.",
         strips=tuple(_strip(name, [e for e in events if e["tid"] == tid], end) for tid, name in sorted(names.items())),
         ticks=Axis(0.0, end).ticks(unit=scale),
         unit=unit,
-        legend=tuple((kind, colour_of(kind), seconds(ran[kind] / 1e6)) for kind in order),
+        legend=tuple((kind, colour_of(kind), seconds(totals[kind] / 1e6)) for kind in order),
     )
 
 
@@ -89,7 +89,7 @@ def _strip(name: str, events: Sequence[Mapping[str, Any]], end: float) -> Strip:
 
 
 def _merged(events: Sequence[Mapping[str, Any]], least: float) -> list[tuple[float, float, str, str]]:
-    """Return (start, length, kind, note) of what is drawn: neighbours that are too thin count as one, in the name of the longest."""
+    """Return the (start, length, kind, note) of each span to draw; thin neighbours are merged and described by the longest."""
     bars: list[tuple[float, float, str, str]] = []
     longest = 0.0
     for event in events:

@@ -1,4 +1,4 @@
-"""Where a speed-up went: the cycles of a dense run, what sparsity could save, and every cause that takes some back."""
+"""Waterfalls of cycles: a dense run, the ideal saving of sparsity, and every cause that takes some of it back."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +13,7 @@ __all__ = ["Step", "Waterfall", "waterfall"]
 
 @dataclass(frozen=True)
 class Step:
-    """One bar: where it starts and how wide it is, in percent; `tone` is ``"whole"``, ``"good"`` or ``"bad"``."""
+    """One bar: start and width in percent; `tone` is ``"whole"``, ``"good"`` or ``"bad"``."""
 
     label: str
     start: float
@@ -39,7 +39,7 @@ def waterfall(report: Report) -> Waterfall:
     Parameters
     ----------
     report
-        Of `Simulation.waterfall`.
+        Report of `Simulation.waterfall`.
 
     Raises
     ------
@@ -48,7 +48,7 @@ def waterfall(report: Report) -> Waterfall:
     """
     if report.kind != "waterfall" or not report.rows:
         raise ArgumentError(
-            f"a waterfall is drawn from a report of Simulation.waterfall; this one is of kind {report.kind!r} with {len(report.rows)} rows"
+            f"expected a report of Simulation.waterfall, got one of kind {report.kind!r} with {len(report.rows)} rows"
         )
     rows: list[Any] = list(report.rows)
     full = max(max(row["after"], row["after"] - row["cycles"]) for row in rows) or 1
@@ -62,8 +62,8 @@ def waterfall(report: Report) -> Waterfall:
         ("meaning", False),
     )
     caption = (
-        f"Sparse is {times(ratio)} as fast as dense, of an ideal {times(ideal)}: what fewer multiply-accumulates would save if all cycles "
-        "shrank with them, and which causes take how much of it back."
+        f"Sparse is {times(ratio)} as fast as dense; the ideal, if all cycles shrank with the multiply-accumulates, is {times(ideal)}. "
+        "The steps show the ideal saving and how much of it each cause takes back."
     )
     cells = tuple(
         (

@@ -1,4 +1,4 @@
-"""Numbers as a reader expects them: four digits at most, a unit, and never more exact than they are."""
+"""Format numbers for readers: at most four digits, with units."""
 
 import math
 from collections.abc import Callable
@@ -45,7 +45,7 @@ _PREFIXES = (
 
 
 def number(value: object) -> str:
-    """Write a plain number in at most four digits, whole numbers with thousands apart and never as a power; anything else as its text."""
+    """Format a number with at most four digits, whole numbers in full with thousands separators; format anything else as text."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int) or (isinstance(value, float) and value.is_integer() and 10 <= abs(value) < 1e15):
@@ -56,7 +56,7 @@ def number(value: object) -> str:
 
 
 def digits(value: float, most: int = 6) -> str:
-    """Write a number in so many significant digits, zeros at the end left out: ``32,500`` and ``0.000012``, not ``3.25e+04``."""
+    """Format a number with up to `most` significant digits, without trailing zeros: ``32,500`` and ``0.000012``, not ``3.25e+04``."""
     if not math.isfinite(value) or value == 0:
         return f"{value:g}"
     decimals = most - 1 - math.floor(math.log10(abs(value)))
@@ -65,7 +65,7 @@ def digits(value: float, most: int = 6) -> str:
 
 
 def amount(value: float, unit: str = "") -> str:
-    """Write a number in three digits with a prefix: ``61.4 GB/s``, ``4 µs``."""
+    """Format a number with three digits and a unit prefix: ``61.4 GB/s``, ``4 µs``."""
     if not value or not math.isfinite(value):
         return f"{value:g} {unit}".strip()
     scale, prefix = next(((s, p) for s, p in _PREFIXES if abs(value) >= s * 0.9995), _PREFIXES[-1])
@@ -73,7 +73,7 @@ def amount(value: float, unit: str = "") -> str:
 
 
 def seconds(value: float) -> str:
-    """Write a time with the unit that suits it."""
+    """Format a time in seconds, in the unit that suits it."""
     for unit, scale in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
         if abs(value) >= scale:
             return f"{_three(value / scale)} {unit}"
@@ -81,7 +81,7 @@ def seconds(value: float) -> str:
 
 
 def size(value: float) -> str:
-    """Write bytes in decimal units, as disks and networks count them."""
+    """Format a number of bytes in decimal units."""
     for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if abs(value) >= scale:
             return f"{_three(value / scale)} {unit}"
@@ -89,27 +89,27 @@ def size(value: float) -> str:
 
 
 def times(value: float) -> str:
-    """Write a ratio: ``1.62×``; two decimals below ten, so that bars of one chart compare at a glance."""
+    """Format a ratio: ``1.62×``; two decimals below ten, so that the bars of a chart are easy to compare."""
     return (f"{value:.2f}" if 0.1 <= abs(value) < 10 else _three(value)) + TIMES
 
 
 def percent(value: float) -> str:
-    """Write a share: ``92.7 %``."""
+    """Format a share: ``92.7 %``."""
     return f"{_three(100 * value)} %"
 
 
 def signed(value: float, words: Callable[[float], str]) -> str:
-    """Write a change with its sign in front."""
+    """Format a change with its sign."""
     return f"{'+' if value >= 0 else MINUS}{words(abs(value))}"
 
 
 def share_range(low: float, high: float) -> str:
-    """Write a range of shares with its unit once: ``92.5 to 95.9 %``."""
+    """Format a range of shares: ``92.5 to 95.9 %``."""
     return f"{_three(100 * low)} to {_three(100 * high)} %"
 
 
 def fraction(density: float) -> str:
-    """Write a density as ``1/16`` where it is one, else as a share."""
+    """Format a density as a fraction such as ``1/16`` if it is one, else as a number."""
     if 0 < density <= 1:
         ratio = 1 / density
         if abs(ratio - round(ratio)) < 1e-3 * ratio:
@@ -118,7 +118,7 @@ def fraction(density: float) -> str:
 
 
 def quantity(value: float, unit: str) -> str:
-    """Write a value in the unit of its record."""
+    """Format a value in the unit of its record."""
     if unit == "s":
         return seconds(value)
     if unit == "bytes":
@@ -127,7 +127,7 @@ def quantity(value: float, unit: str) -> str:
 
 
 def duration(value: float) -> str:
-    """Write how long something took as people say it: ``5 min 12 s``."""
+    """Format a duration in seconds: ``5 min 12 s``."""
     if value < 60:
         return f"{value:.0f} s" if value >= 10 else seconds(value)
     minutes, rest = divmod(round(value), 60)
@@ -136,52 +136,50 @@ def duration(value: float) -> str:
 
 
 def spread(low: float, high: float, unit: str) -> str:
-    """Write a range, or nothing where it is a point."""
+    """Format a range; empty if both ends are equal."""
     return "" if low == high else f"{quantity(low, unit)} to {quantity(high, unit)}"
 
 
 def inputs_text(inputs: dict[str, object]) -> str:
-    """Write the inputs of a record on one line."""
+    """Format the inputs of a record on one line."""
     return ", ".join(f"{key} {number(value)}" for key, value in inputs.items())
 
 
 def metric_title(name: str) -> str:
-    """Write the name of a quality figure."""
+    """Return the title of a quality measure."""
     return {"mrr": "MRR", "recall@1": "recall@1", "cosine": "cosine to dense"}.get(name, name)
 
 
 def pattern_words(text: str) -> str:
-    """Write a pattern with what it means for a weight's rows, where that can be said in a few words."""
+    """Return a pattern with a short explanation; the pattern alone if there is none."""
     try:
         pattern = parse(text)
     except PatternError:
         return text
     match pattern:
         case NM(n=n, m=m, tile=tile):
-            sharing = f", at the same places for {tile} neighbouring outputs" if tile > 1 else ""
+            sharing = f", at positions shared by {tile} neighbouring outputs" if tile > 1 else ""
             return f"{text}: {n} of every {m} neighbouring inputs kept{sharing}"
         case TileElementWise(tile=tile):
-            return (
-                f"{text}: tiles of {tile} outputs each keep inputs of their own, and the best single weights come back"
-            )
+            return f"{text}: each tile of {tile} outputs keeps its own inputs, and the best single weights are restored"
         case TileVectorWise(tile=tile):
-            return f"{text}: tiles of {tile} outputs each keep inputs of their own, n:m inside them"
+            return f"{text}: each tile of {tile} outputs keeps its own inputs, with n:m inside"
         case TileWise(tile=tile):
-            return f"{text}: tiles of {tile} outputs each keep inputs of their own"
+            return f"{text}: each tile of {tile} outputs keeps its own inputs"
         case Block(rows=rows, cols=cols):
             return f"{text}: blocks of {rows} {TIMES} {cols} weights kept or dropped whole"
         case Unstructured():
-            return f"{text}: single weights kept wherever they are"
+            return f"{text}: single weights kept at any position"
     return text
 
 
 def precision_title(precision: object) -> str:
-    """Write the type an engine multiplies in, or that it was not recorded."""
+    """Return the precision of an engine, or that it was not recorded."""
     return "precision not recorded" if precision is None else str(precision)
 
 
 def engine_title(engine: object) -> str:
-    """Write the name of an engine as its makers do."""
+    """Return the name of an engine as its makers write it."""
     known = {"tilewright": "Tilewright", "torch": "PyTorch", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
     return known.get(str(engine), str(engine))
 
@@ -191,7 +189,7 @@ def _decimals(value: float) -> int:
 
 
 def _three(value: float) -> str:
-    """Three digits, or all digits before the point."""
+    """Format with three significant digits, or all digits before the point if there are more."""
     if value == 0 or not math.isfinite(value):
         return f"{value:g}"
     decimals = max(0, 2 - math.floor(math.log10(abs(value))))

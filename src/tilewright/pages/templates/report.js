@@ -11,7 +11,7 @@
   button.addEventListener("click", () => { root.dataset.theme = isDark() ? "light" : "dark"; label(); });
 
   const keyOf = (cell) => (cell.dataset.key === undefined ? null : Number(cell.dataset.key));
-  // Cells without a number go last, whichever way the others run.
+  // Cells without a number go last in either direction.
   const compare = (a, b, way) => {
     const x = keyOf(a), y = keyOf(b);
     if (x !== null && y !== null) return (x - y) * way;
@@ -64,7 +64,7 @@
       try {
         await navigator.clipboard.writeText(code.textContent);
         copy.textContent = "Copied";
-      } catch { // a page from a file may not write to the clipboard: select the text for the keyboard
+      } catch { // a page opened from a file may not write to the clipboard, so select the text instead
         getSelection().selectAllChildren(code);
         copy.textContent = "Selected";
       }
