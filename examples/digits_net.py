@@ -1,4 +1,4 @@
-"""A plain torch module that knows digits, for recipes that name `examples.digits_net:build`: trained when it is built, in a second or two."""
+"""A plain torch module that classifies digits, for recipes that name `examples.digits_net:build`; building it trains it, in seconds."""
 
 import torch
 from sklearn.datasets import load_digits
@@ -8,7 +8,7 @@ __all__ = ["build"]
 
 
 def build() -> nn.Module:
-    """Return a perceptron trained on scikit-learn's digits, seen as 64 numbers from 0 to 1; the same one every time."""
+    """Return a perceptron trained on scikit-learn's digits, given as 64 numbers from 0 to 1; the result is the same every time."""
     bunch = load_digits()
     x = torch.tensor(bunch.data / 16, dtype=torch.float32)
     y = torch.tensor(bunch.target)

@@ -1,7 +1,7 @@
-"""Make the small models and data that the recipes here are about, without a network: `python examples/make.py`, about a minute on two cores.
+"""Make the small models and data that the example recipes use, offline: `python examples/make.py`, about a minute on two cores.
 
-Every model is trained on real data, small as it is: scikit-learn's digits, and the running Python's own documentation. Everything is written to
-``examples/made/``, which git does not know.
+Every model is trained on real, though small, data: scikit-learn's digits, and the documentation of the running Python. Everything is written
+to ``examples/made/``, which git ignores.
 """
 
 import argparse
@@ -21,7 +21,7 @@ MADE = Path(__file__).parent / "made"
 
 
 def train(model: nn.Module, batches: Iterable[dict[str, Tensor]], loss: Callable[[dict[str, Tensor]], Tensor]) -> None:
-    """Train a model for as many steps as there are batches."""
+    """Train a model for one step per batch."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
     model.train()
     for batch in batches:
@@ -32,7 +32,7 @@ def train(model: nn.Module, batches: Iterable[dict[str, Tensor]], loss: Callable
 
 
 def digits(steps: int) -> None:
-    """Write 1797 images of digits in folders, a ViT of transformers that knows them, and weights of the module in `digits_net.py`."""
+    """Write 1797 images of digits, one folder per class, and a ViT trained on them."""
     from PIL import Image
     from sklearn.datasets import load_digits
     from transformers import ViTConfig, ViTForImageClassification
@@ -64,7 +64,7 @@ def digits(steps: int) -> None:
 
 
 def texts(steps: int) -> None:
-    """Write paragraphs of documentation with a label and a number each, and two BERTs that predict them."""
+    """Write paragraphs of documentation, each with a label and a number, and two BERT models trained to predict them."""
     from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
     passages = [text for text in python_docs(10).passages if len(text) < 400]
@@ -92,9 +92,9 @@ def texts(steps: int) -> None:
         "max_position_embeddings": 64,
     }
     kinds = ["prose", "signature"]
-    named = {"id2label": dict(enumerate(kinds)), "label2id": {kind: n for n, kind in enumerate(kinds)}}
+    labelled = {"id2label": dict(enumerate(kinds)), "label2id": {kind: n for n, kind in enumerate(kinds)}}
     for place, more, labels in (
-        ("kind-bert", named, torch.tensor([kinds.index(kind) for _, kind, _ in rows])),
+        ("kind-bert", labelled, torch.tensor([kinds.index(kind) for _, kind, _ in rows])),
         ("length-bert", {"num_labels": 1, "problem_type": "regression"}, torch.tensor([n for *_, n in rows])),
     ):
         model = BertForSequenceClassification(BertConfig(**sizes, **more))
@@ -104,7 +104,7 @@ def texts(steps: int) -> None:
 
 
 def language(steps: int) -> None:
-    """Write a GPT-2 that has read some of the documentation."""
+    """Write a GPT-2 trained on some of the documentation."""
     from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
     passages = list(python_docs(10).passages)
@@ -143,17 +143,17 @@ def _drawn(steps: int, size: int, **columns: Tensor) -> Iterable[dict[str, Tenso
 
 
 def main() -> None:
-    """Make everything, or what is named."""
+    """Make everything, or only the parts named on the command line."""
     parts = {"digits": digits, "texts": texts, "language": language}
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("parts", nargs="*", help=f"of {', '.join(parts)}; all by default")
+    parser.add_argument("parts", nargs="*", help=f"parts to make: {', '.join(parts)}; default: all")
     parser.add_argument("--steps", type=int, default=300, help="training steps of each model")
-    wanted = parser.parse_args()
+    arguments = parser.parse_args()
     torch.set_num_threads(1)  # models this small gain nothing from more
     MADE.mkdir(exist_ok=True)
-    for name in wanted.parts or parts:
+    for name in arguments.parts or parts:
         torch.manual_seed(0)
-        parts[name](wanted.steps)
+        parts[name](arguments.steps)
         print(f"{MADE / name}: made")
 
 
