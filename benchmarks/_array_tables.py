@@ -11,10 +11,10 @@ def _error(record: Record) -> str:
     return f"{float(str(record.extra['error'])):+.2%}"
 
 
-def rates(found: Sequence[Record]) -> Table:
-    """The twelve rates against what was measured and against the vendor's target."""
-    measured = [r for r in found if r.unit == "TOPS" and "target" not in r.name]
-    targets = {r.name.removesuffix(", target"): r for r in found if "target" in r.name}
+def rates(records: Sequence[Record]) -> Table:
+    """Return the twelve rates against the measurements and against the vendor's target."""
+    measured = [r for r in records if r.unit == "TOPS" and "target" not in r.name]
+    targets = {r.name.removesuffix(", target"): r for r in records if "target" in r.name}
     rows = [
         [
             r.name,
@@ -30,10 +30,10 @@ def rates(found: Sequence[Record]) -> Table:
     return header, rows
 
 
-def networks(found: Sequence[Record]) -> Table:
-    """Whole networks at each ratio; the asserted ones in bold."""
+def networks(records: Sequence[Record]) -> Table:
+    """Return whole networks at each ratio, with asserted rows in bold."""
     rows = []
-    for r in (r for r in found if r.unit == "samples/s"):
+    for r in (r for r in records if r.unit == "samples/s"):
         mark = "**" if r.extra["tolerance"] is not None else ""
         sparsity = str(r.extra["note"]).removeprefix("effective MAC sparsity ").partition(",")[0]
         rows.append(
@@ -48,14 +48,14 @@ def networks(found: Sequence[Record]) -> Table:
     return ("network and card", "MAC sparsity", "published, samples/s", "modelled", "error"), rows
 
 
-def watts(found: Sequence[Record]) -> Table:
-    """Power of one chip."""
-    rows = [[r.name, f"{r.extra['published']:g}", f"{r.median:.1f}"] for r in found if r.unit == "W"]
+def watts(records: Sequence[Record]) -> Table:
+    """Return the power of one chip."""
+    rows = [[r.name, f"{r.extra['published']:g}", f"{r.median:.1f}"] for r in records if r.unit == "W"]
     return ("one chip", "published, W", "modelled, W"), rows
 
 
-def ratios(found: Sequence[Record]) -> Table:
-    """Intervals of the ratios that are published of STA."""
+def ratios(records: Sequence[Record]) -> Table:
+    """Return the modelled intervals of the ratios published for STA."""
     rows = [
         [
             r.inputs["network"],
@@ -66,6 +66,6 @@ def ratios(found: Sequence[Record]) -> Table:
             f"{r.median:.2f}",
             "yes" if r.extra["possible"] else "no",
         ]
-        for r in found
+        for r in records
     ]
     return ("network", "weights", "against", "published", "interval", "middle", "inside"), rows

@@ -11,24 +11,24 @@ def _error(record: Record) -> float:
     return float(str(record.extra["error"]))
 
 
-def groups(found: Sequence[Record]) -> Table:
-    """Points, mean and worst error of each group, those that set a constant apart from those that are judged."""
+def groups(records: Sequence[Record]) -> Table:
+    """Return the points, the mean and the worst error of each group, with fitted and held-out points apart."""
     rows = []
-    keys = dict.fromkeys((str(r.inputs["group"]), bool(r.inputs["held out"])) for r in found)
-    for group, held in keys:
+    keys = dict.fromkeys((str(r.inputs["group"]), bool(r.inputs["held out"])) for r in records)
+    for group, held_out in keys:
         if group == "limit of 2:4":
             continue
-        records = [r for r in found if r.inputs["group"] == group and r.inputs["held out"] == held]
-        errors = [abs(_error(r)) for r in records]
-        tolerance = records[0].extra["tolerance"]
+        members = [r for r in records if r.inputs["group"] == group and r.inputs["held out"] == held_out]
+        errors = [abs(_error(r)) for r in members]
+        tolerance = members[0].extra["tolerance"]
         bound = "" if tolerance is None else f"{float(str(tolerance)):.1%}"
         mean, worst = sum(errors) / len(errors), max(errors)
-        rows.append([group, len(errors), "" if held else "yes", f"{mean:.1%}", f"{worst:.1%}", bound])
+        rows.append([group, len(errors), "" if held_out else "yes", f"{mean:.1%}", f"{worst:.1%}", bound])
     return ("group", "points", "set a constant", "mean error", "worst error", "asserted, each"), rows
 
 
-def ratios(found: Sequence[Record]) -> Table:
-    """Dense over 2:4 of BERT-base end to end."""
+def ratios(records: Sequence[Record]) -> Table:
+    """Return the end-to-end speed-ups of 2:4 over dense for BERT-base."""
     rows = [
         [
             r.name,
@@ -38,25 +38,25 @@ def ratios(found: Sequence[Record]) -> Table:
             "" if r.inputs["held out"] else "yes",
             str(r.extra["note"]),
         ]
-        for r in found
+        for r in records
         if r.inputs["group"] == "BERT-base 2:4 speed-up"
     ]
     return ("run", "published", "modelled", "error", "set a constant", "bound"), rows
 
 
-def limit(found: Sequence[Record]) -> Table:
-    """Speed-up of 2:4 on RTX 3090 by K, in ragged waves and in whole ones."""
-    records = [r for r in found if r.inputs["group"] == "limit of 2:4"]
-    inputs = list(dict.fromkeys(int(float(str(r.extra["x"]))) for r in records))
+def limit(records: Sequence[Record]) -> Table:
+    """Return the speed-up of 2:4 on RTX 3090 by K, with partial waves and with full ones."""
+    members = [r for r in records if r.inputs["group"] == "limit of 2:4"]
+    inputs = list(dict.fromkeys(int(float(str(r.extra["x"]))) for r in members))
     rows = []
-    for outputs in dict.fromkeys(r.name.split(" ")[0] for r in records):
-        ours = [r for r in records if r.name.startswith(f"{outputs} ")]
+    for outputs in dict.fromkeys(r.name.split(" ")[0] for r in members):
+        ours = [r for r in members if r.name.startswith(f"{outputs} ")]
         rows.append([f"{int(outputs):,}", *(f"{r.median:.3f}" for r in ours)])
     return ("outputs, 4,096 tokens", *(f"K = {k:,}" for k in inputs)), rows
 
 
-def products(found: Sequence[Record]) -> Table:
-    """Tile-wise products on V100 and MLPerf on T4, point by point."""
+def products(records: Sequence[Record]) -> Table:
+    """Return tile-wise products on V100 and MLPerf on T4, point by point."""
     rows = [
         [
             r.inputs["group"],
@@ -67,7 +67,7 @@ def products(found: Sequence[Record]) -> Table:
             f"{_error(r):+.1%}",
             "" if r.inputs["held out"] else "yes",
         ]
-        for r in found
+        for r in records
         if str(r.inputs["group"]).startswith(("V100", "T4"))
     ]
     return ("group", "point", "published", "modelled", "unit", "error", "set a constant"), rows

@@ -7,17 +7,17 @@ from tilewright.records import Record
 Table = tuple[Sequence[str], Sequence[Sequence[object]]]
 
 
-def shapes(found: Sequence[Record], layout: str, tile: int) -> Table:
-    """Ratios to the best dense engine of one layout, by shape and density."""
-    found = [
-        r for r in found if r.kind == "kernel" and r.inputs.get("layout") == layout and r.inputs.get("tile") == tile
+def shapes(records: Sequence[Record], layout: str, tile: int) -> Table:
+    """Return the ratios to the best dense engine for one layout, by shape and density."""
+    records = [
+        r for r in records if r.kind == "kernel" and r.inputs.get("layout") == layout and r.inputs.get("tile") == tile
     ]
-    found = [r for r in found if r.inputs["M"] >= 128 and "times_best_dense" in r.extra]
-    if not found:
+    records = [r for r in records if r.inputs["M"] >= 128 and "times_best_dense" in r.extra]
+    if not records:
         raise SystemExit(f"no kernel records with layout {layout} and tile {tile}")
-    patterns = list(dict.fromkeys(str(r.inputs["pattern"]) for r in found))
+    patterns = list(dict.fromkeys(str(r.inputs["pattern"]) for r in records))
     by_shape: dict[tuple[object, ...], dict[str, Record]] = {}
-    for r in found:
+    for r in records:
         by_shape.setdefault((r.inputs["M"], r.inputs["N"], r.inputs["K"]), {})[str(r.inputs["pattern"])] = r
     rows = [
         [
@@ -32,10 +32,10 @@ def shapes(found: Sequence[Record], layout: str, tile: int) -> Table:
     return ["M x N x K", *patterns], rows
 
 
-def goals(found: Sequence[Record]) -> Table:
-    """What was aimed at and what was reached, over all shapes, with the bound the dense engine's speed sets."""
+def goals(records: Sequence[Record]) -> Table:
+    """Return goals and results over all shapes, with the bound set by the dense engine's speed."""
     kinds: dict[tuple[str, str, float], list[Record]] = {}
-    for r in found:
+    for r in records:
         if "goal" not in r.extra or "times_best_dense" not in r.extra:
             continue
         what = "one token, tile 16" if r.inputs["M"] == 1 else "n:m, tile 1" if r.inputs["tile"] == 1 else "tile 8"
@@ -43,7 +43,7 @@ def goals(found: Sequence[Record]) -> Table:
     rows = []
     for (what, layout, density), hits in sorted(kinds.items(), key=lambda kind: (kind[0][0], kind[0][1], -kind[0][2])):
         reached = sorted(r.extra["times_best_dense"] for r in hits)
-        # Share of peak times what is missing to the peak: the ratio this run's dense engine would allow at 100%.
+        # The ratio to this run's dense engine that the kernel would reach at 100% of peak.
         bound = sorted(r.extra["times_best_dense"] / r.extra["share_of_peak"] for r in hits)
         met = sum(r.extra["times_best_dense"] >= r.extra["goal"] for r in hits)
         rows.append(
@@ -60,27 +60,27 @@ def goals(found: Sequence[Record]) -> Table:
     return ["kernel", "layout", "density", "goal", "reached", "shapes that meet it", "most possible here"], rows
 
 
-def matvec(found: Sequence[Record]) -> Table:
-    """Ratios of the few-token kernels."""
-    found = [r for r in found if r.kind == "kernel" and r.inputs.get("N") == 4096 and "times_best_dense" in r.extra]
-    found = [
+def matvec(records: Sequence[Record]) -> Table:
+    """Return the ratios of the few-token kernels."""
+    records = [r for r in records if r.kind == "kernel" and r.inputs.get("N") == 4096 and "times_best_dense" in r.extra]
+    records = [
         r
-        for r in found
+        for r in records
         if r.inputs["engine"] == "tilewright" and (r.inputs["tile"] == 16 or r.inputs["pattern"] == "2:4")
     ]
-    patterns = list(dict.fromkeys(str(r.inputs["pattern"]) for r in found))
+    patterns = list(dict.fromkeys(str(r.inputs["pattern"]) for r in records))
     rows = []
-    for tokens in sorted({int(str(r.inputs["M"])) for r in found}):
-        hits = {r.inputs["pattern"]: r for r in found if r.inputs["M"] == tokens}
+    for tokens in sorted({int(str(r.inputs["M"])) for r in records}):
+        hits = {r.inputs["pattern"]: r for r in records if r.inputs["M"] == tokens}
         rows.append([tokens, *(f"{hits[p].extra['times_best_dense']:.2f}x" for p in patterns)])
     return ["tokens", *patterns], rows
 
 
-def cold(found: Sequence[Record]) -> Table:
-    """The time with a model's weights over the time with one weight repeated."""
+def cold(records: Sequence[Record]) -> Table:
+    """Return the time with a whole model's weights relative to the time with one weight repeated."""
     times = {
         (str(r.inputs["pattern"]), int(str(r.inputs["M"])), r.inputs["copies"] != 1): r.median
-        for r in found
+        for r in records
         if r.kind == "kernel-weights"
     }
     patterns, tokens = (sorted({key[part] for key in times}, key=str) for part in (0, 1))
@@ -89,13 +89,13 @@ def cold(found: Sequence[Record]) -> Table:
     return ["768 x 768", *(f"{t} tokens" for t in tokens)], rows
 
 
-def never_slower(found: Sequence[Record]) -> Table:
-    """Layers that ran sparse after each fresh measurement, and the loaded model against its dense original."""
+def never_slower(records: Sequence[Record]) -> Table:
+    """Return the layers that ran sparse after each fresh measurement, and the loaded model against its dense original."""
     rows = []
-    for choice in (r for r in found if r.kind == "choices"):
+    for choice in (r for r in records if r.kind == "choices"):
         whole = [
             r
-            for r in found
+            for r in records
             if r.kind == "whole" and (r.name, r.inputs["pattern"]) == (choice.name, choice.inputs["pattern"])
         ]
         counts = sorted({int(count) for count in choice.extra["sparse"]})

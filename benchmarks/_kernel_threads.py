@@ -1,4 +1,4 @@
-"""Two threads of ours beside two of torch's: do the two pools fight over the same cores? Wall time, calls alternating."""
+"""Check whether our thread pool and torch's compete for the same cores: wall time of alternating calls, two threads each."""
 
 import argparse
 import os
@@ -15,18 +15,18 @@ from tilewright.records import Record, write_record
 
 
 def wall(calls: Sequence[Call], rounds: int) -> list[list[float]]:
-    """Return the seconds of each call, all of them in turn, round after round."""
-    taken: list[list[float]] = [[] for _ in calls]
+    """Return samples of each call in seconds, with the calls taking turns."""
+    samples: list[list[float]] = [[] for _ in calls]
     for _ in range(rounds):
         for i, call in enumerate(calls):
             start = time.perf_counter()
             call()
-            taken[i].append(time.perf_counter() - start)
-    return taken
+            samples[i].append(time.perf_counter() - start)
+    return samples
 
 
 def bench_beside_torch(w: KernelArrays, M: int, seed: int, options: argparse.Namespace) -> None:
-    """Time ours alone with 1 and 2 threads, torch alone with 2, and both in turn; write records and print ratios."""
+    """Time our kernel alone with 1 and 2 threads, torch alone with 2, and both in turns; write records and print times."""
     rng = np.random.default_rng(seed)
     x, bias = aligned(rng.standard_normal((M, w.K), dtype=np.float32)), np.zeros(w.N, np.float32)
     dense = torch_linear(x, rng.standard_normal((w.N, w.K), dtype=np.float32), bias, copies=1, threads=2)
@@ -37,21 +37,21 @@ def bench_beside_torch(w: KernelArrays, M: int, seed: int, options: argparse.Nam
 
     error = float(np.abs(ours(2)() - reference.linear(x, w, bias, "none")).max())
     if not error < 1e-3:
-        raise SystemExit(f"two threads: wrong by {error:.3g}; nothing is timed")
-    # Real-time scheduling keeps other programs off the cores; under the normal policy a busy machine shows in the numbers.
+        raise SystemExit(f"two threads: wrong result, off by {error:.3g}; nothing is timed")
+    # Real-time scheduling keeps other programs off the cores; under the normal policy, load on the machine distorts the times.
     policy = "normal" if os.sched_getscheduler(0) == os.SCHED_OTHER else "real-time"
     rounds = 40 if options.quick else 200
-    found = {"ours, 1 thread": wall([ours(1)], rounds)[0], "ours, 2 threads": wall([ours(2)], rounds)[0]}
-    found["torch, 2 threads"] = wall([dense], rounds)[0]
+    cases = {"ours, 1 thread": wall([ours(1)], rounds)[0], "ours, 2 threads": wall([ours(2)], rounds)[0]}
+    cases["torch, 2 threads"] = wall([dense], rounds)[0]
     for threads in (1, 2):
         mixed = wall([ours(threads), dense], rounds)
-        found[f"ours, {threads} threads, in turn with torch"] = mixed[0]
-        found[f"torch, in turn with ours on {threads} threads"] = mixed[1]
+        cases[f"ours, {threads} threads, in turn with torch"] = mixed[0]
+        cases[f"torch, in turn with ours on {threads} threads"] = mixed[1]
     print(f"\nthreads, {M}x{w.N}x{w.K}, tile {w.tile}, wall time, {policy} scheduling")
-    for name, taken in found.items():
-        print(f"  {name:<40}{statistics.median(taken) * 1e6:>8.0f} us")
+    for name, samples in cases.items():
+        print(f"  {name:<40}{statistics.median(samples) * 1e6:>8.0f} us")
         inputs = {"M": M, "N": w.N, "K": w.K, "tile": w.tile, "case": name, "clock": "wall", "policy": policy}
         write_record(
             options.records,
-            Record.measure("kernel-threads", f"{M}x{w.N}x{w.K}", taken, "s", inputs=inputs, seed=seed, checked=True),
+            Record.measure("kernel-threads", f"{M}x{w.N}x{w.K}", samples, "s", inputs=inputs, seed=seed, checked=True),
         )

@@ -1,4 +1,4 @@
-"""Which mutants a room has, and which of them are drawn: cosmic-ray finds the places and makes the changes, this file chooses."""
+"""List the mutants of a room and draw a sample: cosmic-ray finds the places and makes the changes, this module selects."""
 
 import ast
 import hashlib
@@ -26,7 +26,7 @@ OPERATORS = [
     *("ReplaceBreakWithContinue", "ReplaceContinueWithBreak", "ExceptionReplacer", "NumberReplacer"),
     *("RemoveDecorator", "ZeroIterationForLoop"),
 ]
-"""One replacement for each sign, the nearest one: of cosmic-ray's eleven for ``+`` ten fail at the first call and would flatter the score."""
+"""One replacement per operator, the nearest one: of cosmic-ray's eleven for ``+``, ten fail at once and would inflate the score."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,10 @@ class Mutant:
     ----------
     path
         File, relative to the repository.
-    operator, occurrence
-        Which of cosmic-ray's operators, and at which of its places in the file.
+    operator
+        Name of the cosmic-ray operator.
+    occurrence
+        Index of the change among the operator's places in the file.
     line
         Line of the change, counted from 1.
     """
@@ -50,16 +52,16 @@ class Mutant:
 
     @property
     def source(self) -> str:
-        """The file as it is."""
+        """The unchanged source of the file."""
         return _source(self.path)
 
     def mutated(self) -> str:
-        """Return the file with the change."""
+        """Return the source of the file with the change."""
         return str(mutate_code(self.source, _operator(self.operator), self.occurrence))
 
     @property
     def change(self) -> str:
-        """The changed lines, before and after: what a reason is found by, wherever the lines have moved."""
+        """The changed lines, before and after; reasons are looked up by it, even if the lines have moved."""
         before, after = self.source.splitlines(), self.mutated().splitlines()
         same = next(i for i, (old, new) in enumerate(zip(before, after, strict=False)) if old != new)
         tail = next((i for i, (a, b) in enumerate(zip(before[::-1], after[::-1], strict=False)) if a != b), 0)
@@ -68,7 +70,7 @@ class Mutant:
 
     @property
     def name(self) -> str:
-        """A name that changes with the file, so that a session never mistakes an old result for one of this text."""
+        """A name that changes with the file, so that a session never reuses a result of an older version."""
         text = f"{self.source}|{self.operator}|{self.occurrence}"
         return hashlib.sha256(text.encode()).hexdigest()[:24]
 
@@ -76,17 +78,17 @@ class Mutant:
 def mutants(folder: str) -> list[Mutant]:
     """Return all mutants of a folder, file by file.
 
-    Left out is what changes words or types only: places inside annotations, raised exceptions and formatted strings.
+    Changes that affect only text or types are omitted: those inside annotations, raised exceptions and formatted strings.
     """
     paths = sorted(str(path.relative_to(ROOT)) for path in (ROOT / folder).rglob("*.py"))
     return [mutant for path in paths for mutant in _of_file(path)]
 
 
 def draw(room: Sequence[Mutant], count: int, seed: int) -> list[Mutant]:
-    """Return a random sample without repetition, or all where there are no more.
+    """Return a random sample without repetition, or all mutants if there are fewer than `count`.
 
-    Passed over are changes that Python cannot compile, that leave the syntax tree as it is, or that make the -1 of a
-    ``reshape`` a -2, which NumPy takes for the same.
+    Skipped are changes that Python cannot compile, that leave the syntax tree unchanged, or that turn the -1 of a ``reshape`` into
+    a -2, which NumPy treats the same.
     """
     order = random.Random(seed).sample(range(len(room)), len(room))
     chosen = itertools.islice((index for index in order if _differs(room[index])), count)
@@ -120,7 +122,7 @@ def _tree(source: str) -> str:
 
 
 def _silent(tree: ast.AST) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
-    """Yield where nothing but words and types stands."""
+    """Yield the (start, end) spans that contain only text or types."""
     for node in ast.walk(tree):
         spans: list[ast.AST | None] = []
         if isinstance(node, ast.arg | ast.AnnAssign):

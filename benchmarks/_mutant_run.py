@@ -1,15 +1,15 @@
-"""Tries mutants on a room's tests, each in a fork of a process that has imported everything.
+"""Try mutants on a room's tests, each in a fork of a process that has imported everything.
 
-cosmic-ray's own ``exec`` writes each mutant over the file in the work tree and starts the tests in a new interpreter: a run that is killed
-leaves a broken file behind, and importing torch and friends costs more than most tests. mutmut forks, but replaces the package by a
-copy, which the import hook of an editable scikit-build-core install does not see. So mutants and sessions are cosmic-ray's, and only the
-trial is done here; nothing on disk changes.
+cosmic-ray's own ``exec`` overwrites the file in the work tree with each mutant and starts the tests in a new interpreter: a run that is
+killed leaves a broken file behind, and importing torch and other libraries takes longer than most tests. mutmut forks, but replaces the
+package with a copy, which the import hook of an editable scikit-build-core install does not see. Therefore mutants and sessions are
+cosmic-ray's, and only the trial is done here; nothing on disk changes.
 
-A warm process collects the room's tests once. Of a mutant inside a function, a fork of it exchanges the code of that function and runs
-the tests that call it, by themselves or through a fixture they share, quickest first, up to one that fails. All other mutants (constants,
-defaults, decorators, and functions that ran while tests were collected) go to a fork of the process as it was before, which imports
-the changed text through a hook and runs all tests. What a test reads from a cache that another one filled, or from an interpreter that it
-starts, it does not see changed; both can only make the score too low.
+A warm process collects the room's tests once. For a mutant inside a function, a fork of it replaces the code of that function and runs
+the tests that call it, directly or through a shared fixture, quickest first, until one fails. All other mutants (constants, defaults,
+decorators, and functions that ran during collection) go to a fork of the process before collection, which imports the changed source
+through a hook and runs all tests. A test does not see the change in what it reads from a cache that another test filled, or from an
+interpreter that it starts; both can only lower the score.
 """
 
 import ast
@@ -41,21 +41,21 @@ if TYPE_CHECKING:
 __all__ = ["ROOT", "Trial"]
 
 ROOT = Path(__file__).parents[1]
-_MEMORY = 16 << 30  # a mutant may ask for any amount
+_MEMORY = 16 << 30  # limit in bytes: a mutant may allocate any amount
 _OPTIONS = ["-q", "-s", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
 
 
 class Trial:
-    """Runs a room's tests on mutants.
+    """Run a room's tests on mutants.
 
     Parameters
     ----------
     folder
-        The room's code, relative to the repository; its doctests count as tests.
+        Folder of the room's code, relative to the repository; its doctests count as tests.
     tests
-        Files and folders of its tests.
+        Files and folders of the room's tests.
     scratch
-        A folder for what the tests print and write.
+        Folder for everything that the tests print and write.
     """
 
     def __init__(self, folder: str, tests: Sequence[str], scratch: Path) -> None:
@@ -63,23 +63,23 @@ class Trial:
         loaded = [name for name in sys.modules if name.partition(".")[0] == "tilewright"]
         if loaded:
             raise SystemExit(
-                f"{loaded[0]} is loaded, so that no fork would import it changed; start in a fresh process"
+                f"{loaded[0]} is already loaded, so forks would not import the changed version; start in a fresh process"
             )
         self._server, theirs = Pipe()
         self._process = os.fork()
         if self._process == 0:
-            self._server.close()  # or the other end would never see this process stop
+            self._server.close()  # otherwise the other end would never notice that this process has stopped
             _say_to(scratch / "collected")
             warm = _Warm(str(ROOT / folder), scratch, theirs)
             sys.setprofile(warm.note)
             os._exit(pytest.main([*_OPTIONS, f"--basetemp={scratch / 'warm'}", *self.tests], plugins=[warm]))
         theirs.close()
         if failed := self._server.recv():
-            raise SystemExit(f"{failed} must pass before mutants are tried; see {scratch / 'log'}")
+            raise SystemExit(f"{failed} fails without any change; fix it before trying mutants (see {scratch / 'log'})")
         self.seconds, self.callers = json.loads((scratch / "learnt.json").read_text())
 
     def killer(self, mutant: "Mutant") -> str | None:
-        """Return the test that a mutant fails, or how else it died; None if it survives all tests of the room."""
+        """Return the test that kills a mutant, or how else it died; None if it survives all tests of the room."""
         function = _enclosing(mutant)
         near = self.callers.get(function, [])
         order = sorted(self.seconds, key=lambda test: (test not in near, self.seconds[test]))
@@ -101,19 +101,19 @@ class Trial:
 
 
 def _forked(work: Callable[[Callable[[str], None]], int], scratch: Path) -> str | None:
-    """Run in a fork, with a group and limits of its own; return what it reports, or how it died, or None if it ends well."""
+    """Run in a fork with its own process group and limits; return its report or how it died, or None if it succeeds."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
         os.setsid()
-        told = os.fdopen(writer, "w")
+        pipe = os.fdopen(writer, "w")
         _say_to(scratch / "log")
         resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
         _allow(60)
         os.chdir(ROOT)
         code = 70
         try:
-            code = work(lambda text: print(text, file=told, flush=True))
+            code = work(lambda text: print(text, file=pipe, flush=True))
         except BaseException:
             traceback.print_exc()
         finally:
@@ -125,13 +125,13 @@ def _forked(work: Callable[[Callable[[str], None]], int], scratch: Path) -> str 
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     clock.cancel()
     clock.join()
-    with os.fdopen(reader, "rb") as told:
-        words = told.read().decode().partition("\n")[0]
+    with os.fdopen(reader, "rb") as pipe:
+        words = pipe.read().decode().partition("\n")[0]
     return None if code == 0 else words or f"exit {code}"
 
 
 def _say_to(path: Path) -> None:
-    """Let a file have what this process prints from now on."""
+    """Redirect everything that this process prints to a file."""
     sys.stdout.flush()
     log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     os.dup2(log, 1)
@@ -139,13 +139,13 @@ def _say_to(path: Path) -> None:
 
 
 def _allow(seconds: float) -> None:
-    """End this process once it has taken so much processor time more."""
+    """Limit the processor time that this process may use from now on."""
     hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
     resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(time.process_time() + seconds), hard))
 
 
 class _Watch:
-    """Gives each test its time, and reports the one that fails."""
+    """Give each test its time limit, and report the one that fails."""
 
     def __init__(self, seconds: dict[str, float], report: Callable[[str], None], order: list[str]) -> None:
         self.seconds, self.report, self.order = seconds, report, order
@@ -154,7 +154,7 @@ class _Watch:
         from hypothesis import Phase, settings
 
         settings.register_profile("mutants", settings.get_profile("gate"), phases=(Phase.explicit, Phase.generate))
-        settings.load_profile("mutants")  # one failing example is enough; a smaller one is not looked for
+        settings.load_profile("mutants")  # one failing example is enough, so shrinking is off
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
@@ -171,7 +171,7 @@ class _Watch:
 
 
 class _Warm(_Watch):
-    """Collects the tests, runs them once to learn what each calls, and then tries the mutants that it is sent."""
+    """Collect the tests, run them once to learn what each calls, and then try the mutants received."""
 
     def __init__(self, folder: str, scratch: Path, client: Any) -> None:
         super().__init__({}, lambda text: None, [])
@@ -184,11 +184,11 @@ class _Warm(_Watch):
             self.called.add(f"{frame.f_code.co_filename}:{frame.f_code.co_firstlineno}")
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Run all of them, in their own order."""
+        """Keep all tests, in their original order."""
 
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(self, fixturedef: Any) -> Any:
-        """Note the functions that a fixture of several tests calls: each of these tests reaches them."""
+        """Record the functions that a shared fixture calls, since each of its tests depends on them."""
         before, self.called = self.called, set()
         try:
             return (yield)
@@ -236,26 +236,26 @@ class _Warm(_Watch):
 
 
 def _run(session: pytest.Session, items: list[pytest.Item]) -> None:
-    """Run tests one after the other, up to the first that fails."""
+    """Run tests one after another until one fails."""
     for item, after in itertools.pairwise([*items, None]):
         if not session.testsfailed and item is not None:
             session.config.hook.pytest_runtest_protocol(item=item, nextitem=after)
 
 
 def _exchange(path: str, text: str) -> None:
-    """Give every function of a file that lives in this process the code that it has in another text of the file."""
+    """Replace the code of every function of a file in this process by its code in another version of the file."""
     codes, waiting = dict[tuple[str, int], types.CodeType](), [compile(text, path, "exec", dont_inherit=True)]
     while waiting:
         code = waiting.pop()
         codes[code.co_qualname, code.co_firstlineno] = code
         waiting += [inner for inner in code.co_consts if isinstance(inner, types.CodeType)]
-    for thing in gc.get_objects():
-        if type(thing) is types.FunctionType and thing.__code__.co_filename == path:
-            thing.__code__ = codes[thing.__code__.co_qualname, thing.__code__.co_firstlineno]
+    for function in gc.get_objects():
+        if type(function) is types.FunctionType and function.__code__.co_filename == path:
+            function.__code__ = codes[function.__code__.co_qualname, function.__code__.co_firstlineno]
 
 
 class _Finder(importlib.abc.MetaPathFinder):
-    """Finds one module with its change, and leaves all others to the finders behind it."""
+    """Find one module in its changed version, and leave all others to the other finders."""
 
     def __init__(self, path: Path, text: str) -> None:
         self.path, self.code = path, compile(text, str(path), "exec", dont_inherit=True)
@@ -275,13 +275,13 @@ class _Finder(importlib.abc.MetaPathFinder):
 
 
 class _Loader(SourceFileLoader):
-    """A loader whose code is set from outside, past every cache of compiled files."""
+    """A loader whose code is set from outside, which bypasses every cache of compiled files."""
 
     get_code: Any = None
 
 
 def _enclosing(mutant: "Mutant") -> str:
-    """Return the innermost function around a change as it is noted when called; the lines of a module or class are in none."""
+    """Return the key of the innermost function around a change; changes at module or class level have no function."""
     line, first = mutant.line, 0
     for node in ast.walk(ast.parse(mutant.source)):
         if isinstance(node, ast.FunctionDef) and node.body[0].lineno <= line <= (node.end_lineno or 0):

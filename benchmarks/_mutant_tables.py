@@ -7,10 +7,10 @@ from tilewright.records import Record
 Table = tuple[Sequence[str], Sequence[Sequence[object]]]
 
 
-def scores(found: Sequence[Record]) -> Table:
-    """Mutants, sample and score of each room."""
+def scores(records: Sequence[Record]) -> Table:
+    """Return the mutants, the sample and the score of each room."""
     rows = []
-    for r in found:
+    for r in records:
         listed, drawn = _survivors(r), int(str(r.inputs["drawn"]))
         same = sum(str(survivor["reason"]).startswith("equivalent") for survivor in listed)
         killed = drawn - len(listed)
@@ -19,22 +19,22 @@ def scores(found: Sequence[Record]) -> Table:
     return ("room", "mutants", "drawn", "killed", "of all drawn", "equivalent", "of the others"), rows
 
 
-def survivors(found: Sequence[Record]) -> Table:
-    """Every survivor and why."""
+def survivors(records: Sequence[Record]) -> Table:
+    """Return every survivor with its reason."""
     rows = []
-    for r in found:
+    for r in records:
         for survivor in _survivors(r):
             file = str(survivor["path"]).removeprefix("src/tilewright/")
             rows.append([f"`{file}`", _code(str(survivor["change"])), survivor["reason"]])
     return ("file", "change", "why no test notices"), rows
 
 
-def _survivors(found: Record) -> list[Mapping[str, object]]:
-    listed = found.extra["survivors"]
+def _survivors(record: Record) -> list[Mapping[str, object]]:
+    listed = record.extra["survivors"]
     assert isinstance(listed, list)
     return listed
 
 
 def _code(change: str) -> str:
-    """Return code that a cell of a table can hold."""
+    """Return code formatted for a table cell."""
     return "`` " + change.replace("|", "\\|") + " ``"

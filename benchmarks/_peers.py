@@ -1,7 +1,7 @@
-"""The dense peers: one fp32 linear layer in torch, ONNX Runtime and OpenVINO, one thread each, ready to be called.
+"""The dense peers: one float32 linear layer in torch, ONNX Runtime and OpenVINO, by default on one thread each.
 
-Each holds as many copies of the weight as it is given and takes the next one at every call, as the layers of a network do; input and output
-are the same memory at every call, because a network's activations have just been written.
+Each peer has `copies` copies of the weight and uses the next one at every call, like the layers of a network. Input and output are the
+same memory at every call, because a network's activations have just been written.
 """
 
 import itertools
@@ -16,7 +16,7 @@ Call = Callable[[], Array]
 
 
 def aligned(array: Array) -> Array:
-    """Return a copy that starts on a cache line, as every library allocates its own."""
+    """Return a copy aligned to a cache line, as libraries align their own arrays."""
     buffer = np.empty(array.size + 15, dtype=np.float32)
     skip = -(buffer.ctypes.data // 4) % 16
     view = buffer[skip : skip + array.size].reshape(array.shape)
@@ -25,7 +25,7 @@ def aligned(array: Array) -> Array:
 
 
 def in_turn(calls: Sequence[Call]) -> Call:
-    """Return a function that makes the next of the calls every time, and begins again after the last."""
+    """Return a function that makes the next of the calls each time, starting over after the last."""
     following = itertools.cycle(calls)
     return lambda: next(following)()
 

@@ -1,4 +1,4 @@
-"""What is published about channel permutation, and the tables of benchmarks/records/permutation.jsonl."""
+"""Published results on channel permutation, and the tables of benchmarks/records/permutation.jsonl."""
 
 from collections.abc import Mapping, Sequence
 
@@ -19,21 +19,21 @@ PUBLISHED = {
 """Kept magnitude, seconds on a V100, seconds on a CPU: NVIDIA apex, permutation_tests/README.md. Not measured here."""
 
 DEFAULT, BEST = 2852.3772, 3042.3323
-"""What 2:4 keeps of the example in the default order, and what the best half of each row would be."""
+"""What 2:4 keeps of the example in the default order, and the sum of the largest half of each row."""
 
 
 def efficacy(kept: float, default: float, best: float) -> float:
-    """Return `tilewright.pruning.efficacy`, without waking torch for a division."""
+    """Return the same as `tilewright.pruning.efficacy`, without importing torch."""
     return 100 * (kept - default) / (best - default)
 
 
-def example(found: Sequence[Record]) -> Table:
-    """The published example: published strategies, then ours."""
+def example(records: Sequence[Record]) -> Table:
+    """Return the published example: published strategies, then ours."""
     rows: list[Sequence[object]] = [["default order", f"{DEFAULT:.3f}", "0.0", "", ""]]
     for name, (kept, gpu, cpu) in sorted(PUBLISHED.items(), key=lambda item: item[1][0]):
         processor = f"{cpu:,.0f} s" if cpu is not None else "not published"
         rows.append([name, f"{kept:.3f}", f"{efficacy(kept, DEFAULT, BEST):.1f}", f"{gpu:.2f} s", processor])
-    for record in found:
+    for record in records:
         if record.name == "published example":
             spread = f"{record.median:.3f} ({record.min:.3f} to {record.max:.3f})"
             seconds = f"{record.extra['seconds']:.1f} s"
@@ -49,9 +49,9 @@ def example(found: Sequence[Record]) -> Table:
     return ["strategy", "kept magnitude", "efficacy, %", "V100", "CPU"], rows
 
 
-def minilm(found: Sequence[Record]) -> Table:
-    """MRR of MiniLM pruned once by magnitude, by pattern and by what had to stay."""
-    of = {(r.inputs["pattern"], r.inputs["order"]): r for r in found if r.name == "minilm mrr"}
+def minilm(records: Sequence[Record]) -> Table:
+    """Return the MRR of MiniLM pruned once by magnitude, by pattern and by what the permutation keeps fixed."""
+    of = {(r.inputs["pattern"], r.inputs["order"]): r for r in records if r.name == "minilm mrr"}
     rows = []
     for pattern in dict.fromkeys(pattern for pattern, _ in of):
         dense = of[pattern, "dense"].median
@@ -67,9 +67,9 @@ def minilm(found: Sequence[Record]) -> Table:
     return ["pattern", "order of channels", "kept magnitude", "search", "MRR, no training"], rows
 
 
-def layers(found: Sequence[Record]) -> Table:
-    """The groups of MiniLM at 2:4 with similarities as the output."""
-    record = next(r for r in found if r.inputs.get("order") == "similarities fixed" and r.inputs["pattern"] == "2:4")
+def layers(records: Sequence[Record]) -> Table:
+    """Return the channel groups of MiniLM at 2:4, with similarities as the output."""
+    record = next(r for r in records if r.inputs.get("order") == "similarities fixed" and r.inputs["pattern"] == "2:4")
     rows = []
     for row in record.extra["rows"]:
         name = str(row["layers"]).replace("inner.encoder.layer.", "").replace(".weight", "").replace("*.", "")

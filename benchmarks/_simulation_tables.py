@@ -7,9 +7,9 @@ from tilewright.records import Record
 Table = tuple[Sequence[str], Sequence[Sequence[object]]]
 
 
-def minilm(found: Sequence[Record]) -> Table:
-    """A packed MiniLM on every machine, batch 32."""
-    chosen = [r for r in found if r.kind == "simulated" and r.inputs["batch"] == 32]
+def minilm(records: Sequence[Record]) -> Table:
+    """Return a packed MiniLM on every machine, batch 32."""
+    chosen = [r for r in records if r.kind == "simulated" and r.inputs["batch"] == 32]
     rows = [
         [
             f"`{r.inputs['pattern']}`",
@@ -26,27 +26,27 @@ def minilm(found: Sequence[Record]) -> Table:
     return ("pattern", "machine", "type", "ms", "interval", "over dense", "samples/s", "largest loss"), rows
 
 
-def costs(found: Sequence[Record]) -> Table:
-    """Seconds that simulating takes, over all machines."""
+def costs(records: Sequence[Record]) -> Table:
+    """Return the time that simulation takes, in seconds, over all machines."""
     networks: dict[str, list[float]] = {}
-    for r in found:
+    for r in records:
         if r.kind == "simulation cost":
             networks.setdefault(r.name.partition(" on ")[0], []).append(r.median)
-    rows = [[f"`{name}`", f"{min(taken):.2f}", f"{max(taken):.2f}"] for name, taken in networks.items()]
+    rows = [[f"`{name}`", f"{min(seconds):.2f}", f"{max(seconds):.2f}"] for name, seconds in networks.items()]
     return ("network, batch 8, interval included", "fastest machine, s", "slowest, s"), rows
 
 
-def alone(found: Sequence[Record]) -> Table:
-    """Seconds and memory of a process that does nothing else."""
-    held = {r.name: r.median for r in found if r.kind == "simulation memory"}
-    rows = [[r.name, f"{r.median:.1f}", f"{held[r.name] / 1e6:.0f}"] for r in found if r.kind == "simulation time"]
+def alone(records: Sequence[Record]) -> Table:
+    """Return the time and memory of a process that does nothing else."""
+    memory = {r.name: r.median for r in records if r.kind == "simulation memory"}
+    rows = [[r.name, f"{r.median:.1f}", f"{memory[r.name] / 1e6:.0f}"] for r in records if r.kind == "simulation time"]
     return ("batch 8", "s", "most memory held, MB"), rows
 
 
-def fidelity(found: Sequence[Record]) -> Table:
-    """The largest difference of the analytical level from tile events, machine by machine."""
+def fidelity(records: Sequence[Record]) -> Table:
+    """Return the largest difference between the analytical level and tile events, by machine."""
     machines: dict[str, list[Record]] = {}
-    for r in found:
+    for r in records:
         machines.setdefault(r.name.partition(" on ")[2], []).append(r)
     rows = [
         [

@@ -1,8 +1,8 @@
-"""What budgets that scan are worth: MiniLM pruned once, without training, under each budget at the same density or latency.
+"""The value of budgets that scan sensitivity: MiniLM pruned once, without training, under each budget at the same density or latency.
 
-Run as ``python benchmarks/budgets.py [--quick]``; prints a table and writes ``benchmarks/records/budgets.jsonl`` and the figure of the scan. The loss that
-budgets look at is 1 - cosine to the dense model's embeddings on 16 passages; what is reported is that loss on other passages, and how well
-held-out pairs are found (MRR). Latency is the sum of the measured times of the 36 linear layers at 128 tokens.
+Run as ``python benchmarks/budgets.py [--quick]``; prints a table and writes ``benchmarks/records/budgets.jsonl`` and the figure of the scan.
+The loss that budgets use is 1 - cosine to the dense model's embeddings on 16 passages. The report gives that loss on other passages, and the
+retrieval of held-out pairs (MRR). Latency is the sum of the measured times of the 36 linear layers at 128 tokens.
 """
 
 import argparse
@@ -33,7 +33,7 @@ BANKS = ["32:64", "16:64", "8:64", "4:64"]
 
 
 def calibration(sentences: Any, passages: list[str], size: int = 16) -> Calibration:
-    """Return batches of passages with the dense embeddings they should give."""
+    """Return batches of passages with their dense embeddings as targets."""
     inner, batches = inner_model(sentences), []
     for start in range(0, len(passages), size):
         words = sentences.tokenizer(
@@ -45,7 +45,7 @@ def calibration(sentences: Any, passages: list[str], size: int = 16) -> Calibrat
 
 
 def pooled(inner: Any, words: Any) -> torch.Tensor:
-    """Return the mean of the last hidden states over real tokens."""
+    """Return the mean of the last hidden states over non-padding tokens, ``[batch, width]``."""
     hidden = inner(input_ids=words["input_ids"], attention_mask=words["attention_mask"]).last_hidden_state
     mask = words["attention_mask"][..., None].float()
     return (hidden * mask).sum(dim=1) / mask.sum(dim=1)
@@ -57,7 +57,7 @@ def distance(inner: Any, batch: Any) -> torch.Tensor:
 
 
 class Bench:
-    """The model, the data, and one record a way to prune."""
+    """The model and the data, with one record per way to prune."""
 
     def __init__(self, quick: bool) -> None:
         torch.set_num_threads(1)
@@ -70,7 +70,7 @@ class Bench:
         self.embedded = embed(self.dense, self.pairs)
 
     def measure(self, name: str, pattern: str, budget: str, *, targets: Any = TARGETS, label: str = "") -> None:
-        """Prune a copy, rate it, and record the result, under another label if the targets were planned before."""
+        """Prune a copy, evaluate it, and record the result, under `label` if the targets were planned before."""
         model = copy.deepcopy(self.dense)
         inner = inner_model(model)
         data = self.seen if budget == "sensitivity" else None
@@ -90,7 +90,7 @@ class Bench:
 
 
 def latencies(bench: Bench) -> None:
-    """Compare one bank ratio everywhere with a plan that may take as long."""
+    """Compare one bank ratio in all layers with a plan of the same latency."""
     inner = inner_model(bench.dense)
     scan = sensitivity_scan(inner, BANKS[1:] if bench.quick else BANKS, bench.seen, targets=TARGETS)
     if not bench.quick:

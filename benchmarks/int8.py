@@ -1,7 +1,7 @@
-"""What INT8 after 2:4 costs: MiniLM dense and recovered at 2:4, each in float32, with INT8 weights, and with INT8 activations too.
+"""The cost in quality of INT8 after 2:4: MiniLM, dense and recovered at 2:4, in float32 and in INT8 with and without INT8 activations.
 
-Run as ``python benchmarks/int8.py [--quick]``; prints a table and writes ``benchmarks/records/int8.jsonl``. Quantization is torchao's, symmetric, a scale an
-output, and activations a scale a token.
+Run as ``python benchmarks/int8.py [--quick]``; prints a table and writes ``benchmarks/records/int8.jsonl``. Quantization is torchao's:
+symmetric, with one scale per output for weights and one scale per token for activations.
 """
 
 import argparse
@@ -30,7 +30,7 @@ CONFIGS: dict[str, Any] = {
 
 
 def recovered(dense: Any, passages: list[str], steps: int) -> Any:
-    """Return the sentence encoder pruned by magnitude and trained again with its mask fixed."""
+    """Return the sentence encoder pruned by magnitude and retrained with its mask fixed."""
     model = copy.deepcopy(dense)
     student = inner_model(model)
 
@@ -45,7 +45,7 @@ def recovered(dense: Any, passages: list[str], steps: int) -> Any:
 
 
 def quantized(model: Any, config: Any) -> Any:
-    """Return a copy with the encoder's linear layers quantized; raises if that broke a pattern."""
+    """Return a copy with the encoder's linear layers quantized; raise if that breaks a pattern."""
     model = copy.deepcopy(model)
     inner = inner_model(model)
     if config is None:
@@ -56,7 +56,7 @@ def quantized(model: Any, config: Any) -> Any:
 
 
 def main() -> None:
-    """Recover, quantize, rate."""
+    """Recover, quantize and evaluate."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="fewer pairs and steps, nothing written")
     quick = parser.parse_args().quick

@@ -1,10 +1,10 @@
-"""The CPU kernels against the best dense library, one thread each, checked before timed, alternating in one process.
+"""The CPU kernels against the best dense library: one thread each, checked before they are timed, taking turns in one process.
 
     python benchmarks/kernels.py [--quick] [--only tokens|few|weights|threads] [--records FILE]
 
-Every call takes the next of as many copies of its weight as make an encoder of BERT-base's size: a network's weights are cold, and a form
-that is smaller is so in the caches too. Times are CPU seconds of this process, so that a busy machine does not change them (its caches and
-memory are still shared).
+Every call uses the next of several copies of its weight, as many as make up an encoder of BERT-base's size: a network's weights are cold,
+and a smaller representation is also smaller in the caches. Times are CPU seconds of this process, so that other load does not change them
+(caches and memory are still shared).
 """
 
 import argparse
@@ -29,18 +29,18 @@ from tilewright.records import Record, write_record
 
 SEED = 1
 RECORDS = Path(__file__).parent / "records" / "kernels.jsonl"
-# What is aimed at, as a multiple of the best dense library's speed; printed beside what was reached.
+# Goals, as multiples of the best dense library's speed; printed next to the results.
 ROW_GOALS = {2: 2.2, 4: 4.0, 8: 6.5, 16: 10.0, 32: 13.0}
 PANEL_GOALS = {2: 2.5, 4: 4.7, 8: 9.0, 16: 16.0, 32: 25.0}
 NM_GOALS = {2: 1.5, 4: 2.6}
-MODEL_BYTES = 324 << 20  # of BERT-base's encoder in float32
-# The other linear layers of BERT-base, by tokens, outputs, inputs.
+MODEL_BYTES = 324 << 20  # size of BERT-base's encoder in float32
+# The other linear layers of BERT-base, as (tokens, outputs, inputs).
 BERT = ((128, 768, 768), (128, 3072, 768), (128, 768, 3072), (384, 3072, 768), (384, 768, 3072))
 
 
 @dataclass(frozen=True)
 class Contender:
-    """Something that computes one linear layer: how to call it, what to call it, what it should reach."""
+    """An implementation of one linear layer: its name, its call, its expected output and its goal."""
 
     name: str
     call: Callable[[], Array]
@@ -61,7 +61,7 @@ def tile_weight(rng: np.random.Generator, N: int, K: int, tile: int, ratio: int)
 
 
 def nm_weight(rng: np.random.Generator, N: int, K: int, n: int, m: int) -> KernelArrays:
-    """Return a random n:m weight, every output with its own positions."""
+    """Return a random n:m weight with separate positions for every output."""
     order = np.sort(np.argsort(rng.random((N, K // m, m)), axis=-1)[..., :n], axis=-1)
     columns = (order + np.arange(0, K, m)[:, None]).ravel().astype(np.uint16)
     pointers = np.arange(N + 1, dtype=np.int64) * (K // m * n)
@@ -71,12 +71,12 @@ def nm_weight(rng: np.random.Generator, N: int, K: int, n: int, m: int) -> Kerne
 
 
 def copies_of(N: int, K: int) -> int:
-    """Return how many dense weights ``[N, K]`` make a model."""
+    """Return the number of dense weights ``[N, K]`` that make up a model."""
     return -(-MODEL_BYTES // (4 * N * K))
 
 
 def copied(w: KernelArrays) -> KernelArrays:
-    """Return the same weight in memory of its own."""
+    """Return a copy of a weight in separate memory."""
     return dataclasses.replace(w, values=aligned(w.values), columns=w.columns.copy(), pointers=w.pointers.copy())
 
 
@@ -100,14 +100,17 @@ def sparse_contenders(
     goals: tuple[float | None, float | None] = (None, None),
     copies: int | None = None,
 ) -> list[Contender]:
-    """Return our kernel row-major and, with T, on panels of T tokens; `copies` of the weight in turn, by default as many as in a model."""
+    """Return our kernel on row-major activations and, with T, on panels of T tokens.
+
+    `copies` of the weight take turns; by default as many as make up a model.
+    """
     M, copies = len(x), copies or copies_of(w.N, w.K)
     weights = [copied(w) for _ in range(copies)]
     inputs = {"engine": "tilewright", **inputs, "operation": kernels.operation_of(w, M).name}
     expected = reference.linear(x, w, bias, "none")
     flops = 2.0 * M * w.kept
     out = aligned(np.zeros((M, w.N), np.float32))
-    found = [
+    contenders = [
         Contender(
             "row-major",
             in_turn([lambda w=w: kernels.linear_arrays(x, w, bias, out=out) for w in weights]),
@@ -121,7 +124,7 @@ def sparse_contenders(
     if T is not None:
         panels = kernels.pack_panels(x, T)
         result = kernels.linear_panels(panels, w, M, bias)
-        found.append(
+        contenders.append(
             Contender(
                 "panels",
                 in_turn([lambda w=w: kernels.linear_panels(panels, w, M, bias, out=result) for w in weights]),
@@ -133,20 +136,20 @@ def sparse_contenders(
                 goals[1],
             )
         )
-    return found
+    return contenders
 
 
 def check(c: Contender) -> None:
-    """Refuse to time anything that is wrong, with any of its copies."""
+    """Exit if a contender computes a wrong result with any of its copies."""
     scale = np.sqrt(c.flops / 2 / c.expected.size) + 1
     for _ in range(c.copies):
         error = float(np.abs(c.read(c.call()) - c.expected).max())
         if not error < 2e-5 * scale:
-            raise SystemExit(f"{c.inputs}: wrong by {error:.3g}; nothing is timed")
+            raise SystemExit(f"{c.inputs}: wrong result, off by {error:.3g}; nothing is timed")
 
 
 def sample(call: Callable[[], Array], calls: int) -> float:
-    """Return CPU seconds a call, after one call that brings code and activations back into the caches."""
+    """Return CPU seconds per call, after one call that brings code and activations back into the caches."""
     call()
     start = time.process_time_ns()
     for _ in range(calls):
@@ -155,7 +158,7 @@ def sample(call: Callable[[], Array], calls: int) -> float:
 
 
 def measure(contenders: list[Contender], rounds: int, slice_seconds: float) -> list[list[float]]:
-    """Return seconds a call, a list of samples for each contender; one sample of each in turn, round after round."""
+    """Return samples of seconds per call for each contender, with the contenders taking turns."""
     for c in contenders:
         check(c)
     calls = [max(1, round(slice_seconds / max(sample(c.call, 3), 1e-7))) for c in contenders]
@@ -169,7 +172,7 @@ def measure(contenders: list[Contender], rounds: int, slice_seconds: float) -> l
 def run_shape(
     title: str, dense: list[Contender], sparse: list[Contender], shape: dict[str, int], options: argparse.Namespace
 ) -> None:
-    """Time all contenders of one shape, write their records, print the table."""
+    """Time all contenders of one shape, write their records and print a table."""
     peak = max(kernels.fma_peak(0.1) for _ in range(3))
     contenders = dense + sparse
     samples = measure(contenders, options.rounds, options.slice)
@@ -183,9 +186,9 @@ def run_shape(
         )
     )
     print(f"  {'weight':<12}{'layout':<10}{'us':>8}{'of peak':>9}{'x dense':>9}{'goal':>7}{'bound':>7}")
-    for c, taken, median in zip(contenders, samples, medians, strict=True):
+    for c, times, median in zip(contenders, samples, medians, strict=True):
         ratio = medians[best] / median
-        # Nothing that multiplies only what is kept can be faster than the peak allows.
+        # The speed-up of a kernel that multiplies only kept weights, at the peak rate.
         bound = peak / (c.flops / medians[best])
         extra = {
             "peak_flops": peak,
@@ -198,7 +201,7 @@ def run_shape(
         inputs = {**shape, **c.inputs, "copies": c.copies, "threads": 1, "clock": "cpu"}
         write_record(
             options.records,
-            Record.measure("kernel", title, taken, "s", inputs=inputs, seed=SEED, checked=True, extra=extra),
+            Record.measure("kernel", title, times, "s", inputs=inputs, seed=SEED, checked=True, extra=extra),
         )
         if c in sparse:
             goal = "" if c.goal is None else f"{c.goal:.2f}"
@@ -209,7 +212,7 @@ def run_shape(
 
 
 def bench_tokens(M: int, N: int, K: int, tiles: tuple[int, ...], options: argparse.Namespace) -> None:
-    """Many tokens: tiles at five densities, n:m with tile 1, row-major and panels."""
+    """Time many tokens: tiles at five densities, and n:m with tile 1, on row-major activations and on panels."""
     rng = np.random.default_rng(SEED)
     x, bias = aligned(rng.standard_normal((M, K), dtype=np.float32)), aligned(rng.standard_normal(N, dtype=np.float32))
     dense, sparse = dense_contenders(x, N, bias, rng), []
@@ -228,7 +231,7 @@ def bench_tokens(M: int, N: int, K: int, tiles: tuple[int, ...], options: argpar
 
 
 def bench_few(M: int, size: int, tiles: tuple[int, ...], options: argparse.Namespace) -> None:
-    """One to eight tokens, where the weight's way from memory is what counts."""
+    """Time one to eight tokens, where reading the weight from memory dominates."""
     rng = np.random.default_rng(SEED)
     x, bias = (
         aligned(rng.standard_normal((M, size), dtype=np.float32)),
@@ -248,37 +251,40 @@ def bench_few(M: int, size: int, tiles: tuple[int, ...], options: argparse.Names
 
 
 def bench_weights(M: int, size: int, options: argparse.Namespace) -> None:
-    """Time the same kernels with one weight again and again, and with a model's: what the way from memory costs."""
+    """Time the same kernels with one weight repeated and with a model's weights, to see the cost of reading them from memory."""
     rng = np.random.default_rng(SEED)
     x, bias = (
         aligned(rng.standard_normal((M, size), dtype=np.float32)),
         aligned(rng.standard_normal(size, dtype=np.float32)),
     )
-    found: list[Contender] = []
+    contenders: list[Contender] = []
     for w, inputs in (
         (tile_weight(rng, size, size, 8, 2), {"pattern": "tile8 1/2", "tile": 8, "density": 0.5}),
         (nm_weight(rng, size, size, 2, 4), {"pattern": "2:4", "tile": 1, "density": 0.5}),
     ):
         for copies in (1, copies_of(size, size)):
-            found += sparse_contenders(x, w, bias, inputs, None, copies=copies)
+            contenders += sparse_contenders(x, w, bias, inputs, None, copies=copies)
     medians = []
-    for c, taken in zip(found, measure(found, options.rounds, options.slice), strict=True):
+    for c, times in zip(contenders, measure(contenders, options.rounds, options.slice), strict=True):
         inputs = {"M": M, "N": size, "K": size, **c.inputs, "copies": c.copies, "threads": 1, "clock": "cpu"}
         write_record(
             options.records,
-            Record.measure("kernel-weights", f"{M}x{size}x{size}", taken, "s", inputs=inputs, seed=SEED, checked=True),
+            Record.measure("kernel-weights", f"{M}x{size}x{size}", times, "s", inputs=inputs, seed=SEED, checked=True),
         )
-        medians.append(statistics.median(taken))
-    print(f"\na model's weights over one repeated, {M}x{size}x{size}")
-    for c, one, many in zip(found[::2], medians[::2], medians[1::2], strict=True):
-        print(f"  {c.inputs['pattern']!s:<12}{many / one:>8.2f}x")
+        medians.append(statistics.median(times))
+    print(f"\na model's weights relative to one weight repeated, {M}x{size}x{size}")
+    for c, repeated, cold in zip(contenders[::2], medians[::2], medians[1::2], strict=True):
+        print(f"  {c.inputs['pattern']!s:<12}{cold / repeated:>8.2f}x")
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="one shape of each kind, few rounds")
+    parser.add_argument("--quick", action="store_true", help="one shape of each kind, and few rounds")
     parser.add_argument(
-        "--records", type=Path, default=RECORDS, help="JSON-lines file; a whole run replaces it, a part is added"
+        "--records",
+        type=Path,
+        default=RECORDS,
+        help="JSON-lines file; a full run replaces it, a partial run is appended",
     )
     parser.add_argument("--only", choices=("tokens", "few", "weights", "threads"), help="one part instead of all four")
     options = parser.parse_args()
@@ -290,7 +296,7 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     options = parse()
     options.records.parent.mkdir(parents=True, exist_ok=True)
-    if options.only is None:  # a whole run replaces the last one; a part is added to it
+    if options.only is None:  # a full run replaces the last one; a partial run is appended
         options.records.unlink(missing_ok=True)
     print(
         f"implementation: {kernels.implementations()[0].name if kernels.implementations()[0].available else 'not the best'}"

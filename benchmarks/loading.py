@@ -1,6 +1,6 @@
-"""Loading MiniLM packed against loading it dense with ``from_pretrained``, and making its masks: in turns, in one process.
+"""Time to load MiniLM packed and dense (with ``from_pretrained``), in turns in one process, and time to make its masks.
 
-Run as ``python benchmarks/loading.py``; prints ratios and appends records to ``benchmarks/records/loading.jsonl``. What is loaded is
+Run as ``python benchmarks/loading.py``; prints ratios and writes records to ``benchmarks/records/loading.jsonl``. The loaded models are
 checked against the dense model first.
 """
 
@@ -65,7 +65,7 @@ def main() -> None:
         write_record(RECORDS, record)
     ratio = records[1].median / records[0].median
     print(
-        f"load of the packed model, its measured choices cached: {ratio:.2f} times as fast as from_pretrained of the dense one"
+        f"loading the packed model, with its measured choices cached: {ratio:.2f} times as fast as from_pretrained of the dense model"
     )
 
 

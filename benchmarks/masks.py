@@ -1,8 +1,8 @@
 """Time of every mask solver on the weights of BERT-large, and of MiniLM's 36 layers, on one core.
 
-Run as ``python benchmarks/masks.py [--quick]``; prints a table and appends records to ``benchmarks/records/masks.jsonl``. Weights are
-seeded normal numbers in the real shapes: the solvers' work does not depend on what the numbers mean. Every mask is verified
-against its pattern before its time is kept.
+Run as ``python benchmarks/masks.py [--quick]``; prints a table and writes records to ``benchmarks/records/masks.jsonl``. Weights are
+seeded normal numbers in the real shapes, since the solvers' work does not depend on what the numbers mean. The first and the last mask
+of a run are verified against the pattern before the time is recorded.
 """
 
 import argparse
@@ -40,7 +40,7 @@ RECORDS = Path(__file__).parent / "records" / "masks.jsonl"
 
 
 def scores_of(shapes: list[tuple[int, int]]) -> dict[str, np.ndarray]:
-    """Return seeded absolute weights, one array a layer."""
+    """Return seeded absolute weights, one array per layer."""
     rng = np.random.default_rng(0)
     return {str(i): np.abs(rng.standard_normal(shape, dtype=np.float32)) for i, shape in enumerate(shapes)}
 

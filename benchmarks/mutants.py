@@ -1,10 +1,10 @@
-"""Changes the code in small ways and counts which changes a room's tests notice.
+"""Change the code in small ways and count the changes that a room's tests notice.
 
-Run as ``make mutants``, or ``python benchmarks/mutants.py [ROOM ...] [--drawn N] [--seed N] [--again]``. A sample of each room's mutants is
-drawn with a seed and tried; results are kept in ``build/mutants``, so that a run that was stopped goes on where it was.
-``--again`` tries survivors once more, after tests were added. When all drawn mutants of the rooms have a result, and every survivor a reason in
-``mutant_reasons.toml``, the rooms' records in ``benchmarks/records/mutants.jsonl`` are replaced, and ``python benchmarks/tables.py`` brings them
-into docs/explanation/mutation.md.
+Run as ``make mutants``, or ``python benchmarks/mutants.py [ROOM ...] [--drawn N] [--seed N] [--again]``. A seeded sample of each room's
+mutants is drawn and tried; results are stored in ``build/mutants``, so that an interrupted run resumes. ``--again`` tries survivors again
+after tests were added. Once all drawn mutants of the rooms have a result, and every survivor has a reason in ``mutant_reasons.toml``, the
+rooms' records in ``benchmarks/records/mutants.jsonl`` are replaced, and ``python benchmarks/tables.py`` puts them into
+docs/explanation/mutation.md.
 """
 
 import argparse
@@ -22,12 +22,12 @@ from cosmic_ray.work_item import MutationSpec, TestOutcome, WorkerOutcome, WorkI
 
 
 def tests(pattern: str, *blind: str) -> list[str]:
-    """Return test files, but for those that see nothing of a change: all they do is to start processes of their own."""
+    """Return test files, except those that cannot see a change because they only start other processes."""
     return [str(path.relative_to(ROOT)) for path in sorted((ROOT / "tests").glob(pattern)) if path.stem not in blind]
 
 
 SLOW = ("numpy", "hypothesis", "torch")
-"""Imported once, before the forks; nothing of tilewright may be among them."""
+"""Modules imported once, before the forks; none of tilewright's may be among them."""
 ROOMS = {
     "patterns": ("src/tilewright/patterns", tests("patterns/test_*.py"), SLOW),
     "formats": (
@@ -59,29 +59,28 @@ def _place(room: str) -> Path:
 
 
 def item(mutant: Mutant) -> WorkItem:
-    """Return the mutant as cosmic-ray's sessions hold it."""
+    """Return a mutant as a work item of a cosmic-ray session."""
     place = (mutant.line, 0), (mutant.line, 1)
     return WorkItem.single(mutant.name, MutationSpec(mutant.path, mutant.operator, mutant.occurrence, *place))
 
 
 def results(session: WorkDB) -> dict[str, WorkResult]:
-    """Return what is known, by the mutants' names."""
+    """Return the results so far, by name of the mutant."""
     return dict(session.results)
 
 
 def try_room(room: str, drawn: list[Mutant], session: WorkDB, *, again: bool) -> None:
-    """Try the mutants of a room that have no result yet, or survived."""
+    """Try the mutants of a room that have no result yet and, with `again`, those that survived."""
     known = results(session)
-    held = {work.job_id for work in session.work_items}
-    session.add_work_items(item(mutant) for mutant in drawn if mutant.name not in held)
+    stored = {work.job_id for work in session.work_items}
+    session.add_work_items(item(mutant) for mutant in drawn if mutant.name not in stored)
     waiting = [m for m in drawn if m.name not in known or (again and not known[m.name].is_killed)]
     if not waiting:
         return
     folder, files, slow = ROOMS[room]
     here = str(Path(__file__).parent)
-    sys.path[:] = [
-        place for place in sys.path if place != here
-    ]  # transformers would take our kernels.py for a package it knows
+    # transformers would mistake our kernels.py for the package of that name.
+    sys.path[:] = [place for place in sys.path if place != here]
     for name in slow:
         importlib.import_module(name)
     trial = Trial(folder, files, _place(room))
@@ -99,7 +98,7 @@ def try_room(room: str, drawn: list[Mutant], session: WorkDB, *, again: bool) ->
 
 
 def record(room: str, drawn: list[Mutant], size: int, seed: int, known: dict[str, WorkResult]) -> None:
-    """Write a room's record in place of its last one: the score, and every survivor with its reason."""
+    """Replace a room's record: the score, and every survivor with its reason."""
     from tilewright.records import Record, read_records, write_record
 
     reasons = {(r["path"], r["change"]): r["reason"] for r in tomllib.loads(REASONS.read_text())["survivor"]}
@@ -128,21 +127,21 @@ def record(room: str, drawn: list[Mutant], size: int, seed: int, known: dict[str
 
 
 def main() -> None:
-    """Draw, try, record."""
+    """Draw, try and record."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("rooms", nargs="*", help=f"of {', '.join(ROOMS)}; all by default")
-    parser.add_argument("--drawn", type=int, default=60, help="mutants drawn in each room")
+    parser.add_argument("rooms", nargs="*", help=f"rooms: {', '.join(ROOMS)}; default: all")
+    parser.add_argument("--drawn", type=int, default=60, help="number of mutants drawn per room")
     parser.add_argument("--seed", type=int, default=0, help="seed of the draw")
-    parser.add_argument("--again", action="store_true", help="try survivors once more")
+    parser.add_argument("--again", action="store_true", help="try survivors again")
     options = parser.parse_args()
-    done = []
+    outcomes = []
     for room in options.rooms or ROOMS:
         whole = mutants(ROOMS[room][0])
         drawn = draw(whole, options.drawn, options.seed)
         with use_db(str(_place(room) / "session.sqlite")) as session:
             try_room(room, drawn, session, again=options.again)
-            done.append((room, drawn, len(whole), options.seed, results(session)))
-    for room, drawn, size, seed, known in done:
+            outcomes.append((room, drawn, len(whole), options.seed, results(session)))
+    for room, drawn, size, seed, known in outcomes:
         print(f"{room}: {sum(known[mutant.name].is_killed for mutant in drawn)} of {len(drawn)} killed", flush=True)
         record(room, drawn, size, seed, known)
 

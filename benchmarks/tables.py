@@ -1,7 +1,7 @@
-"""Writes the tables of measured results, in README.md and docs/explanation/results.md, from the records beside this file.
+"""Write the tables of measured results in README.md and the documentation from the committed records.
 
-Run as ``python benchmarks/tables.py``; with ``--check`` it writes nothing and fails if a page is not what the records say. Pages hold pairs of
-comments, ``<!-- table:NAME -->`` and ``<!-- end -->``; what stands between them is replaced.
+Run as ``python benchmarks/tables.py``; with ``--check`` it writes nothing and fails if a page does not match the records. Pages contain pairs
+of comments, ``<!-- table:NAME -->`` and ``<!-- end -->``; the text between them is replaced.
 """
 
 import argparse
@@ -62,17 +62,17 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def one(found: Sequence[Record], kind: str, name: str, **inputs: object) -> Record:
-    """Return the single record that matches."""
+    """Return the only matching record."""
     hits = [
         r for r in found if r.kind == kind and r.name == name and all(r.inputs.get(k) == v for k, v in inputs.items())
     ]
     if len(hits) != 1:
-        raise SystemExit(f"{len(hits)} records are {kind}/{name} with {inputs}; one is needed")
+        raise SystemExit(f"{len(hits)} records are {kind}/{name} with {inputs}, expected exactly one")
     return hits[0]
 
 
 def speedup(found: Sequence[Record], what: str, sentences: int) -> str:
-    """Return the best dense median over ours, and which engine that was."""
+    """Return the speed-up over the best dense engine, and its name."""
     ours = one(found, "latency", what, engine="tilewright", sentences=sentences).median
     dense = {name: one(found, "latency", what, engine=name, sentences=sentences).median for name in DENSE}
     best = min(dense, key=dense.__getitem__)
@@ -80,7 +80,7 @@ def speedup(found: Sequence[Record], what: str, sentences: int) -> str:
 
 
 def beside_default(found: Sequence[Record], what: str, sentences: int) -> str:
-    """Return OpenVINO's median in the precision that it takes by itself over ours, and which that was."""
+    """Return the speed-up over OpenVINO at its default precision, and that precision."""
     ours = one(found, "latency", what, engine="tilewright", sentences=sentences).median
     hits = [
         r
@@ -94,18 +94,18 @@ def beside_default(found: Sequence[Record], what: str, sentences: int) -> str:
 
 
 def share(found: Sequence[Record], kind: str, name: str, part: dict[str, object], whole: dict[str, object]) -> str:
-    """Return one record's median over another's, in per cent."""
+    """Return one record's median relative to another's, in percent."""
     return f"{100 * one(found, kind, name, **part).median / one(found, kind, name, **whole).median:.1f}%"
 
 
 def pruned_at_once(found: list[Record]) -> str:
-    """Quality before recovery, where pruning came before it."""
+    """Return the quality before recovery, if the model was pruned in one shot."""
     values = [r.median for r in found if (r.kind, r.name, r.inputs.get("model")) == ("quality", "mrr", "pruned")]
     return f"{values[0]:.3f}" if values else "pruned in stages"
 
 
 def models() -> str:
-    """The two recipes: quality, speed, size."""
+    """Return quality, speed and size for each recipe in `MODELS`."""
     header = ["all-MiniLM-L6-v2, encoder pruned to", "steps of recovery", *(column for column, _ in _MODEL_ROWS)]
     rows = []
     for name, pattern in MODELS.items():
@@ -140,7 +140,7 @@ _MODEL_ROWS: list[tuple[str, Callable[[list[Record]], str]]] = [
 
 
 def seeds() -> str:
-    """The demo's quality over its seeds."""
+    """Return the demo's quality over its seeds."""
     found = [*records("minilm"), *records("minilm-seeds")]
     dense = one(records("minilm"), "quality", "mrr", model="dense").median
     rows = []
@@ -160,7 +160,7 @@ def _transposed(header: list[str], rows: list[list[str]]) -> tuple[list[str], li
 
 
 def masks() -> str:
-    """Seconds of every mask solver on all weights of BERT-large."""
+    """Return the time of every mask solver on all weights of BERT-large, in seconds."""
     found = [r for r in records("masks") if r.kind == "mask" and r.inputs["model"] == "bert-large"]
     return table(
         ["pattern", "seconds", "ns a weight"],
@@ -169,7 +169,7 @@ def masks() -> str:
 
 
 def transposable() -> str:
-    """Gap to the best transposable mask, and seconds for one weight."""
+    """Return the gap to the best transposable mask, and the time for one weight."""
     found, rows = records("transposable"), []
     for gap in (r for r in found if r.kind == "mask gap"):
         time = one(found, "mask", gap.name, scores=gap.inputs["scores"])
@@ -180,7 +180,7 @@ def transposable() -> str:
 
 
 def budgets() -> str:
-    """Loss and MRR of MiniLM pruned once under each budget."""
+    """Return the loss and MRR of MiniLM pruned once under each budget."""
     rows = []
     for r in records("budgets"):
         budget, pattern = r.inputs["budget"], f"`{r.inputs['pattern']}`"
@@ -190,7 +190,7 @@ def budgets() -> str:
 
 
 def quantized() -> str:
-    """MRR and cosine of MiniLM, dense and 2:4, by precision."""
+    """Return the MRR and cosine of MiniLM, dense and 2:4, by precision."""
     dense = one(records("int8"), "quality", "mrr", pattern="dense", precision="float32").median
     rows = [
         [
@@ -206,22 +206,22 @@ def quantized() -> str:
 
 
 def loading() -> str:
-    """Loading against from_pretrained."""
+    """Return the speed of loading relative to `from_pretrained`, and the time to make masks."""
     found = records("loading")
     packed, dense = one(found, "load", "packed"), one(found, "load", "dense")
-    made = one(found, "mask", "sparsify_ MiniLM")
+    masked = one(found, "mask", "sparsify_ MiniLM")
     rows = [
         [
             "`tilewright.load` of the packed model, times `from_pretrained` of the dense",
             f"{dense.median / packed.median:.2f}x",
         ],
-        ["`sparsify_` of all 36 layers, `32:64x4`", f"{made.median:.2f} s"],
+        ["`sparsify_` of all 36 layers, `32:64x4`", f"{masked.median:.2f} s"],
     ]
     return table(["MiniLM, one thread", "measured"], rows)
 
 
 def machine() -> str:
-    """Where the records were made."""
+    """Return the machine and the versions behind the records."""
     found = records("minilm")[0]
     kernels = records("kernels")[0]
     libraries = ", ".join(f"{name} {found.versions[name]}" for name in ("torch", "onnxruntime", "openvino"))
@@ -278,10 +278,10 @@ TABLES: dict[str, Callable[[], str]] = {
 
 
 def filled(text: str) -> str:
-    """Return a page with its tables made anew."""
+    """Return a page with its tables regenerated."""
 
-    def fill(found: re.Match[str]) -> str:
-        return f"<!-- table:{found[1]} -->\n{TABLES[found[1]]()}\n<!-- end -->"
+    def fill(match: re.Match[str]) -> str:
+        return f"<!-- table:{match[1]} -->\n{TABLES[match[1]]()}\n<!-- end -->"
 
     return re.sub(r"<!-- table:([a-z-]+) -->\n.*?<!-- end -->", fill, text, flags=re.DOTALL)
 
@@ -300,7 +300,7 @@ def main() -> None:
             if not check:
                 page.write_text(new, encoding="utf-8")
     if check and stale:
-        sys.exit(f"{', '.join(stale)}: not what the records say; run python benchmarks/tables.py")
+        sys.exit(f"{', '.join(stale)}: does not match the records; run python benchmarks/tables.py")
 
 
 if __name__ == "__main__":
