@@ -1,48 +1,27 @@
 // The Python face of the kernels. Sentences for people are written in Python; here every length that a body relies on
 // is checked once more, so that no call can reach beyond an array. The contents (column indices, order of pointers)
 // are trusted: KernelArrays.of checked them once.
-#include <nanobind/nanobind.h>
-#include <nanobind/ndarray.h>
-#include <nanobind/stl/optional.h>
-#include <nanobind/stl/string.h>
-
 #include <time.h>
 
 #include <algorithm>
 #include <optional>
-#include <stdexcept>
 #include <string>
 
-#include "cpu.h"
+#include "bindings.h"
 #include "linear.h"
 #include "scratch.h"
 
-namespace nb = nanobind;
 using namespace nb::literals;
 
 namespace tilewright {
 namespace {
 
-template <class T, int D>
-using In = nb::ndarray<const T, nb::ndim<D>, nb::c_contig, nb::device::cpu>;
-template <class T, int D>
-using Out = nb::ndarray<T, nb::ndim<D>, nb::c_contig, nb::device::cpu>;
 using AnyColumns = nb::ndarray<nb::ro, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
-
-void require(bool holds, const char* sentence) {
-  if (!holds) throw std::invalid_argument(sentence);
-}
 
 Columns columns_of(const AnyColumns& c) {
   const bool wide = c.dtype() == nb::dtype<std::uint32_t>();
   require(wide || c.dtype() == nb::dtype<std::uint16_t>(), "columns must be uint16 or uint32");
   return {c.data(), wide};
-}
-
-const Isa& isa_of(const std::string& name) {
-  const Isa* isa = find_isa(name);
-  if (isa == nullptr) throw std::invalid_argument("no implementation '" + name + "' on this machine");
-  return *isa;
 }
 
 // The plain arrays of a packed weight; keeps them alive, knows their lengths.
@@ -194,6 +173,7 @@ NB_MODULE(_native, module) {
              "bias"_a.noconvert().none(), "activation"_a, "threads"_a);
   module.def("pack_panels", &bind_pack, "isa"_a, "x"_a.noconvert(), "panels"_a.noconvert(), "threads"_a);
   module.def("unpack_panels", &bind_unpack, "isa"_a, "panels"_a.noconvert(), "y"_a.noconvert(), "threads"_a);
+  bind_network(module);
   module.def("fma_peak", &fma_peak, "isa"_a, "seconds"_a);
   module.def("candidates", &list_candidates);
   module.def("poison_scratch", &poison_scratch, "on"_a);

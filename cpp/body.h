@@ -5,7 +5,8 @@
 // quad(p) four floats repeated, lane<i>(quad) one of them in all lanes;
 // load_part/store_part (first n < lanes lanes, nothing beyond is touched), fma(a, b, c) = a*b + c, add, mul, div,
 // at_least(low, a) and at_most(high, a) (NaN in `a` survives), saturate(x, limit, a): a, but 1 where x >= limit and -1 where
-// x <= -limit; transpose of lanes registers.
+// x <= -limit; root, round to the nearest whole number, power_of_two of a whole number in [-126, 127]; transpose of lanes
+// registers.
 //
 // Only the compiler's own headers are used here: a function template of the standard library compiled with this
 // file's -m flags could be the copy the linker keeps for the whole extension, and would crash an older CPU.
@@ -14,10 +15,12 @@
 #define TILEWRIGHT_INLINE inline __attribute__((always_inline))
 
 #include "body_activation.h"
+#include "body_norm.h"
 #include "body_pack.h"
 #include "body_rows.h"
 #include "body_small.h"
 #include "body_tiles.h"
+#include "body_attention.h"
 
 // Independent multiply-adds that never leave the registers: the most this core can do. The first factor is
 // hidden from the compiler so that the loop cannot be folded away.
@@ -37,5 +40,5 @@ inline double peak(std::size_t rounds) {
 
 // A constant: the function that returns its address must not execute any instruction of this set.
 constexpr Isa describe(const char* name) {
-  return {name, Wide::lanes, tile_vectors, row_vectors, pack, unpack, tiles, rows, small, activate, peak};
+  return {name, Wide::lanes, tile_vectors, row_vectors, pack, unpack, tiles, rows, small, activate, norm, attention, peak};
 }

@@ -66,6 +66,34 @@ struct SmallJob {
   std::size_t begin, end;
 };
 
+// Normalisation of one panel over its features: x, residual, sum and y are [features][ld].
+struct NormJob {
+  const float* x;
+  const float* residual;  // added to x first, or null
+  float* sum;             // where x + residual goes; may be x or residual itself; null without a residual
+  const float* scale;     // by feature
+  const float* shift;     // by feature, or null
+  float* y;               // may be x
+  std::size_t features, ld, vectors;
+  float epsilon;
+  bool centred;           // layer norm; otherwise RMS norm
+};
+
+// One head of attention for `vectors` vectors of queries, all of them compared with keys [begin, end) of one sequence. The
+// rows of q and out are `ld` floats apart. Token t of the keys stands in panel t / ld at lane t % ld; panels are `step` floats apart.
+struct AttentionJob {
+  const float* q;         // [depth][ld], at the first query of the strip
+  const float* k;         // the head's rows of panel 0
+  const float* v;
+  float* out;             // [depth][vectors * lanes]
+  std::size_t depth, ld, step, vectors;
+  std::size_t begin, end;
+  std::size_t query;      // token of the first query; only keys up to a query's own token count where causal
+  bool causal;
+  float scale;
+  float* scores;          // [ld][vectors * lanes]
+};
+
 // One instruction set: what it is called and its bodies. Panels are 64-byte aligned; x and y need no alignment.
 struct Isa {
   const char* name;
@@ -80,6 +108,8 @@ struct Isa {
   void (*rows)(const RowJob&);
   void (*small)(const SmallJob&);
   void (*activate)(float* values, std::size_t count, Activation);
+  void (*norm)(const NormJob&);
+  void (*attention)(const AttentionJob&);
   // Runs `rounds` of independent register-only FMAs; returns how many floating-point operations that was.
   double (*peak)(std::size_t rounds);
 };

@@ -20,6 +20,11 @@ struct Avx2 {
   static T add(T a, T b) { return _mm256_add_ps(a, b); }
   static T mul(T a, T b) { return _mm256_mul_ps(a, b); }
   static T div(T a, T b) { return _mm256_div_ps(a, b); }
+  static T root(T a) { return _mm256_sqrt_ps(a); }
+  static T round(T a) { return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+  static T power_of_two(T n) {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23));
+  }
   // The instruction returns its second operand when either is NaN, so NaN in `a` survives.
   static T at_least(T low, T a) { return _mm256_max_ps(low, a); }
   static T at_most(T high, T a) { return _mm256_min_ps(high, a); }

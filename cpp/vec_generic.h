@@ -25,6 +25,19 @@ struct Ext4 {
   static T add(T a, T b) { return a + b; }
   static T mul(T a, T b) { return a * b; }
   static T div(T a, T b) { return a / b; }
+  static T root(T a) {
+    for (int i = 0; i < 4; ++i) a[i] = __builtin_sqrtf(a[i]);
+    return a;
+  }
+  static T round(T a) {
+    for (int i = 0; i < 4; ++i) a[i] = __builtin_nearbyintf(a[i]);
+    return a;
+  }
+  static T power_of_two(T n) {
+    typedef int I __attribute__((vector_size(16)));
+    const I bits = (__builtin_convertvector(n, I) + 127) << 23;
+    return reinterpret_cast<T>(bits);
+  }
   static T at_least(T low, T a) { return a < low ? low : a; }
   static T at_most(T high, T a) { return a > high ? high : a; }
   static T saturate(T x, float limit, T a) {

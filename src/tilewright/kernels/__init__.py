@@ -1,4 +1,4 @@
-"""Products of activations with packed weights on the CPU: fast bodies in C++, their definition in NumPy.
+"""Products of activations with packed weights, and what a network does between them, on the CPU: fast bodies in C++, their definition in NumPy.
 
 `linear` is the verb. `OPERATIONS` lists what there is, `implementations` what this machine can run, `last_implementation` what
 ran. Needs NumPy and the compiled extension, no framework.
@@ -6,6 +6,7 @@ ran. Needs NumPy and the compiled extension, no framework.
 
 from .arrays import KernelArrays
 from .cpu.linear import linear, linear_arrays, linear_panels, pack_panels, unpack_panels
+from .cpu.network import attention_panels, embed_panels, norm_panels, pool_panels
 from .dispatch import Implementation, fma_peak, implementations, last_implementation
 from .table import ACTIVATIONS, MOST_THREADS, OPERATIONS, Activation, Operation, Tolerance, operation_of
 
@@ -18,13 +19,17 @@ __all__ = [
     "KernelArrays",
     "Operation",
     "Tolerance",
+    "attention_panels",
+    "embed_panels",
     "fma_peak",
     "implementations",
     "last_implementation",
     "linear",
     "linear_arrays",
     "linear_panels",
+    "norm_panels",
     "operation_of",
     "pack_panels",
+    "pool_panels",
     "unpack_panels",
 ]

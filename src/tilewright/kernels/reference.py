@@ -4,14 +4,25 @@ A pruned weight is absent, not zero: a NaN or infinity in x reaches exactly the 
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .arrays import KernelArrays
 
-__all__ = ["linear", "linear_panels", "magnitude", "pack_panels", "unpack_panels"]
+__all__ = [
+    "attention_panels",
+    "embed_panels",
+    "linear",
+    "linear_panels",
+    "magnitude",
+    "norm_panels",
+    "pack_panels",
+    "pool_panels",
+    "unpack_panels",
+]
 
 _erf = np.vectorize(math.erf, otypes=[np.float64])
 
@@ -80,3 +91,64 @@ def linear_panels(
 ) -> NDArray[np.float32]:
     """Return `linear` on panels ``[P, K, T]`` of M tokens as panels ``[P, N, T]``."""
     return pack_panels(linear(unpack_panels(x, M), w, bias, activation), x.shape[2])
+
+
+def norm_panels(
+    x: NDArray[np.float32],
+    scale: NDArray[np.float32],
+    shift: NDArray[np.float32] | None,
+    residual: NDArray[np.float32] | None,
+    epsilon: float,
+    centred: bool,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the normalised panels ``[P, F, T]``, and x + residual, which they are the norm of: over F, for every token."""
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+        total = x.astype(np.float64) if residual is None else x.astype(np.float64) + residual
+        left = total - total.mean(axis=1, keepdims=True) if centred else total
+        root = np.sqrt((left**2).mean(axis=1, keepdims=True) + epsilon)
+        y = left / root * scale[:, None] + (0 if shift is None else shift[:, None])
+        return y.astype(np.float32), total.astype(np.float32)
+
+
+def attention_panels(
+    q: NDArray[np.float32],
+    k: NDArray[np.float32],
+    v: NDArray[np.float32],
+    starts: NDArray[np.int64],
+    heads: int,
+    key_heads: int,
+    causal: bool,
+    scale: float,
+) -> NDArray[np.float32]:
+    """Return ``softmax(scale * q k.T) v`` for each head and sequence, as panels ``[P, heads * depth, T]``.
+
+    Head h reads the keys and values of head ``h // (heads / key_heads)``; where causal, a query sees no later key.
+    """
+    tokens, depth, T = int(starts[-1]), q.shape[1] // heads, q.shape[2]
+    queries, keys, values = (
+        unpack_panels(panels, tokens).astype(np.float64).reshape(tokens, panels.shape[1] // depth, depth)
+        for panels in (q, k, v)
+    )
+    y = np.zeros((tokens, heads, depth))
+    for begin, end in pairwise(starts):
+        for head in range(heads):
+            shared = head // (heads // key_heads)
+            scores = scale * (queries[begin:end, head] @ keys[begin:end, shared].T)
+            if causal:
+                scores[np.triu_indices(end - begin, 1)] = -np.inf
+            weights = np.exp(scores - scores.max(axis=1, keepdims=True, initial=-np.inf))
+            y[begin:end, head] = weights / weights.sum(axis=1, keepdims=True) @ values[begin:end, shared]
+    return pack_panels(y.reshape(tokens, heads * depth).astype(np.float32), T)
+
+
+def embed_panels(tables: Sequence[NDArray[np.float32]], ids: NDArray[np.int64], T: int) -> NDArray[np.float32]:
+    """Return the sum of one row of each table for every token, as panels; row i of `ids` ``[tables, tokens]`` belongs to table i."""
+    rows = np.sum([table[row].astype(np.float64) for table, row in zip(tables, ids, strict=True)], axis=0)
+    return pack_panels(rows.astype(np.float32), T)
+
+
+def pool_panels(panels: NDArray[np.float32], starts: NDArray[np.int64], mean: bool) -> NDArray[np.float32]:
+    """Return the mean of each sequence's tokens, or its first token: ``[sequences, F]``."""
+    rows = unpack_panels(panels, int(starts[-1])).astype(np.float64)
+    spans = [rows[begin:end] if mean else rows[begin : begin + 1] for begin, end in pairwise(starts)]
+    return np.array([span.mean(axis=0) for span in spans], dtype=np.float32)

@@ -170,6 +170,54 @@ OPERATIONS: tuple[Operation, ...] = (
 )
 
 
+_PANELS = Argument("x", "float32", "[panel][feature][T]")
+_STARTS = Argument("starts", "int64", "[sequences + 1]")
+
+OPERATIONS += (
+    Operation(
+        "norm",
+        "Layer norm or RMS norm over the features of each token, a residual added first where there is one.",
+        "norm_panels",
+        (_PANELS, Argument("residual", "float32", "[panel][feature][T]"), Argument("scale", "float32", "[feature]")),
+        Argument("y", "float32", "[panel][feature][T]"),
+        Tolerance(2e-6),
+        "memory: three passes over the panel, which stays in the second-level cache",
+    ),
+    Operation(
+        "attention",
+        "Attention over sequences that follow one another without padding, softmax block by block.",
+        "attention_panels",
+        (
+            Argument("q", "float32", "[panel][head x depth][T]"),
+            Argument("k", "float32", "[panel][key head x depth][T]"),
+            Argument("v", "float32", "[panel][key head x depth][T]"),
+            _STARTS,
+        ),
+        Argument("y", "float32", "[panel][head x depth][T]"),
+        Tolerance(4e-6),
+        "multiply-adds: twice tokens times keys times features, and one exponential a score",
+    ),
+    Operation(
+        "embed",
+        "The sum of one row of each table for every token.",
+        "embed_panels",
+        (Argument("tables", "float32", "[row][feature]"), Argument("ids", "int64", "[table][token]")),
+        Argument("y", "float32", "[panel][feature][T]"),
+        Tolerance(3e-7),
+        "memory: the rows that are read",
+    ),
+    Operation(
+        "pool",
+        "The mean over each sequence's tokens, or its first token.",
+        "pool_panels",
+        (_PANELS, _STARTS),
+        Argument("y", "float32", "[sequence][feature]"),
+        _SUMS,
+        "memory: the activations, read once",
+    ),
+)
+
+
 def operation_of(arrays: KernelArrays, tokens: int) -> Operation:
     """Return which operation `linear` runs for this weight and this many tokens."""
     if tokens <= few_tokens(arrays.tile):

@@ -1,21 +1,17 @@
 """The launchers: check the arguments in sentences, pick the implementation, call it."""
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import ArgumentError, quoted
+from ...errors import ArgumentError
 from ...formats import Packed
 from .. import reference
 from ..arrays import KernelArrays
 from ..dispatch import choose, native, remember
-from ..table import MOST_THREADS, Activation, activation_code
+from ..table import Activation, activation_code
+from .checking import check, check_threads, output
 
 __all__ = ["linear", "linear_arrays", "linear_panels", "pack_panels", "unpack_panels"]
-
-_FLOAT32 = np.dtype(np.float32)
-_LINE = 16  # floats a cache line
 
 
 def linear(
@@ -86,10 +82,10 @@ def linear_arrays(
     """Return what `linear` returns, for a weight prepared once by `KernelArrays.of`; same arguments and errors."""
     name = choose(implementation)
     code = activation_code(activation)
-    _check("x", x, (None, arrays.K), "[M, K]")
-    out = _output(out, (len(x), arrays.N), "[M, N]", x, bias)
+    check("x", x, (None, arrays.K), "[M, K]")
+    out = output(out, (len(x), arrays.N), "[M, N]", x, bias)
     _check_bias(bias, arrays.N)
-    _check_threads(threads)
+    check_threads(threads)
     if name == "reference":
         out[...] = reference.linear(x, arrays, bias, activation)
     else:
@@ -135,12 +131,12 @@ def linear_panels(
     """
     name = choose(implementation)
     code = activation_code(activation)
-    _check("x", x, (None, arrays.K, None), "[panel, K, T]")
+    check("x", x, (None, arrays.K, None), "[panel, K, T]")
     P, _, T = x.shape
     _check_panels(P, T, tokens)
-    out = _output(out, (P, arrays.N, T), "[panel, N, T]", x, bias)
+    out = output(out, (P, arrays.N, T), "[panel, N, T]", x, bias)
     _check_bias(bias, arrays.N)
-    _check_threads(threads)
+    check_threads(threads)
     if name == "reference":
         out[...] = reference.linear_panels(x, arrays, tokens, bias, activation)
     else:
@@ -164,11 +160,11 @@ def pack_panels(
         As for `linear`; T must be a positive multiple of 16.
     """
     name = choose(implementation)
-    _check("x", x, (None, None), "[M, K]")
+    check("x", x, (None, None), "[M, K]")
     M, K = x.shape
     _check_panels(-(-M // max(T, 1)), T, M)
-    panels = _output(out, (-(-M // T), K, T), "[panel, K, T]", x, None)
-    _check_threads(threads)
+    panels = output(out, (-(-M // T), K, T), "[panel, K, T]", x, None)
+    check_threads(threads)
     if name == "reference":
         panels[...] = reference.pack_panels(x, T)
     else:
@@ -192,11 +188,11 @@ def unpack_panels(
         As for `linear_panels`.
     """
     name = choose(implementation)
-    _check("panels", panels, (None, None, None), "[panel, K, T]")
+    check("panels", panels, (None, None, None), "[panel, K, T]")
     P, K, T = panels.shape
     _check_panels(P, T, tokens)
-    x = _output(out, (tokens, K), "[tokens, K]", panels, None)
-    _check_threads(threads)
+    x = output(out, (tokens, K), "[tokens, K]", panels, None)
+    check_threads(threads)
     if name == "reference":
         x[...] = reference.unpack_panels(panels, tokens)
     else:
@@ -205,52 +201,9 @@ def unpack_panels(
     return x
 
 
-def _check(name: str, array: Any, shape: tuple[int | None, ...], axes: str) -> None:
-    """Refuse anything but a C-contiguous float32 array of this shape (None: any length)."""
-    if not isinstance(array, np.ndarray):
-        raise ArgumentError(f"{name} must be a NumPy array {axes}, and got {type(array).__name__}")
-    if array.dtype != _FLOAT32:
-        raise ArgumentError(f"{name} must be float32, and got {array.dtype}; convert it with .astype(numpy.float32)")
-    fits = array.ndim == len(shape) and all(w is None or w == g for w, g in zip(shape, array.shape, strict=True))
-    if not fits:
-        wanted = ", ".join("any" if length is None else str(length) for length in shape)
-        raise ArgumentError(f"{name} must have shape {axes} = [{wanted}], and got {list(array.shape)}")
-    if not array.flags.c_contiguous:
-        raise ArgumentError(f"{name} must be C-contiguous; pass numpy.ascontiguousarray({name})")
-
-
-def _output(
-    out: Any, shape: tuple[int, ...], axes: str, x: NDArray[np.float32], bias: NDArray[np.float32] | None
-) -> NDArray[np.float32]:
-    if out is None:
-        return _aligned(shape)
-    _check("out", out, shape, axes)
-    if not out.flags.writeable:
-        raise ArgumentError("out must be writeable, and is read-only")
-    for name, other in (("x", x), ("bias", bias)):
-        # Contiguous arrays share memory exactly when their extents overlap.
-        if isinstance(other, np.ndarray) and np.may_share_memory(out, other):
-            raise ArgumentError(f"out must not share memory with {name}; pass another array, or None to have one made")
-    checked: NDArray[np.float32] = out
-    return checked
-
-
-def _aligned(shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Return an uninitialised array on a cache-line boundary: NumPy's own would make every vector straddle two lines."""
-    size = int(np.prod(shape))
-    buffer = np.empty(size + _LINE - 1, dtype=np.float32)
-    skip = -(buffer.ctypes.data // 4) % _LINE
-    return buffer[skip : skip + size].reshape(shape)
-
-
 def _check_bias(bias: NDArray[np.float32] | None, N: int) -> None:
     if bias is not None:
-        _check("bias", bias, (N,), "[N]")
-
-
-def _check_threads(threads: int) -> None:
-    if not isinstance(threads, int) or isinstance(threads, bool) or not 1 <= threads <= MOST_THREADS:
-        raise ArgumentError(f"threads must be a whole number from 1 to {MOST_THREADS:,}, and got {quoted(threads)}")
+        check("bias", bias, (N,), "[N]")
 
 
 def _check_panels(P: int, T: int, tokens: int) -> None:
