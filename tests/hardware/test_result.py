@@ -23,7 +23,10 @@ def simulation(*operations, **more):
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: result(causes={"luck": 100}), r"fc: unknown cause 'luck'; did you mean 'launch'\? Expected one of 'useful', "),
+        (
+            lambda: result(causes={"luck": 100}),
+            r"fc: unknown cause 'luck'; did you mean 'launch'\? Expected one of 'useful', ",
+        ),
         (lambda: result(causes={"useful": 99}), "causes add up to 99 cycles, but the operation took 100"),
         (lambda: result(useful=641), "multiply-accumulates must satisfy useful <= issued <= peak, got 641, 640, 6400"),
         (lambda: result(issued=6401), "got [0-9]+, 6401, 6400"),

@@ -197,7 +197,7 @@ def finished(folder):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-({"model": "package:no_such_package"}, "is not an installed package"),
+        ({"model": "package:no_such_package"}, "is not an installed package"),
         ({"model": "./mistyped"}, "does not exist or is not a folder"),
         ({"prune": {"pattern": "2:4", "targets": ["encoder.*"]}}, "belongs to a run that differs in its"),
         ({"prune": {"pattern": "2:4", "targets": ["no.such.layer"]}}, "matches no"),
