@@ -4,18 +4,23 @@ import pytest
 
 from tilewright.errors import ArgumentError
 from tilewright.pages import save_figure, sensitivity_figure
-from tilewright.records import Report
+from tilewright.patterns import parse
+from tilewright.pruning import Scan, ScanPoint
 
 
 def scan(*names):
-    points = [("1:4", 0.25, 0.5), ("dense", 1.0, 0.0), ("2:4", 0.5, 0.125), ("4:16", None, None)]
-    return Report(
-        "sensitivity",
+    points = [("1:4", 0.25, 0.5), (None, 1.0, 0.0), ("2:4", 0.5, 0.125), ("4:16", None, None)]
+    return Scan(
         tuple(
-            {"name": f"{name}.weight", "pattern": text, "density": density, "loss increase": rise}
+            ScanPoint(f"{name}.weight", (8, 16), text and parse(text), density, rise=rise)
             for name in names
             for text, density, rise in points
         ),
+        dense_loss=1.0,
+        patterns=3,
+        batches=1,
+        score="magnitude",
+        cached=0,
     )
 
 
@@ -48,6 +53,6 @@ def test_it_can_be_saved(tmp_path):
     assert "rise of the loss" in (tmp_path / "scan.svg").read_text()
 
 
-def test_another_report_is_refused():
-    with pytest.raises(ArgumentError, match="got one of kind 'verify' with 0 rows"):
-        sensitivity_figure(Report("verify", ()))
+def test_an_empty_scan_is_refused():
+    with pytest.raises(ArgumentError, match="the scan has no points to draw"):
+        sensitivity_figure(scan())

@@ -61,10 +61,10 @@ def test_a_family_holds_what_it_is_named_for(pattern, members):
 def test_members_are_the_best_of_all_combinations():
     data, scan = calibration(), sensitivity_scan(deep(), ["3:4", "2:4", "1:4"], calibration())
     by_layer: dict[str, list[tuple[float, float, str]]] = {}
-    for row in scan.rows:
+    for row in scan.report().rows:
         kept = row["density"] * np.prod(row["shape"])
         by_layer.setdefault(row["name"], []).append((max(0.0, row["loss increase"]), kept, row["pattern"]))
-    total = sum(np.prod(row["shape"]) for row in scan.rows if row["pattern"] == "dense")
+    total = sum(np.prod(row["shape"]) for row in scan.report().rows if row["pattern"] == "dense")
     fitting = [
         combination
         for combination in product(*by_layer.values())
@@ -164,7 +164,7 @@ def test_constrained_holds_the_size(limit):
     patterns = patterns_of(model)
     sizes = [
         row["bytes"]
-        for row in scan.rows
+        for row in scan.report().rows
         if row["pattern"] == (str(patterns[row["name"]]) if row["name"] in patterns else "dense")
     ]
     assert len(sizes) == 3

@@ -11,7 +11,7 @@ from torch import nn
 from tilewright.errors import ArgumentError, FormatError, TargetError
 from tilewright.patterns import TileWise
 from tilewright.pruning import Calibration, sensitivity_scan, sparsify_
-from tilewright.pruning.plans.scan import DENSE
+from tilewright.pruning.plans.result import DENSE
 
 from .models import Conv1D, mlp
 
@@ -43,10 +43,10 @@ def mean_loss(model: nn.Module, data: Calibration) -> float:
 def test_each_row_is_the_loss_with_that_layer_alone_pruned(score, patterns):
     model, data = mlp(), calibration()
     scan = sensitivity_scan(model, patterns, data, score=score)
-    assert [(row["name"], row["pattern"]) for row in scan.rows] == [
+    assert [(row["name"], row["pattern"]) for row in scan.report().rows] == [
         (name, text) for name in ("0.weight", "2.weight") for text in (DENSE, *patterns)
     ]
-    for row in scan.rows:
+    for row in scan.report().rows:
         twin = mlp()
         if row["pattern"] != DENSE:
             pruned_report = sparsify_(
@@ -70,7 +70,7 @@ def test_the_model_is_left_bit_for_bit(dtype):
     assert [module.training for module in model] == [True, False, True, True]
     assert torch.equal(torch.get_rng_state(), random)
     assert model[0].weight.grad is None
-    assert scan.rows[0]["bytes"] == 16 * 8 * (2 if dtype == torch.bfloat16 else 4)
+    assert scan.report().rows[0]["bytes"] == 16 * 8 * (2 if dtype == torch.bfloat16 else 4)
 
 
 def test_after_an_exception_too(tmp_path):
@@ -95,15 +95,15 @@ def test_after_an_exception_too(tmp_path):
 def test_a_scan_goes_on_from_its_file(tmp_path):
     data, path = calibration(), tmp_path / "deep" / "scan.jsonl"
     whole = sensitivity_scan(mlp(), ["2:4", "1:4"], data, cache=path)
-    assert whole.summary["from the cache"] == 0
+    assert whole.report().summary["from the cache"] == 0
     text = path.read_text()
     first_two = "".join(f"{line}\n" for line in text.splitlines()[:3])
     path.write_text(first_two + '{"name": "2.weight", "pattern": "2:4", "loss": 1')  # an incomplete write
     counted = []
     counting = replace(data, loss=lambda model, batch: counted.append(1) or squared_error(model, batch))
     again = sensitivity_scan(mlp(), ["2:4", "1:4"], counting, cache=path)
-    assert again.rows == whole.rows
-    assert again.summary["from the cache"] == 2
+    assert again.points == whole.points
+    assert again.report().summary["from the cache"] == 2
     assert len(counted) == 3 * (1 + 2)  # the dense model, and the two results that were missing
     assert path.read_text() == text
 
@@ -130,7 +130,7 @@ def test_the_file_of_another_scan_is_refused(tmp_path):
 
 def test_sparsities_go_with_one_pattern():
     scan = sensitivity_scan(mlp(), TileWise(4, 0.5), calibration(), sparsities=[0.25, 0.5], targets=["0"])
-    assert [row["pattern"] for row in scan.rows] == [DENSE, "tw4@25%", "tw4@50%"]
+    assert [row["pattern"] for row in scan.report().rows] == [DENSE, "tw4@25%", "tw4@50%"]
     for patterns in (["2:4"], ["tw4@50%", "tw8@50%"]):
         with pytest.raises(ArgumentError, match="sparsities need a single pattern that has a sparsity"):
             sensitivity_scan(mlp(), patterns, calibration(), sparsities=[0.5])
@@ -139,12 +139,14 @@ def test_sparsities_go_with_one_pattern():
 def test_an_iterator_of_batches_will_do():
     data = calibration()
     once = replace(data, batches=iter(data.batches))
-    assert sensitivity_scan(mlp(), ["2:4"], once).rows == sensitivity_scan(mlp(), ["2:4"], data).rows
+    assert sensitivity_scan(mlp(), ["2:4"], once).points == sensitivity_scan(mlp(), ["2:4"], data).points
 
 
 def test_ignored_and_other_weights_are_left_out():
     model = copy.deepcopy(mlp())
-    assert {row["name"] for row in sensitivity_scan(model, ["2:4"], calibration(), ignore=["2"]).rows} == {"0.weight"}
+    assert {row["name"] for row in sensitivity_scan(model, ["2:4"], calibration(), ignore=["2"]).report().rows} == {
+        "0.weight"
+    }
     with pytest.raises(TargetError, match="matches nothing"):
         sensitivity_scan(model, ["2:4"], calibration(), targets=["three"])
     with pytest.raises(TargetError, match="must be lists of expressions"):

@@ -55,7 +55,7 @@ def _scanned(model: nn.Module, layers: Mapping[str, Layer], data: Calibration) -
     losses: dict[tuple[str, str], float] = {}
     for patterns, names in by_patterns.items():
         scan = sensitivity_scan(model, list(patterns), data, targets=names)
-        losses |= {(str(row["name"]), str(row["pattern"])): float(str(row["loss increase"])) for row in scan.rows}
+        losses |= {(point.name, point.text): rise for point, rise in scan.measured()}
     return losses
 
 

@@ -4,18 +4,19 @@ import re
 from typing import TYPE_CHECKING
 
 from ..errors import ArgumentError
-from ..records import Report
 from .figures import Series, line_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from ..pruning import Scan
 
 __all__ = ["sensitivity_figure"]
 
 _NUMBER = re.compile(r"(?<![^.])\d+(?![^.])")
 
 
-def sensitivity_figure(scan: Report) -> "Figure":
+def sensitivity_figure(scan: "Scan") -> "Figure":
     """Draw a sensitivity scan: one panel per kind of layer, one line per layer.
 
     Layers are of one kind if their names differ only in numbers, such as ``encoder.layer.0.attention.query`` and
@@ -24,7 +25,7 @@ def sensitivity_figure(scan: Report) -> "Figure":
     Parameters
     ----------
     scan
-        Report of `tilewright.pruning.sensitivity_scan`.
+        From `tilewright.pruning.sensitivity_scan`.
 
     Returns
     -------
@@ -34,19 +35,16 @@ def sensitivity_figure(scan: Report) -> "Figure":
     Raises
     ------
     ArgumentError
-        If the report is of another kind or has no rows.
+        If the scan is empty.
     NotSupportedError
         If matplotlib is not installed.
     """
-    if scan.kind != "sensitivity" or not scan.rows:
-        raise ArgumentError(
-            f"expected a report of sensitivity_scan, got one of kind {scan.kind!r} with {len(scan.rows)} rows"
-        )
+    if not scan.points:
+        raise ArgumentError("the scan has no points to draw; scan a model with weights that can take the patterns")
     lines: dict[str, list[tuple[float, float]]] = {}
-    for row in scan.rows:
-        density, rise = row["density"], row["loss increase"]
-        if isinstance(density, float) and isinstance(rise, float):
-            lines.setdefault(str(row["name"]).removesuffix(".weight"), []).append((1 - density, rise))
+    for point, rise in scan.measured():
+        if point.density is not None:
+            lines.setdefault(point.name.removesuffix(".weight"), []).append((1 - point.density, rise))
     return line_figure(_panels(lines), "sparsity of the layer", "rise of the loss", columns=3)
 
 

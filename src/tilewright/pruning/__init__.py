@@ -14,6 +14,7 @@ from .permute.model import permute_
 from .permute.permutation import efficacy, kept_score, permute_columns, permute_rows
 from .plans.plan import Candidate, Plan, candidates, plan
 from .plans.planned import Limit
+from .plans.result import Scan, ScanPoint
 from .plans.scan import sensitivity_scan
 from .scores import SCORES, Calibration, Scorer
 from .solve import solve
@@ -34,6 +35,8 @@ __all__ = [
     "Padding",
     "PaddingReader",
     "Plan",
+    "Scan",
+    "ScanPoint",
     "Scorer",
     "Targets",
     "Weight",

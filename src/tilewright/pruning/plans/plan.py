@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from ...errors import ArgumentError
-from ...patterns import Pattern, parse
+from ...patterns import Pattern
 from ...records import Report
 from .knapsack import least_loss
-from .scan import DENSE
+from .result import DENSE, Scan
 
 __all__ = ["Candidate", "Costs", "Plan", "candidates", "plan"]
 
@@ -93,7 +93,7 @@ class Plan:
 
 
 def candidates(
-    scan: Report, *, seconds: Costs | None = None, bytes: Costs | None = None, dense: bool = True
+    scan: Scan, *, seconds: Costs | None = None, bytes: Costs | None = None, dense: bool = True
 ) -> dict[str, tuple[Candidate, ...]]:
     """Return the candidates of each layer, by weight name, from a sensitivity scan; pass them to `plan`.
 
@@ -102,7 +102,7 @@ def candidates(
     Parameters
     ----------
     scan
-        Report of `sensitivity_scan`.
+        From `sensitivity_scan`.
     seconds
         Time of each layer in seconds, dense and at every pattern of the scan; `tilewright.runtime.measured_costs` measures it on this
         machine. Default: times stay unknown.
@@ -114,21 +114,15 @@ def candidates(
     Raises
     ------
     ArgumentError
-        If the report is not a sensitivity scan, or a cost is missing.
+        If a cost is missing.
     """
-    if scan.kind != "sensitivity":
-        raise ArgumentError(
-            f"candidates needs a report of sensitivity_scan, not one of kind {scan.kind!r}; run sensitivity_scan first"
-        )
     by_name: dict[str, list[Candidate]] = {}
-    for row in scan.rows:
-        name, text, rise = str(row["name"]), str(row["pattern"]), row["loss increase"]
-        if not isinstance(rise, float) or (text == DENSE and not dense):
+    for point, rise in scan.measured():
+        if point.pattern is None and not dense:
             continue
-        pattern = None if text == DENSE else parse(text)
-        time = None if seconds is None else _cost(seconds, name, pattern, "seconds")
-        size = float(str(row["bytes"])) if bytes is None else _cost(bytes, name, pattern, "bytes")
-        by_name.setdefault(name, []).append(Candidate(pattern, max(0.0, rise), time, size))
+        time = None if seconds is None else _cost(seconds, point.name, point.pattern, "seconds")
+        size = point.bytes if bytes is None else _cost(bytes, point.name, point.pattern, "bytes")
+        by_name.setdefault(point.name, []).append(Candidate(point.pattern, max(0.0, rise), time, size))
     return {name: tuple(options) for name, options in by_name.items()}
 
 

@@ -12,12 +12,12 @@ from torch import nn
 
 from ...errors import ArgumentError, PatternError
 from ...patterns import NM, Pattern, parse
-from ...records import Report
 from ..assignment import Assignment
 from ..scores import Calibration
 from .knapsack import convex_hull
 from .plan import Candidate, Costs, candidates, plan
-from .scan import DENSE, sensitivity_scan
+from .result import Scan
+from .scan import sensitivity_scan
 
 __all__ = ["PLANNED", "Limit", "constrained", "decide", "family", "sensitivity"]
 
@@ -134,7 +134,7 @@ def _scans(
     score: str,
     data: Calibration,
     members: Callable[[Pattern], tuple[Pattern, ...]],
-) -> list[tuple[Report, Pattern]]:
+) -> list[tuple[Scan, Pattern]]:
     """Scan the weights that share a pattern together; return each scan with its pattern."""
     groups: dict[Pattern, list[str]] = {}
     for assignment in assignments:
@@ -153,17 +153,15 @@ def _redecided(assignment: Assignment, patterns: Decided) -> Assignment:
     return replace(assignment, pattern=pattern, reason="" if pattern else "the budget leaves it dense")
 
 
-def _members(scan: Report, pattern: Pattern) -> Decided:
+def _members(scan: Scan, pattern: Pattern) -> Decided:
     """Choose among patterns of fixed density so that no more elements are kept than with the requested pattern.
 
     A layer whose plan is sparser gets the requested pattern back, while there is room, if its measured loss is no higher there: pruning
     that looks free in single layers is not free in all of them together.
     """
-    sizes = {str(row["name"]): int(np.prod(np.array(row["shape"]))) for row in scan.rows}
+    sizes = {point.name: point.elements for point in scan.points}
     kept = {
-        (str(row["name"]), str(row["pattern"])): float(str(row["density"])) * sizes[str(row["name"])]
-        for row in scan.rows
-        if row["density"] is not None
+        (point.name, point.text): point.density * point.elements for point in scan.points if point.density is not None
     }
     offers = candidates(scan, bytes=kept)  # the limit is on elements, passed as bytes
     requested = {name: next(candidate for candidate in offers[name] if candidate.pattern == pattern) for name in sizes}
@@ -178,7 +176,7 @@ def _members(scan: Report, pattern: Pattern) -> Decided:
     return decided
 
 
-def _sparsities(scan: Report, pattern: Pattern) -> Decided:
+def _sparsities(scan: Scan, pattern: Pattern) -> Decided:
     """Choose sparsities between the scanned ones, with the loss of each layer interpolated on the convex hull of its measured points.
 
     On convex, piecewise linear curves the best split takes the steepest pieces (per element) first, until the density is used up.
@@ -214,17 +212,14 @@ def _evened(
     return {name: kept + share * (most[name] - kept) for name, kept in density.items()}
 
 
-def _curves(scan: Report, pattern: Any) -> dict[str, tuple[Any, Any, int]]:
+def _curves(scan: Scan, pattern: Any) -> dict[str, tuple[Any, Any, int]]:
     """Return, by weight name, the scanned densities, the loss increase at each, and the number of elements."""
     by_name: dict[str, list[tuple[float, float, int]]] = {}
     zero = _with_sparsity(pattern, 0.0)
-    for row in scan.rows:
-        text, rise = str(row["pattern"]), row["loss increase"]
-        if isinstance(rise, float) and (text != DENSE or zero is not None):
-            kept = 1.0 if text == DENSE else parse(text).density
-            by_name.setdefault(str(row["name"]), []).append(
-                (kept, max(0.0, rise), int(np.prod(np.array(row["shape"]))))
-            )
+    for point, rise in scan.measured():
+        if point.pattern is not None or zero is not None:
+            kept = 1.0 if point.pattern is None else point.pattern.density
+            by_name.setdefault(point.name, []).append((kept, max(0.0, rise), point.elements))
     return {
         name: (np.array([p[0] for p in points]), np.array([p[1] for p in points]), points[0][2])
         for name, points in by_name.items()

@@ -13,19 +13,16 @@ from torch import Tensor, nn
 from ...errors import ArgumentError, TargetError, unknown
 from ...formats import ValueType, disk_bytes, pack
 from ...patterns import Pattern, as_matrix, parse
-from ...records import Report
 from ..assignment import Assignment, choose
 from ..inputs.calibration import Calibration, resting
 from ..scores import SCORES, Scorer
 from ..solve import solve
 from ..tensors import local, own_part
 from ..weights import Weight
+from .result import Scan, ScanPoint
 from .scanlog import ScanLog, fingerprint
 
-__all__ = ["DENSE", "sensitivity_scan"]
-
-DENSE = "dense"
-"""Pattern text of a layer that is not pruned."""
+__all__ = ["sensitivity_scan"]
 
 _STORED: dict[torch.dtype, ValueType] = {torch.float16: "float16", torch.bfloat16: "bfloat16"}
 
@@ -40,7 +37,7 @@ def sensitivity_scan(
     ignore: Iterable[str] = (),
     score: str = "magnitude",
     cache: str | os.PathLike[str] | None = None,
-) -> Report:
+) -> Scan:
     """Measure the loss with one layer pruned at a time and all other layers unchanged.
 
     The model is restored bit for bit, even after an exception.
@@ -67,10 +64,9 @@ def sensitivity_scan(
 
     Returns
     -------
-    Report
-        For every weight one row for ``dense`` and one for each pattern: name, shape, pattern, density, loss, loss increase over the dense
-        model, size of this weight on disk in bytes, and the reason if the weight cannot take the pattern (its loss and loss increase are
-        then None).
+    Scan
+        For every weight one point for the dense weight and one for each pattern: density, loss, increase of the loss over the dense
+        model, size on disk, or the reason if the weight cannot take the pattern. ``print(scan)`` shows a table.
 
     Raises
     ------
@@ -86,7 +82,7 @@ def sensitivity_scan(
     >>> model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2))
     >>> data = Calibration([torch.randn(32, 8)], loss=lambda model, x: model(x).square().mean())
     >>> scan = sensitivity_scan(model, ["2:4", "1:4"], data)
-    >>> [(row["name"], row["pattern"]) for row in scan.rows[:3]]
+    >>> [(point.name, point.text) for point in scan.points[:3]]
     [('0.weight', 'dense'), ('0.weight', '2:4'), ('0.weight', '1:4')]
     """
     trials = _patterns(patterns, sparsities)
@@ -111,20 +107,8 @@ def sensitivity_scan(
         }
         log = ScanLog(cache, identity)
         scorer = SCORES[score](model, weights, None if score == "magnitude" else data)
-        rows = [result for row in assignments for result in _layer(model, row, trials, scorer, data, dense, log)]
-    return Report(
-        "sensitivity",
-        tuple(rows),
-        {
-            "dense loss": dense,
-            "layers": len(assignments),
-            "patterns": len(trials),
-            "batches": identity["batches"],
-            "score": score,
-            "from the cache": log.earlier,
-        },
-        ok=bool(rows),
-    )
+        points = [point for row in assignments for point in _layer(model, row, trials, scorer, data, dense, log)]
+    return Scan(tuple(points), dense, len(trials), len(list(data.batches)), score, log.earlier)
 
 
 def _patterns(patterns: Pattern | str | Sequence[Pattern | str], sparsities: Sequence[float]) -> list[Pattern]:
@@ -151,15 +135,16 @@ def _layer(
     data: Calibration,
     dense: float,
     log: ScanLog,
-) -> Iterator[dict[str, object]]:
-    """Yield the rows of one weight."""
+) -> Iterator[ScanPoint]:
+    """Yield the points of one weight."""
     weight = assignments[0].weight
     kind = _STORED.get(weight.tensor.dtype, "float32")
     width = 2 if weight.tensor.dtype in _STORED else 4
-    yield _row(weight, DENSE, {"density": 1.0, "loss": dense, "bytes": width * weight.tensor.numel()}, dense)
+    shape = tuple(weight.tensor.shape)
+    yield ScanPoint(weight.name, shape, None, 1.0, dense, 0.0, width * weight.tensor.numel())
     for pattern, assignment in zip(patterns, assignments, strict=True):
         if assignment.pattern is None:
-            yield _row(weight, str(pattern), {}, dense, assignment.reason)
+            yield ScanPoint(weight.name, shape, pattern, reason=assignment.reason)
             continue
         result = log.get(weight.name, pattern.canonical)
         if result is None:
@@ -171,20 +156,9 @@ def _layer(
             with _pruned(weight, mask):
                 loss = _mean_loss(model, data, f"{weight.name} at {pattern}")
             result = log.put(weight.name, pattern.canonical, density=float(matrix.mean()), loss=loss, bytes=size)
-        yield _row(weight, str(pattern), result, dense)
-
-
-def _row(weight: Weight, pattern: str, result: dict[str, Any], dense: float, reason: str = "") -> dict[str, object]:
-    return {
-        "name": weight.name,
-        "shape": list(weight.tensor.shape),
-        "pattern": pattern,
-        "density": result.get("density"),
-        "loss": result.get("loss"),
-        "loss increase": result["loss"] - dense if result else None,
-        "bytes": result.get("bytes"),
-        "reason": reason,
-    }
+        yield ScanPoint(
+            weight.name, shape, pattern, result["density"], result["loss"], result["loss"] - dense, result["bytes"]
+        )
 
 
 @contextmanager
