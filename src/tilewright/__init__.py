@@ -1,7 +1,7 @@
-"""Structured sparsity for neural networks: pruned once, really smaller, really faster.
+"""Structured sparsity for neural networks: prune once, and the model really is smaller and faster.
 
-The names below are the whole public surface; training has a door of its own, `tilewright.training`. Nothing heavy is imported
-until it is used.
+The names in `__all__` are the public API; training lives in `tilewright.training`. Heavy dependencies are imported on first
+use.
 """
 
 from importlib import import_module
@@ -59,9 +59,9 @@ register_with_transformers()
 
 
 def __getattr__(name: str) -> Any:
-    """Import the rooms that need torch when one of their verbs is first asked for."""
+    """Import the subpackages that need torch when one of their functions is first used."""
     if name not in _LAZY:
-        raise AttributeError(f"tilewright has no public name {name!r}; it has {', '.join(__all__)}")
+        raise AttributeError(f"tilewright has no public name {name!r}; expected one of {', '.join(__all__)}")
     value = getattr(import_module(_LAZY[name], __name__), name)
     globals()[name] = value
     return value

@@ -1,15 +1,15 @@
-"""The exceptions this package raises; every message says what was given, what was expected, where, and what to do.
+"""The exceptions this package raises. Messages say what was given, what was expected, where, and what to do next.
 
 ::
 
     TilewrightError
-    ├── ArgumentError      (ValueError)    an argument outside what a function takes
+    ├── ArgumentError      (ValueError)    an argument outside what a function accepts
     ├── PatternError       (ValueError)    a pattern that does not exist, or a weight that cannot take it
     ├── TargetError        (ValueError)    a layer name or expression that matches nothing
     ├── RecipeError        (ValueError)    a recipe file with a wrong key or value
-    ├── FormatError        (ValueError)    a packed weight or a file that breaks the format
-    ├── NotSupportedError  (RuntimeError)  asked for something this machine or build does not have
-    └── CheckFailed        (RuntimeError)  a check that was asked for came out negative
+    ├── FormatError        (ValueError)    a packed weight or a file that violates the format
+    ├── NotSupportedError  (RuntimeError)  something that is not available on this machine or in this build
+    └── CheckFailed        (RuntimeError)  a check the caller asked for, and that failed
 
 The command line maps the first five to exit code 2, `NotSupportedError` to 3 and `CheckFailed` to 1.
 """
@@ -33,11 +33,11 @@ __all__ = [
 
 
 class TilewrightError(Exception):
-    """Base of everything this package raises on purpose."""
+    """Base class of the exceptions this package raises."""
 
 
 class ArgumentError(TilewrightError, ValueError):
-    """An argument lies outside what the function takes."""
+    """An argument is outside what the function accepts."""
 
 
 class PatternError(TilewrightError, ValueError):
@@ -49,11 +49,11 @@ class TargetError(TilewrightError, ValueError):
 
 
 class RecipeError(TilewrightError, ValueError):
-    """A recipe has an unknown key, a wrong value, or stages that contradict each other."""
+    """A recipe has an unknown key, an invalid value, or stages that contradict each other."""
 
 
 class FormatError(TilewrightError, ValueError):
-    """A packed weight or a checkpoint breaks the format."""
+    """A packed weight or a checkpoint violates the format."""
 
 
 class NotSupportedError(TilewrightError, RuntimeError):
@@ -61,15 +61,15 @@ class NotSupportedError(TilewrightError, RuntimeError):
 
 
 class CheckFailed(TilewrightError, RuntimeError):  # noqa: N818 (a verdict, not a fault)
-    """A check the caller asked for came out negative."""
+    """A check the caller asked for failed."""
 
 
 _QUOTED = 80
-"""Characters of a foreign value that a message repeats."""
+"""Maximum length of a user's value in a message, in characters."""
 
 
 def quoted(value: object) -> str:
-    r"""Return a value for a message: on one line, without control characters, and cut short if it is long.
+    r"""Return the `repr` of a value for use in a message: one line, no control characters, truncated if long.
 
     Examples
     --------
@@ -78,14 +78,14 @@ def quoted(value: object) -> str:
     """
     try:
         text = repr(value[:_QUOTED] if isinstance(value, str | bytes) else value)
-    except (RecursionError, ValueError):  # nested without end, or a number with more digits than Python writes
+    except (RecursionError, ValueError):  # nested too deeply, or an integer with more digits than Python converts
         text = f"a {type(value).__name__}"
     short = len(text) <= _QUOTED and (not isinstance(value, str | bytes) or len(value) <= _QUOTED)
     return text if short else f"{text[: _QUOTED - 3]}..."
 
 
 def brief(error: BaseException) -> str:
-    r"""Return what another library says, for a sentence of ours: on one line, without control characters, and cut short.
+    r"""Return another library's error message for use in ours: one line, no control characters, truncated if long.
 
     Examples
     --------
@@ -98,7 +98,7 @@ def brief(error: BaseException) -> str:
 
 
 def unknown(what: str, value: object, choices: Collection[str], expected: str = "") -> str:
-    """Return the sentence about a word that is not one of those expected, with the nearest of them.
+    """Return the message for a word that is not one of the accepted choices, suggesting the closest one.
 
     Parameters
     ----------
@@ -107,9 +107,9 @@ def unknown(what: str, value: object, choices: Collection[str], expected: str = 
     value
         The word.
     choices
-        Every word that would do.
+        All accepted words.
     expected
-        What is expected, in words, where a list of the choices would be long. Default: the list.
+        Description of what is expected, for when a list of the choices would be too long. Default: the list.
 
     Examples
     --------

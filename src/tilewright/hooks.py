@@ -1,4 +1,4 @@
-"""Makes ``transformers`` read packed checkpoints in every program that imports this package, in either order, at no cost to others."""
+"""Lets ``transformers`` read packed checkpoints once both packages are imported, in either order, without importing it here."""
 
 import sys
 from collections.abc import Sequence
@@ -11,11 +11,11 @@ from types import ModuleType
 __all__ = ["register_with_transformers"]
 
 _WATCHED = "transformers.quantizers.auto"
-"""The module that holds the table of quantisation methods; ``from_pretrained`` cannot work without it."""
+"""The module with the table of quantisation methods. ``from_pretrained`` always imports it."""
 
 
 def register_with_transformers() -> None:
-    """Register the quantisation method ``tilewright`` now, if transformers is loaded, or as soon as it is."""
+    """Register the quantisation method ``tilewright``: now if transformers is loaded, otherwise as soon as it is."""
     if _WATCHED in sys.modules:
         _register()
     elif not any(isinstance(finder, _Watcher) for finder in sys.meta_path):
@@ -27,12 +27,12 @@ def _register() -> None:
 
 
 class _Watcher(MetaPathFinder):
-    """Waits for one import, and steps aside."""
+    """Import hook that waits for one module, then removes itself."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Return the spec that the next finder has, with our step after its loading; None for every other module."""
+        """Return the next finder's spec, extended to register after loading; None for every other module."""
         if name != _WATCHED:
             return None
         sys.meta_path.remove(self)
@@ -43,7 +43,7 @@ class _Watcher(MetaPathFinder):
 
 
 class _Then(Loader):
-    """Loads a module as its own loader does, then registers."""
+    """Loader that delegates to the module's own loader, then registers."""
 
     def __init__(self, loader: Loader) -> None:
         self._loader = loader
@@ -53,7 +53,7 @@ class _Then(Loader):
         return self._loader.create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:
-        """Execute the module, and register."""
+        """Execute the module, then register."""
         self._loader.exec_module(module)
         _register()
 

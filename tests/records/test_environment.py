@@ -1,4 +1,4 @@
-"""The surroundings of a result: true, and free of names and paths."""
+"""The environment of a result is correct and contains no names or paths."""
 
 import getpass
 import os
@@ -86,7 +86,7 @@ def test_revision_is_the_hash_and_says_dirty(checkout):
     )
     assert environment._revision(checkout) == head.stdout.strip()
     environment._revision.cache_clear()
-    checkout.with_name("measured.jsonl").unlink()  # by a measurement that begins its records anew
+    checkout.with_name("measured.jsonl").unlink()  # by a measurement that rewrites its records
     assert environment._revision(checkout) == head.stdout.strip()
     environment._revision.cache_clear()
     checkout.write_text("a = 2\n")

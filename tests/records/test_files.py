@@ -1,4 +1,4 @@
-"""Files are whole or not there, whoever dies when; lines are whole; two writers never meet in one folder."""
+"""Files and lines are written completely or not at all, even if a process is killed; two writers never share a folder."""
 
 import errno
 import json
@@ -51,7 +51,7 @@ while True:
 
 
 def fates(path: Path, what: str) -> list[tuple[int, str]]:
-    """Exit code of the child, and what the file then holds, for a kill before each system call in turn."""
+    """Exit code of the child and resulting content of the file, for a kill before each system call in turn."""
     run = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", KILLED_AT_EACH_CALL, str(path), what],
         capture_output=True,
@@ -140,16 +140,16 @@ def test_what_is_no_file_is_refused_and_stays(tmp_path):
         append_line(tmp_path / "pipe", "{}")
     with pytest.raises(IsADirectoryError):
         write_whole(tmp_path, "text")
-    with pytest.raises(FileNotFoundError, match="No such folder to write a file to"):
+    with pytest.raises(FileNotFoundError, match="The folder to write to does not exist"):
         write_whole(tmp_path / "none" / "file", "text")
     assert os.listdir(tmp_path) == ["pipe"]
 
 
 @pytest.mark.parametrize("content", [b"\x00\x01binary", b"a line\nand more", b"[1, 2"])
 def test_a_file_that_holds_no_lines_of_json_is_not_cut(tmp_path, content):
-    """The model a user names by mistake instead of a log must not lose its end."""
+    """A model named by mistake instead of a log must not be truncated."""
     (tmp_path / "model.bin").write_bytes(content)
-    with pytest.raises(OSError, match="Not a file of JSON lines, and left as it is"):
+    with pytest.raises(OSError, match="Not a file of JSON lines; left unchanged"):
         append_line(tmp_path / "model.bin", "{}")
     assert (tmp_path / "model.bin").read_bytes() == content
 

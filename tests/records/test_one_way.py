@@ -1,4 +1,4 @@
-"""There is one way to write a file, and this package uses it everywhere."""
+"""There is one way to write files, and this package uses it everywhere."""
 
 import ast
 from pathlib import Path
@@ -10,19 +10,19 @@ import tilewright
 PACKAGE = Path(tilewright.__file__).parent
 WRITERS = {"write_text", "write_bytes", "mkstemp", "NamedTemporaryFile", "rename", "replace", "savefig", "save_file"}
 ALLOWED = {
-    # Into a staging folder, which `staged` or `replacing` then moves as a whole.
+    # Writes into a staging folder, which `staged` or `replacing` then moves into place.
     "formats/writing.py": {"write_bytes", "open"},
     "formats/atomic.py": {"rename", "replace"},
     "training/checkpoint.py": {"save_file"},
     "jobs/job.py": {"save_file"},
     "pages/figures.py": {"write_text", "savefig"},
-    # Into a temporary folder that lives no longer than the call.
+    # Writes into a temporary folder that is deleted when the call ends.
     "jobs/speed/peers.py": {"open", "write_bytes"},
 }
 
 
 def calls(path: Path) -> set[str]:
-    """Names of the calls in a file that write files; `str.replace` and `dataclasses.replace` do not."""
+    """Names of the calls in a source file that write files, unlike `str.replace` and `dataclasses.replace`."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if not isinstance(node, ast.Call):

@@ -1,4 +1,4 @@
-"""Records: written whole, read back equal, refused when wrong."""
+"""Records: written completely, read back equal, rejected when invalid."""
 
 import dataclasses
 import fcntl
@@ -111,7 +111,7 @@ def test_a_torn_last_line_is_skipped_with_a_warning(tmp_path):
     line = whole.to_json().encode()
     for cut in (1, len(line) // 2, len(line) - 1):
         path.write_bytes(line + b"\n" + line[:cut])
-        with pytest.warns(TornRecordWarning, match=r"records\.jsonl: line 2 was cut short"):
+        with pytest.warns(TornRecordWarning, match=r"records\.jsonl: line 2 was left incomplete"):
             assert read_records(path) == [whole]
 
 
@@ -136,8 +136,8 @@ def test_a_whole_last_line_without_newline_is_kept(tmp_path):
     ("line", "message"),
     [
         (b"{", "line 2: not a JSON record"),
-        (b"[1]", "line 2: a record is one JSON object with the keys .* found list"),
-        (b'{"kind":"x"}', "line 2: a record is one JSON object .* found kind"),
+        (b"[1]", "line 2: a record must be a JSON object with the keys .* got list"),
+        (b'{"kind":"x"}', "line 2: a record must be a JSON object .* got kind"),
         (b"\xff\xfe", "line 2 is not UTF-8"),
         (b'{"kind": NaN}', "NaN is not a number JSON allows"),
         (b"[" * 100_000, "line 2: not a JSON record"),
@@ -160,7 +160,7 @@ def test_a_line_with_a_wrong_value_is_named(tmp_path):
 
 
 def test_a_full_disk_leaves_the_file_as_it_was(tmp_path):
-    """A file size limit cuts the write short exactly as a full disk does."""
+    """A file size limit interrupts the write exactly as a full disk does."""
     path = tmp_path / "records.jsonl"
     write_record(path, a_record())
     before = path.read_bytes()

@@ -1,4 +1,4 @@
-"""Ground that every room stands on: reports, records and where they were made, digests, and files that are whole or not there."""
+"""Shared foundations: reports, records and the machine they were made on, digests, and atomic files."""
 
 from .digest import digest
 from .environment import machine, revision, versions

@@ -1,4 +1,4 @@
-"""One hash for everything that decides what a run computes: nested containers, tensors, arrays and plain values."""
+"""`digest`: one hash over everything that determines what a run computes."""
 
 import hashlib
 import sys
@@ -18,7 +18,7 @@ def digest(*values: Any) -> str:
 
 
 def _feed(update: Callable[[Any], None], value: Any) -> None:
-    # Every value is announced by its kind and size, so that different nestings cannot run together into the same bytes.
+    # Every value is prefixed with its kind and size, so that different nestings cannot produce the same bytes.
     match value:
         case object(detach=_, untyped_storage=_):  # a tensor: torch is not imported for this
             plain = value.detach().cpu().contiguous()

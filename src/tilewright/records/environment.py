@@ -1,6 +1,6 @@
-"""What a result was measured on: the machine, the versions of the software, the revision of this package.
+"""What a result was measured on: the machine, the software versions and the revision of this package.
 
-Nothing here names the host, the user or a path, so that a report can be shown to anyone.
+Nothing here names the host, the user or a path, so reports can be shared.
 """
 
 import functools
@@ -12,7 +12,7 @@ from pathlib import Path
 
 __all__ = ["machine", "revision", "versions"]
 
-# The instruction-set extensions that decide which kernel runs, as /proc/cpuinfo spells them.
+# The instruction-set extensions that determine which kernel runs, as spelled in /proc/cpuinfo.
 _ISA = [
     "avx2",
     "fma",
@@ -32,31 +32,31 @@ _PACKAGES = ("torch", "numpy", "transformers", "onnxruntime", "openvino")
 
 
 def machine() -> dict[str, object]:
-    """Return what kind of machine this is.
+    """Return a description of this machine.
 
     Returns
     -------
     dict
-        ``cpu`` (model name), ``cores`` (physical), ``threads`` (logical), ``usable_threads`` (what this process may run on),
-        ``isa`` (list of extensions that matter to kernels), ``memory_gib`` and ``os``. What cannot be found out is absent.
+        ``cpu`` (model name), ``cores`` (physical), ``threads`` (logical), ``usable_threads`` (those this process may run on),
+        ``isa`` (list of extensions that matter to the kernels), ``memory_gib`` (GiB) and ``os``. Unknown entries are absent.
     """
     return {**_machine(), "usable_threads": _usable_threads()}
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python, this package and the libraries a result depends on, without importing any of them."""
+    """Return the versions of Python, this package and the libraries results depend on, without importing the libraries."""
     return dict(_versions())
 
 
 def revision() -> str | None:
-    """Return the short git hash of the checkout this package runs from, ``-dirty`` appended when tracked files were edited.
+    """Return the short git hash of the checkout this package runs from, with ``-dirty`` appended if tracked files were edited.
 
-    Files of records (``*.jsonl``) do not count: a measurement that writes one anew has edited nothing that it measures.
+    Edited record files (``*.jsonl``) do not count as dirty: a measurement that rewrites one changes nothing it measures.
 
     Returns
     -------
     str or None
-        None when the package was installed rather than run from its own checkout, or git is not there.
+        None if the package was installed rather than run from its own checkout, or if git is not available.
     """
     return _revision(Path(__file__).resolve())
 
@@ -76,22 +76,22 @@ def _machine() -> dict[str, object]:
 
 
 def _cpuinfo(path: str = "/proc/cpuinfo") -> dict[str, str]:
-    """Return model name, flags and number of physical cores where Linux tells."""
+    """Return the model name, flags and number of physical cores, as far as Linux reports them."""
     try:
         text = Path(path).read_text()
     except OSError:
         return {}
     cores = set()
-    found: dict[str, str] = {}
+    fields: dict[str, str] = {}
     for block in text.strip().split("\n\n"):
         entry = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in block.splitlines())}
-        found.setdefault("model name", entry.get("model name", ""))
-        found.setdefault("flags", entry.get("flags", entry.get("Features", "")))
+        fields.setdefault("model name", entry.get("model name", ""))
+        fields.setdefault("flags", entry.get("flags", entry.get("Features", "")))
         if "core id" in entry:
             cores.add((entry.get("physical id", "0"), entry["core id"]))
     if cores:
-        found["cores"] = str(len(cores))
-    return found
+        fields["cores"] = str(len(cores))
+    return fields
 
 
 def _usable_threads() -> int:
@@ -118,18 +118,18 @@ def _os() -> str:
 @functools.cache
 def _versions() -> dict[str, str]:
     package = import_module(__package__.partition(".")[0])
-    found = {"python": platform.python_version(), "tilewright": str(package.__version__)}
+    libraries = {"python": platform.python_version(), "tilewright": str(package.__version__)}
     for name in _PACKAGES:
         try:
-            found[name] = metadata.version(name)
+            libraries[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return libraries
 
 
 @functools.cache
 def _revision(file: Path) -> str | None:
-    # A wheel unpacked inside somebody else's repository must not borrow that repository's hash: the file has to be tracked.
+    # A wheel unpacked inside another repository must not report that repository's hash, so the file has to be tracked.
     if _git(file.parent, "ls-files", "--error-unmatch", file.name) is None:
         return None
     short = _git(file.parent, "rev-parse", "--short", "HEAD")
@@ -141,7 +141,7 @@ def _revision(file: Path) -> str | None:
 
 def _git(folder: Path, *words: str) -> str | None:
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             ["git", "--no-optional-locks", *words],
             cwd=folder,
             capture_output=True,
@@ -152,4 +152,4 @@ def _git(folder: Path, *words: str) -> str | None:
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout.strip() if done.returncode == 0 else None
+    return process.stdout.strip() if process.returncode == 0 else None

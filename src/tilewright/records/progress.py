@@ -1,4 +1,4 @@
-"""How long work tells where it stands, without knowing who listens."""
+"""`Progress`: the interface through which long-running work reports its progress."""
 
 from typing import Protocol, runtime_checkable
 
@@ -7,26 +7,26 @@ __all__ = ["Progress", "SilentProgress"]
 
 @runtime_checkable
 class Progress(Protocol):
-    """Receiver of progress. Calls come from one thread, in order; none may raise."""
+    """Receiver of progress reports. Calls come in order from one thread; implementations must not raise."""
 
     def stage(self, name: str) -> None:
-        """Begin a named stage; the one before it is done."""
+        """Begin a named stage, which ends the previous one."""
 
     def step(self, done: int, total: int, note: str = "") -> None:
-        """Tell that `done` of `total` steps of the current stage are finished."""
+        """Report that `done` of `total` steps of the current stage are finished."""
 
     def say(self, text: str) -> None:
-        """Tell one fact worth a line."""
+        """Report one line of text."""
 
 
 class SilentProgress:
-    """A `Progress` that drops everything: the default of library calls."""
+    """A `Progress` that ignores everything; the default of library calls."""
 
     def stage(self, name: str) -> None:
-        """Drop it."""
+        """Do nothing."""
 
     def step(self, done: int, total: int, note: str = "") -> None:
-        """Drop it."""
+        """Do nothing."""
 
     def say(self, text: str) -> None:
-        """Drop it."""
+        """Do nothing."""

@@ -1,7 +1,7 @@
-"""`Record`: one measured result with everything needed to judge it, kept as one JSON line.
+"""`Record`: one measured result with everything needed to judge it, stored as one line of JSON.
 
-A file of records only grows, by `files.append_line`: writers in several processes never mix their lines, and a killed run leaves at most
-one torn last line, which readers skip and the next writer removes.
+Record files are append-only (see `files.append_line`): processes that write at the same time never mix their lines, and a killed
+run leaves at most one incomplete last line, which readers skip and the next writer removes.
 """
 
 import json
@@ -21,7 +21,7 @@ __all__ = ["Record", "TornRecordWarning", "read_records", "write_record"]
 
 
 class TornRecordWarning(UserWarning):
-    """The last line of a record file was cut short by a killed run, and was skipped."""
+    """The last line of a record file was left incomplete by a killed run and is skipped."""
 
 
 @dataclass(frozen=True)
@@ -31,23 +31,23 @@ class Record:
     Parameters
     ----------
     kind
-        What family of result: ``"quality"``, ``"latency"``, ``"size"``, ``"layer"``, ``"loss"``, ``"kernel"``. Others are allowed.
+        Family of the result: ``"quality"``, ``"latency"``, ``"size"``, ``"layer"``, ``"loss"``, ``"kernel"``. Others are allowed.
     name
         What was measured, for example ``"mrr"`` or ``"encode"``.
     inputs
         What it was measured on: model, engine, sentences, threads. Two records with equal kind, name and inputs are comparable.
     machine, versions, revision
-        Where: see `machine`, `versions` and `revision`.
+        Where it was measured; see `machine`, `versions` and `revision`.
     seed
-        Random seed, None where nothing was random.
+        Random seed; None if nothing was random.
     unit
-        Unit of the three numbers below: ``"s"``, ``"bytes"``, ``"ratio"``; ``"1"`` for a plain number.
+        Unit of `min`, `median` and `max`: ``"s"``, ``"bytes"``, ``"ratio"``; ``"1"`` for a plain number.
     n
-        How many samples were taken.
+        Number of samples.
     min, median, max
-        Smallest, middle and largest sample.
+        Smallest, median and largest sample, in `unit`.
     checked
-        True when the result was compared with the reference in the same run. Reports print no timing without it.
+        True when the result was compared with the reference in the same run. Reports never print an unchecked timing.
     extra
         Anything else worth keeping, by name.
 
@@ -90,7 +90,7 @@ class Record:
         if not all(map(math.isfinite, (self.min, self.median, self.max))):
             raise ArgumentError(
                 f"record {self.kind}/{self.name}: min {self.min}, median {self.median}, max {self.max} must all be finite; "
-                "a measurement that failed has no record"
+                "do not record failed measurements"
             )
         if self.n < 1 or not self.min <= self.median <= self.max:
             raise ArgumentError(
@@ -100,7 +100,7 @@ class Record:
 
     def _expect(self, name: str, kind: type | tuple[type, ...], words: str) -> None:
         value = getattr(self, name)
-        # bool is an int to Python; as a count or a number it is a mistake.
+        # bool is a subclass of int, but as a count or a number it is a mistake.
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
             raise ArgumentError(f"record field {name!r} must be {words}, got {value!r}")
 
@@ -117,14 +117,14 @@ class Record:
         checked: bool = False,
         extra: Mapping[str, object] | None = None,
     ) -> "Record":
-        """Make a record of samples taken on this machine, now.
+        """Make a record from samples taken on this machine just now.
 
         Parameters
         ----------
         kind, name, unit, inputs, seed, checked, extra
-            As the fields of the class.
+            See the fields of the class.
         samples
-            One number, or several taken under the same conditions.
+            One number, or several taken under the same conditions, in `unit`.
 
         Raises
         ------
@@ -166,15 +166,15 @@ class Record:
 
     @classmethod
     def from_json(cls, text: str) -> "Record":
-        """Read what `to_json` wrote; `FormatError` says what is wrong with any other text."""
+        """Return the record that `to_json` wrote; raises `FormatError` for any other text."""
         try:
             body = json.loads(text, parse_constant=_refuse_constant)
         except (ValueError, RecursionError) as e:
             raise FormatError(f"not a JSON record: {e}") from e
         names = [f.name for f in fields(cls)]
         if not isinstance(body, dict) or sorted(body) != sorted(names):
-            found = ", ".join(sorted(body)) if isinstance(body, dict) else type(body).__name__
-            raise FormatError(f"a record is one JSON object with the keys {', '.join(names)}; found {found}")
+            content = ", ".join(sorted(body)) if isinstance(body, dict) else type(body).__name__
+            raise FormatError(f"a record must be a JSON object with the keys {', '.join(names)}; got {content}")
         try:
             return cls(**body)
         except ArgumentError as e:
@@ -182,9 +182,9 @@ class Record:
 
 
 def write_record(path: str | os.PathLike[str], record: Record) -> None:
-    """Append one line to a record file, creating it if needed.
+    """Append one record to a record file, creating the file if needed.
 
-    A torn last line left by a killed run is removed first; if the line cannot be written whole, the file is put back as it was.
+    An incomplete last line left by a killed run is removed first. If the record cannot be written completely, the file is restored.
 
     Raises
     ------
@@ -195,19 +195,19 @@ def write_record(path: str | os.PathLike[str], record: Record) -> None:
 
 
 def read_records(path: str | os.PathLike[str]) -> list[Record]:
-    """Read all records of a file, in the order they were written.
+    """Return all records of a file, in the order they were written.
 
     Raises
     ------
     FormatError
-        Naming the line, when a line other than a torn last one is not a record.
+        When a line other than an incomplete last one is not a record; the message names the line.
     OSError
         When the file cannot be read.
 
     Warns
     -----
     TornRecordWarning
-        When the last line was cut short and is skipped.
+        When the last line is incomplete and is skipped.
     """
     *lines, tail = Path(path).read_bytes().split(b"\n")
     records = []
@@ -219,8 +219,8 @@ def read_records(path: str | os.PathLike[str]) -> list[Record]:
             records.append(_parse_line(tail, path, len(lines) + 1))
         except FormatError:
             warnings.warn(
-                f"{os.fspath(path)}: line {len(lines) + 1} was cut short by a killed run and is skipped; "
-                "measure again to have that number",
+                f"{os.fspath(path)}: line {len(lines) + 1} was left incomplete by a killed run and is skipped; "
+                "repeat the measurement to get that record",
                 TornRecordWarning,
                 stacklevel=2,
             )
@@ -237,7 +237,7 @@ def _parse_line(line: bytes, path: str | os.PathLike[str], number: int) -> Recor
 
 
 def _plain(value: Mapping[str, object], name: str) -> Mapping[str, object]:
-    """Reduce to what JSON can hold, so that a record equals its own line read back."""
+    """Reduce a mapping to what JSON can represent, so that a record equals its own line read back."""
     try:
         plain = json.loads(json.dumps(dict(value), default=_from_array, allow_nan=False))
     except (TypeError, ValueError, RecursionError) as e:
@@ -249,7 +249,7 @@ def _plain(value: Mapping[str, object], name: str) -> Mapping[str, object]:
 def _from_array(value: object) -> object:
     tolist = getattr(value, "tolist", None)  # NumPy and torch scalars and arrays
     if tolist is None:
-        raise TypeError(f"{value!r} is neither text, number, list nor mapping")
+        raise TypeError(f"{value!r} is not text, a number, a list or a mapping")
     return tolist()
 
 

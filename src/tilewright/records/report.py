@@ -1,4 +1,4 @@
-"""`Report`: what the verbs of the public surface return, one row a layer."""
+"""`Report`: the result of the public functions, one row per layer."""
 
 import json
 import math
@@ -8,23 +8,23 @@ from dataclasses import dataclass, field
 __all__ = ["Report", "cell", "json_text", "printable"]
 
 _LONGEST = 400
-"""Characters of a cell; a file may give a layer a name of a megabyte, which would pad every row."""
+"""Maximum length of a cell, in characters: a file may contain a layer name of a megabyte, which would pad every row."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """One row per layer and a summary; prints as an aligned table.
+    """One row per layer plus a summary; prints as an aligned table.
 
     Parameters
     ----------
     kind
-        The verb that made it: ``"sparsify"``, ``"verify"``, ``"explain"``.
+        The function that made it, such as ``"sparsify"``, ``"verify"`` or ``"explain"``.
     rows
-        One mapping a layer. All rows hold the same keys in the same order.
+        One mapping per layer. All rows have the same keys in the same order.
     summary
-        Facts about the whole: totals, the machine, what was skipped and why.
+        Facts about the whole model: totals, the machine, what was skipped and why.
     ok
-        False when the verb found something wrong.
+        False when the function found a problem.
 
     Examples
     --------
@@ -59,7 +59,7 @@ class Report:
 
 
 def cell(value: object) -> str:
-    """Return a value as a report prints it: on one line, without control characters, and cut short if it is long."""
+    """Return a value as a report prints it: one line, no control characters, truncated if long."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
@@ -69,14 +69,16 @@ def cell(value: object) -> str:
 
 
 def printable(text: str, keep: str = "") -> str:
-    """Return a text with a question mark for everything that could move a cursor, turn writing around or fail to be encoded.
+    """Return a text with non-printable characters replaced by question marks.
+
+    These could move the cursor, reverse the direction of writing or fail to encode.
 
     Parameters
     ----------
     text
-        May come from a file that somebody else wrote.
+        Text that may come from an untrusted file.
     keep
-        Control characters to let through, such as newlines.
+        Control characters to keep, such as newlines.
     """
     if text.isprintable():
         return text
@@ -84,7 +86,7 @@ def printable(text: str, keep: str = "") -> str:
 
 
 def json_text(body: object) -> str:
-    """Return JSON that every reader takes: null in place of NaN and the infinities, which JSON does not have."""
+    """Return standard JSON, with null in place of NaN and infinities, which JSON cannot represent."""
     try:
         return json.dumps(body, default=str, allow_nan=False)
     except ValueError:

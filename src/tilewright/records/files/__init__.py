@@ -1,6 +1,6 @@
-"""Files that are whole or not there, lines that are appended for good, and folders that one process at a time writes to.
+"""Atomic files, durable appended lines, and locks that let one process at a time write to a folder.
 
-Every file and line this package keeps is written through this room.
+Every file this package keeps is written through these functions.
 """
 
 from .lines import append_line

@@ -1,4 +1,4 @@
-"""Files that only grow, one line of JSON at a time."""
+"""Append-only files of JSON lines."""
 
 import errno
 import json
@@ -11,23 +11,23 @@ __all__ = ["append_line"]
 
 
 def append_line(path: str | os.PathLike[str], line: str) -> None:
-    """Append a JSON object as one line; it is on the disk when this returns.
+    """Append a JSON object as one line; it is on disk when this returns.
 
-    Writers in several processes never mix their lines. A run killed while writing leaves at most one torn last line, which readers
-    skip and the next writer removes; a last line that only lacks its newline is completed. If the line cannot be written whole, the
-    file is put back as it was.
+    Processes that write at the same time never mix their lines. A run killed while writing leaves at most one incomplete last line,
+    which readers skip and the next writer removes; a last line that only lacks its newline is completed. If the line cannot be
+    written completely, the file is restored.
 
     Parameters
     ----------
     path
-        The file, made if missing; its folder must exist.
+        The file, created if missing. Its folder must exist.
     line
         A JSON object, without a newline.
 
     Raises
     ------
     OSError
-        When the file cannot be opened, holds something other than lines of JSON at its end, or the disk is full.
+        When the file cannot be opened, does not end in a line of JSON, or the disk is full.
 
     Examples
     --------
@@ -56,7 +56,7 @@ def append_line(path: str | os.PathLike[str], line: str) -> None:
 
 
 def _repair_tail(handle: int, path: str) -> int:
-    """End the file at a line end and return its size: drop a torn last line, complete a whole one that lacks its newline."""
+    """Make the file end with a complete line and return its size: drop an incomplete last line, add a missing newline."""
     size = os.fstat(handle).st_size
     if size == 0 or os.pread(handle, 1, size - 1) == b"\n":
         return size
@@ -64,7 +64,7 @@ def _repair_tail(handle: int, path: str) -> int:
     start = content.rfind(b"\n") + 1
     tail = content[start:]
     if not tail.lstrip().startswith(b"{"):
-        raise OSError(errno.EINVAL, "Not a file of JSON lines, and left as it is", path)
+        raise OSError(errno.EINVAL, "Not a file of JSON lines; left unchanged", path)
     try:
         json.loads(tail)
     except (ValueError, RecursionError):
@@ -75,6 +75,6 @@ def _repair_tail(handle: int, path: str) -> int:
 
 
 def _write(handle: int, data: bytes) -> None:
-    """Write all of it: a disk that fills up takes the part that fits, and the next write names the reason."""
+    """Write all of `data`. A disk that fills up accepts the part that fits, and the next write raises the reason."""
     while data:
         data = data[os.write(handle, data) :]

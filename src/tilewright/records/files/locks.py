@@ -1,7 +1,7 @@
-"""Locks on folders that end with the process that holds them.
+"""Locks on folders, released by the system when the process that holds them ends.
 
-A lock is the system's own (``flock``) on the folder itself: nothing is left behind, whatever becomes of its holder. File systems
-without such locks, some network ones, let every writer through: there it is up to the user that only one writes at a time.
+A lock is a ``flock`` on the folder itself, so nothing is left behind if its holder dies. Some network file systems have no such
+locks and let every writer through; there it is up to the user that only one process writes at a time.
 """
 
 import errno
@@ -15,7 +15,7 @@ from pathlib import Path
 __all__ = ["BusyError", "lock", "locked", "wait_for"]
 
 _WITHOUT = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EINVAL}
-"""How a file system says that it has no such locks."""
+"""Errors by which a file system reports that it has no locks."""
 
 _PAUSE = 0.01
 
@@ -26,19 +26,19 @@ class BusyError(BlockingIOError):
 
 @contextmanager
 def locked(folder: Path, *, patience: float = 1.0) -> Iterator[bool]:
-    """Hold a folder against other writers; yield False where the file system has no locks.
+    """Lock a folder against other writers; yield False if the file system has no locks.
 
     Parameters
     ----------
     folder
         An existing folder.
     patience
-        Seconds to wait for another holder: enough for a reader that completes what a killed writer left.
+        Seconds to wait for another holder. The default is enough for a reader that completes a killed writer's work.
 
     Raises
     ------
     BusyError
-        If another process, or another thread of this one, still holds it then.
+        If another process, or another thread of this one, still holds the lock after that time.
     OSError
         If the folder cannot be opened.
     """
@@ -46,11 +46,11 @@ def locked(folder: Path, *, patience: float = 1.0) -> Iterator[bool]:
     while True:
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            held = lock(handle)
-            if held is None and time.monotonic() >= limit:
+            exclusive = lock(handle)
+            if exclusive is None and time.monotonic() >= limit:
                 raise BusyError(errno.EAGAIN, "another process is writing to this folder", str(folder))
-            if held is not None and _is_at(handle, folder):
-                yield held
+            if exclusive is not None and _is_at(handle, folder):
+                yield exclusive
                 return
         finally:
             os.close(handle)
@@ -58,7 +58,7 @@ def locked(folder: Path, *, patience: float = 1.0) -> Iterator[bool]:
 
 
 def lock(handle: int) -> bool | None:
-    """Lock an open file or folder without waiting: True if it is ours now, None if another holds it, False where there are no locks."""
+    """Lock an open file or folder without waiting: True on success, None if it is held elsewhere, False without lock support."""
     try:
         return _flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -66,7 +66,7 @@ def lock(handle: int) -> bool | None:
 
 
 def wait_for(handle: int) -> bool:
-    """Lock an open file, after all who hold it now; False where there are no locks."""
+    """Lock an open file, waiting for current holders; return False if the file system has no locks."""
     return _flock(handle, fcntl.LOCK_EX)
 
 

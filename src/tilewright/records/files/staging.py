@@ -1,4 +1,4 @@
-"""Folders in which files are made before they take their places; what a dead process left of them is removed by the next one."""
+"""Staging folders, in which files are written before they are moved into place; those of dead processes are removed later."""
 
 import errno
 import os
@@ -17,7 +17,7 @@ __all__ = ["clear", "flush", "staging"]
 @contextmanager
 def staging(directory: Path, prefix: str) -> Iterator[Path]:
     """Yield an empty folder inside `directory`, locked while in use and removed afterwards."""
-    folder, handle = _own(directory, prefix)
+    folder, handle = _create_locked(directory, prefix)
     try:
         yield folder
     finally:
@@ -25,8 +25,8 @@ def staging(directory: Path, prefix: str) -> Iterator[Path]:
         os.close(handle)
 
 
-def _own(directory: Path, prefix: str) -> tuple[Path, int]:
-    """Make a folder and lock it; return it with the handle that holds the lock."""
+def _create_locked(directory: Path, prefix: str) -> tuple[Path, int]:
+    """Create a folder and lock it; return it with the handle that holds the lock."""
     while True:
         folder = Path(tempfile.mkdtemp(prefix=prefix, dir=directory))
         try:
@@ -36,17 +36,17 @@ def _own(directory: Path, prefix: str) -> tuple[Path, int]:
             raise
         if lock(handle) is not None and folder.exists():
             return folder, handle
-        os.close(handle)  # another process took it for a dead one's in the instant before it was locked
+        os.close(handle)  # before it was locked, another process took it for a dead process's folder
 
 
 def clear(directory: Path, prefix: str) -> None:
-    """Remove the staging folders of dead processes, where locks can tell and permissions allow."""
+    """Remove the staging folders of dead processes, as far as locks are supported and permissions allow."""
     for entry in os.scandir(directory):
         if not entry.name.startswith(prefix) or not entry.is_dir(follow_symlinks=False):
             continue
         try:
             handle = os.open(entry.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except OSError:  # of another user, or gone already
+        except OSError:  # belongs to another user, or is already gone
             continue
         try:
             if lock(handle):
@@ -56,12 +56,12 @@ def clear(directory: Path, prefix: str) -> None:
 
 
 def flush(path: Path) -> None:
-    """Have the disk hold a file, or the names in a folder, before going on."""
+    """Flush a file, or the entries of a folder, to disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     except OSError as error:
-        # Some file systems cannot flush a folder, and keep its names in order without.
+        # Some file systems cannot flush a folder; they keep its entries consistent anyway.
         if error.errno != errno.EINVAL or not stat.S_ISDIR(os.fstat(handle).st_mode):
             raise
     finally:
@@ -69,7 +69,7 @@ def flush(path: Path) -> None:
 
 
 def _remove(folder: Path) -> None:
-    """Remove a folder, also when Ctrl-C comes a second time."""
+    """Remove a folder, even if Ctrl-C is pressed a second time."""
     try:
         shutil.rmtree(folder)
     except BaseException as error:

@@ -1,4 +1,4 @@
-"""Writing a file whole or not at all."""
+"""Atomic files: written completely or not at all."""
 
 import errno
 import os
@@ -15,9 +15,9 @@ _PREFIX = ".tilewright-part-"
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield the path of a new file; what the block writes there takes the place of `path` when the block ends.
+    """Yield the path of a new file, which replaces `path` when the block ends.
 
-    At any instant, a kill or a power cut included, `path` is the earlier file or the new one. A link is followed.
+    At any time, even after a kill or a power cut, `path` is either the old file or the new one. Links are followed.
 
     Parameters
     ----------
@@ -27,8 +27,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     Raises
     ------
     OSError
-        When the folder is missing, `path` is something other than a file, or the file cannot be written; an earlier file is then as
-        it was.
+        When the folder is missing, `path` is not a file, or the file cannot be written; an existing file is then unchanged.
 
     Examples
     --------
@@ -41,7 +40,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     target = Path(os.path.realpath(path))
     if not target.parent.is_dir():
-        raise FileNotFoundError(errno.ENOENT, "No such folder to write a file to", str(target.parent))
+        raise FileNotFoundError(errno.ENOENT, "The folder to write to does not exist", str(target.parent))
     if target.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(target))
     if target.exists() and not target.is_file():
@@ -56,7 +55,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def write_whole(path: str | os.PathLike[str], content: str | bytes) -> None:
-    """Write a text (as UTF-8) or bytes to a file, as `replacing` does: same errors."""
+    """Write text (as UTF-8) or bytes to a file atomically; raises the errors of `replacing`."""
     data = content.encode() if isinstance(content, str) else content
     with replacing(path) as new:
         new.write_bytes(data)
