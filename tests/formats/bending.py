@@ -25,7 +25,7 @@ WEIGHTS = {
 
 
 class Parts:
-    """A checkpoint taken apart so that a test can bend one thing and put it together again."""
+    """A checkpoint taken apart, so that a test can change one thing and put it together again."""
 
     def __init__(self, files: dict[str, bytes]) -> None:
         self.config = json.loads(files["config.json"])
@@ -68,7 +68,7 @@ def good_files(folder):
 
 
 def refused(files, message):
-    """The files are refused with this message, and without allocating much."""
+    """Check that the files are rejected with this message, without allocating much."""
     tracemalloc.start()
     try:
         with pytest.raises(FormatError, match=message) as caught:

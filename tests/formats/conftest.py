@@ -1,4 +1,4 @@
-"""Puts this folder on the path, so that its tests can import its readers and builders by name."""
+"""Puts this folder on the path, so that its tests can import helper modules by name."""
 
 import sys
 from pathlib import Path
@@ -12,7 +12,7 @@ from bending import Parts, good_files
 
 @pytest.fixture(scope="session")
 def good(tmp_path_factory):
-    """The files of a small checkpoint of every encoding, as bytes."""
+    """The files of a small checkpoint with every encoding, as bytes."""
     return good_files(tmp_path_factory.mktemp("good"))
 
 

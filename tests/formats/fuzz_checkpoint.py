@@ -1,11 +1,11 @@
-"""Feeds damaged checkpoints to the reader, and what it accepts to every kernel.
+"""Feeds damaged checkpoints to the reader, and those it accepts to every kernel.
 
     python tests/formats/fuzz_checkpoint.py --mutants 100000 --seed 0 [--native path/to/_native.so] [--most-memory 256]
 
-Each mutant must be refused with a `FormatError`, or give weights that pass validation and whose products agree on every
-implementation. Anything else stops the run with the mutant's number (`--only` repeats one) and exit code 1. With `--native` the
-given build of the extension is used, such as one under AddressSanitizer; there ASAN_OPTIONS=max_allocation_size_mb limits
-memory, because AddressSanitizer reserves an address space that no limit on it would allow.
+Each mutant must be rejected with a `FormatError`, or yield weights that pass validation and whose products agree between all
+implementations. Anything else stops the run with the mutant's number (`--only` repeats one) and exit code 1. `--native` uses the
+given build of the extension, such as one with AddressSanitizer. There ASAN_OPTIONS=max_allocation_size_mb limits memory, because
+AddressSanitizer reserves more address space than any limit on it would allow.
 """
 
 import argparse
@@ -31,7 +31,7 @@ LARGEST_PRODUCT = 1 << 22
 
 
 def load_native(path: str) -> None:
-    """Have `tilewright.kernels` use this build of its extension."""
+    """Make `tilewright.kernels` use this build of its extension."""
     name = "tilewright.kernels._native"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
@@ -42,14 +42,14 @@ def load_native(path: str) -> None:
 
 
 def available() -> list[str]:
-    """Return the kernels this machine can run, the definition in NumPy last."""
+    """Return the kernels this machine can run, with the definition in NumPy last."""
     from tilewright.kernels import implementations
 
     return [found.name for found in implementations() if found.available]
 
 
 def multiply(packed: Packed, names: list[str], draw: np.random.Generator) -> int:
-    """Run every implementation on a weight and compare them; return how many ran."""
+    """Run all implementations on a weight and compare their results; return how many ran."""
     from tilewright.kernels import linear
 
     outputs, inputs = packed.shape
@@ -59,7 +59,7 @@ def multiply(packed: Packed, names: list[str], draw: np.random.Generator) -> int
     results = [linear(x, packed, implementation=name) for name in names]
     for name, result in zip(names, results, strict=True):
         assert result.shape == (len(x), outputs), f"{name} returned shape {result.shape}"
-        # Damaged values may be huge or NaN; where they are not, all must agree.
+        # Damaged values may be huge or NaN; all other results must agree.
         tame = np.isfinite(results[-1]) & (np.abs(results[-1]) < 1e3)
         if np.abs(_widened(packed)).max(initial=0) < 1e3:
             np.testing.assert_allclose(result[tame], results[-1][tame], rtol=1e-3, atol=1e-2, err_msg=name)
@@ -67,7 +67,7 @@ def multiply(packed: Packed, names: list[str], draw: np.random.Generator) -> int
 
 
 def _widened(packed: Packed) -> np.ndarray:
-    """All stored values as float32, NaN counted as too large to compare."""
+    """Return all stored values as float32; NaN counts as too large to compare."""
     values = [packed.values, *([packed.residual.values] if packed.residual else [])]
     both = np.concatenate(values)
     wide = (both.astype(np.uint32) << 16).view(np.float32) if packed.dtype == "bfloat16" else both.astype(np.float32)
@@ -75,7 +75,7 @@ def _widened(packed: Packed) -> np.ndarray:
 
 
 def judge(files: Files, names: list[str], draw: np.random.Generator) -> str:
-    """Return what became of a mutant; an exception that is no `FormatError` passes through."""
+    """Return the outcome for a mutant; exceptions other than `FormatError` are not caught."""
     try:
         checkpoint = read_checkpoint_bytes(files)
     except FormatError as error:
@@ -90,7 +90,7 @@ def judge(files: Files, names: list[str], draw: np.random.Generator) -> str:
 
 
 def run(count: int, seed: int, names: list[str], only: int | None = None) -> dict[str, Counter[str]]:
-    """Judge `count` mutants; returns how many of each kind were refused, accepted and multiplied."""
+    """Test `count` mutants; return how many of each kind were rejected, accepted and multiplied."""
     outcomes: dict[str, Counter[str]] = {}
     numbered = enumerate(itertools.islice(mutants(seed), count))
     for number, (kind, files) in numbered:

@@ -11,7 +11,7 @@ def floats(dtype, data):
     wide = np.frombuffer(data, {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}[dtype])
     return (wide.astype(np.uint32) << 16).view(np.float32) if dtype == "BF16" else wide.astype(np.float32)
 
-def choose(bits, groups, n, m):  # one field stream a group length: m first, then 1, 2, ...
+def choose(bits, groups, n, m):  # one field stream per group length: m first, then 1, 2, ...
     chosen, cursor, bits = {}, 0, bits.tolist()
     for length in [m, *range(1, m)]:
         kept, width = min(n, length), (comb(length, min(n, length)) - 1).bit_length()

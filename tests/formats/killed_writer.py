@@ -1,8 +1,8 @@
-"""Writes a checkpoint over another in child processes, each killed before one more system call than the last.
+"""Overwrites a checkpoint in child processes, each killed one system call later than the one before.
 
     python tests/formats/killed_writer.py FOLDER old|nothing
 
-Prints a line a child: its exit code, 0 when it got to its end, and what the folder then reads as.
+Prints a line per child: its exit code, 0 if it completed, and what the folder then contains.
 """
 
 import os
@@ -25,7 +25,7 @@ CALLS = ("open", "close", "mkdir", "rename", "replace", "unlink", "rmdir", "fsyn
 
 
 def die_at(call: int) -> None:
-    """End this process before its n-th system call of those that writing uses."""
+    """End this process before its n-th system call among those that writing uses."""
     left = call
 
     def wrap(function):
@@ -43,7 +43,7 @@ def die_at(call: int) -> None:
 
 
 def write_old(folder: Path) -> None:
-    """Write the earlier checkpoint: two shards, one of which the new one has as well."""
+    """Write the old checkpoint: two shards, one of which the new one also has."""
     write_checkpoint(
         folder, OLD, OLD_DENSE, {"is": "old"}, extra_files={"deep/tokenizer.json": b"old"}, max_shard_bytes=40
     )
@@ -62,7 +62,7 @@ def write_new(folder: Path) -> None:
 
 
 def state(folder: Path) -> str:
-    """Return what a folder reads as: old, new, or what is wrong with it."""
+    """Return what a folder contains: old, new, or a description of what is wrong."""
     try:
         checkpoint = read_checkpoint(folder)
     except FormatError as error:
@@ -78,9 +78,11 @@ def state(folder: Path) -> str:
 
 
 def main() -> None:
-    """Kill and look, until a child is not killed any more."""
+    """Kill and inspect until a child completes."""
     folder, before = Path(sys.argv[1]), sys.argv[2]
-    os.fsync = lambda _: None  # only a power cut would tell the difference, and the disk would take most of the time
+    os.fsync = lambda _: (
+        None
+    )  # only a power cut would make a difference, and waiting for the disk would take most of the time
     code, call = -1, 0
     while code:
         call += 1
@@ -93,7 +95,9 @@ def main() -> None:
             write_new(folder)
             os._exit(0)
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        if call % 2:  # the next to come is a reader in one half of the cases, and a writer of the same in the other
+        if (
+            call % 2
+        ):  # in half of the cases the next process is a reader, in the other half a writer of the same checkpoint
             found = state(folder)
         else:
             write_new(folder)

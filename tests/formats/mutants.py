@@ -1,4 +1,4 @@
-"""Damaged checkpoints, endless and repeatable: byte damage everywhere, and lies told in well-formed files."""
+"""An endless, reproducible stream of damaged checkpoints: damaged bytes anywhere, and false claims in well-formed files."""
 
 import copy
 import json
@@ -42,7 +42,7 @@ def _files(weight: StoredWeight) -> Files:
 
 
 def mutants(seed: int) -> Iterator[tuple[str, Files]]:
-    """Yield (kind of damage, files) without end; the same seed gives the same mutants."""
+    """Yield (kind of damage, files) forever; the same seed gives the same mutants."""
     draw, sources = random.Random(seed), originals()
     kinds = [kind for kind, weight in KINDS for _ in range(weight)]
     while True:
@@ -64,7 +64,7 @@ def _bytes_of(draw: random.Random, data: bytes, start: int, end: int) -> bytes:
 
 
 def payload_bytes(draw: random.Random, files: Files, _: list[Files]) -> Files:
-    """Damage in the payload, mostly near its end, where index tensors stand."""
+    """Damage in the payload, mostly near its end, where the index tensors are."""
     data = files["model.safetensors"]
     start = 8 + struct.unpack("<Q", data[:8])[0]
     if draw.random() < 0.7:
@@ -86,7 +86,7 @@ def config_bytes(draw: random.Random, files: Files, _: list[Files]) -> Files:
 
 
 def lengths(draw: random.Random, files: Files, _: list[Files]) -> Files:
-    """Bytes cut off, doubled or inserted anywhere in either file."""
+    """Bytes removed, duplicated or inserted anywhere in either file."""
     name = draw.choice(list(files))
     data = files[name]
     a, b = sorted((draw.randrange(len(data) + 1), draw.randrange(len(data) + 1)))
@@ -97,7 +97,7 @@ def lengths(draw: random.Random, files: Files, _: list[Files]) -> Files:
 
 
 def config_lies(draw: random.Random, files: Files, _: list[Files]) -> Files:
-    """A well-formed config.json in which one to three values are other than they should be."""
+    """A well-formed config.json in which one to three values are wrong."""
     config = json.loads(files["config.json"])
     for _i in range(draw.choice((1, 1, 2, 3))):
         _lie(draw, config)
@@ -105,7 +105,7 @@ def config_lies(draw: random.Random, files: Files, _: list[Files]) -> Files:
 
 
 def header_lies(draw: random.Random, files: Files, _: list[Files]) -> Files:
-    """A well-formed header in which one or two values are other than they should be."""
+    """A well-formed header in which one or two values are wrong."""
     parts = Parts(files)
     parts.container()
     for _i in range(draw.choice((1, 2))):
@@ -114,7 +114,7 @@ def header_lies(draw: random.Random, files: Files, _: list[Files]) -> Files:
 
 
 def consistent_lies(draw: random.Random, files: Files, _: list[Files]) -> Files:
-    """Tensors of other lengths in a container that is right about them, beside a config that may lie as well."""
+    """Tensors of other lengths in a consistent container, with a config that may be wrong as well."""
     parts = Parts(files)
     for _i in range(draw.choice((1, 1, 2))):
         name = draw.choice(list(parts.data))
@@ -162,7 +162,9 @@ def _lie(draw: random.Random, value: object) -> None:
 
 def _other(draw: random.Random, value: object) -> object:
     if draw.random() < 0.1:
-        return copy.deepcopy(draw.choice(OTHERS))  # or a later lie would change, or put into itself, what others share
+        return copy.deepcopy(
+            draw.choice(OTHERS)
+        )  # or a later change would affect shared values, or insert a value into itself
     if isinstance(value, int):
         return draw.choice((value + 1, value - 1, value * 2, draw.choice(NUMBERS)))
     return draw.choice(TEXTS)

@@ -23,7 +23,7 @@ def packed(text: str, shape: tuple[int, int], seed: int = 0, dtype: str = "float
 
 
 def cast(weight: np.ndarray, dtype: str) -> np.ndarray:
-    """Return a float32 array in the storage of a value type; bfloat16 by cutting off the low half."""
+    """Return a float32 array in the storage of a value type; bfloat16 by truncation."""
     return (weight.view(np.uint32) >> 16).astype(np.uint16) if dtype == "bfloat16" else weight.astype(dtype)
 
 
@@ -33,7 +33,7 @@ def takes(text: str, shape: tuple[int, int]) -> bool:
 
 
 def model(shapes: Iterable[tuple[int, int]] = ((32, 64), (5, 37), (1, 3), (7, 130))) -> dict[str, StoredWeight]:
-    """Return one weight for every pattern and shape that go together."""
+    """Return one weight for every pattern and shape that fit together."""
     return {
         f"layer{i}.of{n}x{k}.weight": StoredWeight(packed(text, (n, k), seed=i))
         for i, text in enumerate(EVERY_PATTERN)
@@ -43,7 +43,7 @@ def model(shapes: Iterable[tuple[int, int]] = ((32, 64), (5, 37), (1, 3), (7, 13
 
 
 def same(left: Packed, right: Packed) -> bool:
-    """Return True if two packed weights hold the same arrays, types included."""
+    """Return True if two packed weights have the same arrays with the same types."""
     a, b = left.arrays(), right.arrays()
     return (
         (left.pattern, left.shape, left.dtype, left.tile) == (right.pattern, right.shape, right.dtype, right.tile)

@@ -1,4 +1,4 @@
-"""Writing is one step: whatever fails, and whenever, the directory holds the earlier checkpoint, or none if there was none."""
+"""Writing is atomic: whatever fails, at any time, the directory holds the old checkpoint, or none if there was none."""
 
 import errno
 import json
@@ -28,7 +28,7 @@ def contents(folder):
 
 
 class Interruption:
-    """Counts the calls of the system functions that writing uses, and fails the n-th one."""
+    """Counts calls of the system functions that writing uses, and makes the n-th fail."""
 
     FUNCTIONS = ("rename", "fsync", "open", "close")
 
@@ -42,14 +42,14 @@ class Interruption:
             self.calls += 1
             if self.calls == self.at:
                 raise self.error
-            # Waiting for the disk would take most of the time of this test and change nothing in what it sees.
+            # Waiting for the disk would take most of the time of this test without changing its result.
             return None if function.__name__ == "fsync" else function(*args, **kwargs)
 
         return call
 
 
 def steps(tmp_path, monkeypatch) -> int:
-    """How many system calls a whole write makes."""
+    """Number of system calls of a complete write."""
     with monkeypatch.context() as patch:
         counter = Interruption(patch, -1, OSError())
         write_new(tmp_path / "counted")
@@ -63,7 +63,7 @@ def steps(tmp_path, monkeypatch) -> int:
 )
 @pytest.mark.parametrize("before", [True, False], ids=["over an earlier checkpoint", "into nothing"])
 def test_a_failure_at_any_step_leaves_what_was_there(tmp_path, monkeypatch, error, before):
-    """Each system call in turn is made to fail. Only clean-up after the last rename may end with the new one in place."""
+    """Each system call in turn is made to fail. The new checkpoint may be in place only if clean-up after the last rename fails."""
     write_new(tmp_path / "reference")
     expected, total = contents(tmp_path / "reference"), steps(tmp_path, monkeypatch)
     unchanged = 0
@@ -113,7 +113,7 @@ def test_a_full_disk_is_told_in_a_sentence(tmp_path, monkeypatch):
     Interruption(monkeypatch, 4, OSError(errno.ENOSPC, "No space left on device"))
     with pytest.raises(
         FormatError,
-        match=r"the checkpoint .*model cannot be written: No space left on device; what was there before is unchanged\. Free",
+        match=r"the checkpoint .*model cannot be written: No space left on device; its previous contents are unchanged\. Free",
     ):
         write_new(folder)
 
@@ -155,14 +155,14 @@ def test_a_reader_keeps_what_it_has_mapped(tmp_path):
 def test_a_file_in_the_way_is_refused(tmp_path):
     (tmp_path / "model").write_text("a file")
     with pytest.raises(
-        FormatError, match=r"the checkpoint .*model cannot be written: .*; what was there before is unchanged"
+        FormatError, match=r"the checkpoint .*model cannot be written: .*; its previous contents are unchanged"
     ):
         write_new(tmp_path / "model")
     assert (tmp_path / "model").read_text() == "a file"
 
 
 def test_files_are_readable_by_others_as_the_user_wishes(tmp_path):
-    """A staging folder is private; what comes out of it follows the umask."""
+    """A staging folder is private; files moved out of it follow the umask."""
     write_checkpoint(tmp_path / "model", OLD, DENSE, {})
     umask = os.umask(0)
     os.umask(umask)
@@ -171,7 +171,7 @@ def test_files_are_readable_by_others_as_the_user_wishes(tmp_path):
 
 
 def test_everything_is_on_the_disk_before_the_next_step_counts_on_it(tmp_path, monkeypatch):
-    """Files before the first rename; the loss of config.json before its data goes; the data before the new config.json."""
+    """Flushed are files before the first rename, the removal of config.json before its data, and data before the new config.json."""
     folder = tmp_path / "model"
     write_checkpoint(folder, OLD, DENSE, {"old": True})
     events = []

@@ -1,4 +1,4 @@
-"""Sizes on both sides of every power of two that some type, table or limit ends at: written and read back, or refused at once."""
+"""Sizes on both sides of every power of two that limits a type, table or count: written and read back, or rejected immediately."""
 
 import numpy as np
 import pytest
@@ -88,7 +88,9 @@ def test_every_number_of_outputs(tmp_path, text, outputs):
     ids=["nm", "tw", "tew", "tvw", "inner", "rows", "columns"],
 )
 def test_what_no_file_holds_is_refused_by_the_pattern(make, number):
-    with pytest.raises(PatternError, match=r"takes at most (1,024|64) for \w+, and got (\d{4,}(\.\.\.)?|a int)$"):
+    with pytest.raises(
+        PatternError, match=r"\w+ of a .* pattern must be at most (1,024|64), got (\d{4,}(\.\.\.)?|a int)$"
+    ):
         make(number)
 
 

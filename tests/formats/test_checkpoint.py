@@ -1,4 +1,4 @@
-"""Whole checkpoints: what is written is what is read, by us, by the independent reader and by safetensors."""
+"""Whole checkpoints are read back as written, by this package, by the independent reader and by safetensors."""
 
 import json
 
@@ -44,7 +44,7 @@ def bytes_of(folder):
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    """A checkpoint with every pattern at several shapes, and what went into it."""
+    """A checkpoint with every pattern at several shapes, and its contents."""
     folder, weights = tmp_path_factory.mktemp("checkpoint"), model()
     write_checkpoint(
         folder, weights, DENSE, {"model_type": "mine", "layers": [1, 2]}, recipe={"a": 1}, recipe_hash="f00"
@@ -70,7 +70,7 @@ def test_dense_tensors_of_every_type_survive_byte_for_byte(written):
             assert back[name].shape == given_value.shape
             np.testing.assert_array_equal(back[name].array(), given_value)
     assert back["brain"].array() == 0x3F80
-    with pytest.raises(FormatError, match=r"NumPy has no type for F8_E4M3; take the bytes in \.data"):
+    with pytest.raises(FormatError, match=r"NumPy has no type for F8_E4M3; use the bytes in \.data"):
         back["eight"].array()
 
 
@@ -129,7 +129,7 @@ def test_tensors_are_written_wide_types_first_and_aligned(written):
 
 
 def test_we_read_what_safetensors_writes(written, tmp_path):
-    """Its order and padding of tensors differ from ours."""
+    """Its order and padding of tensors differ from those of this package."""
     from safetensors.numpy import load_file, save_file
 
     tensors = load_file(_native(written[0], tmp_path))
@@ -139,7 +139,7 @@ def test_we_read_what_safetensors_writes(written, tmp_path):
 
 
 def _native(source, folder):
-    """A copy of the checkpoint with only the types safetensors' NumPy adapter knows; returns the tensor file."""
+    """Copy the checkpoint with only the types that safetensors' NumPy adapter supports; return the tensor file."""
     back = read_checkpoint(source)
     plain = {name: tensor for name, tensor in back.dense.items() if tensor.dtype not in ("F8_E4M3", "BF16")}
     write_checkpoint(folder, back.weights, plain, back.config)
@@ -207,7 +207,7 @@ def test_a_checkpoint_can_be_rewritten_from_its_own_mapping(tmp_path):
 
 @st.composite
 def _weights(draw) -> Packed:
-    """A weight with any mask its pattern allows, odd shapes and extreme densities included."""
+    """A weight with any mask its pattern allows, including odd shapes and extreme densities."""
     n, k = draw(st.integers(1, 9)), draw(st.integers(1, 40))
     text = draw(st.sampled_from(EVERY_PATTERN).filter(lambda t: takes(t, (n, k))))
     dtype = draw(st.sampled_from(["float32", "float16", "bfloat16"]))
@@ -241,7 +241,7 @@ def test_any_mask_of_a_free_pattern_round_trips(data):
 
 
 def _closest(pattern, mask: np.ndarray) -> np.ndarray:
-    """Share rows within tiles (or blocks), so that a free mask becomes one of the pattern."""
+    """Share rows within tiles (or blocks), so that an arbitrary mask obeys the pattern."""
     if isinstance(pattern, Block):
         r, c = pattern.rows, pattern.cols
         return np.repeat(np.repeat(mask[::r, ::c], r, axis=0), c, axis=1)[: len(mask), : mask.shape[1]]
@@ -251,7 +251,7 @@ def _closest(pattern, mask: np.ndarray) -> np.ndarray:
     if isinstance(pattern, TileVectorWise):
         n, m = pattern.n, pattern.m
         for at, row in enumerate(some):
-            # The two outputs of a tile take turns, so that between them they use every column; one alone uses all it keeps.
+            # The two outputs of a tile alternate, so that together they use every column; a single output uses all it keeps.
             kept = np.flatnonzero(out[row])
             alone = at == len(some) - 1 and at % 2 == 0
             length = np.minimum(m, len(kept) - np.arange(len(kept)) // m * m)
@@ -266,16 +266,16 @@ def _closest(pattern, mask: np.ndarray) -> np.ndarray:
         ({"w": "2:4"}, {"w": np.zeros(1)}, r"a dense tensor is named 'w', which the format uses for a packed weight"),
         ({"w": "2:4"}, {"w.rows": np.zeros(1)}, r"a dense tensor is named 'w\.rows'"),
         ({}, {"__metadata__": np.zeros(1)}, r"'__metadata__', which the format uses .* or for itself"),
-        ({"": "2:4"}, {}, r"'' is no parameter name; it must be like encoder\.layer\.0\.query\.weight"),
-        ({"a.": "2:4"}, {}, r"'a\.' is no parameter name"),
+        ({"": "2:4"}, {}, r"'' is not a parameter name; expected a name like encoder\.layer\.0\.query\.weight"),
+        ({"a.": "2:4"}, {}, r"'a\.' is not a parameter name"),
         ({}, {"x": np.array(["a"])}, r"tensor 'x': a file cannot hold NumPy's <U1; convert it"),
         ({}, {"x": [1]}, r"tensor 'x': got a list; pass an array or \(type, shape, bytes\)"),
         (
             {},
             {"x": ("F32", (2,), b"abc")},
-            r"tensor 'x': a F32 tensor of shape \[2\] takes 64 bits, and 3 bytes are given",
+            r"tensor 'x': a F32 tensor of shape \[2\] takes 64 bits, but got 3 bytes",
         ),
-        ({}, {"x": ("F31", (2,), b"abc")}, r"tensor 'x': a tensor has the unknown type 'F31'"),
+        ({}, {"x": ("F31", (2,), b"abc")}, r"tensor 'x': unknown tensor type 'F31'"),
     ],
 )
 def test_what_cannot_be_written_is_refused_before_anything_is(weights, dense, message, tmp_path):
@@ -290,7 +290,7 @@ def test_what_cannot_be_written_is_refused_before_anything_is(weights, dense, me
     [
         (
             {"config": {"a": float("nan")}},
-            r"config\.json cannot be written as JSON: .*; pass numbers, texts, lists and mappings",
+            r"config\.json cannot be written as JSON: .*; pass numbers, strings, lists and mappings",
         ),
         ({"config": {"a": object()}}, r"config\.json cannot be written as JSON"),
         ({"max_shard_bytes": 0}, r"max_shard_bytes is 0; it must be at least 1"),
@@ -312,11 +312,12 @@ def test_bad_arguments_are_refused_before_anything_is_written(kwargs, message, t
 
 def test_a_layout_that_does_not_fit_is_refused():
     with pytest.raises(
-        FormatError, match=r"a transposed parameter of shape \[4, 8\] is not the weight \[4, 8\]; give the shape"
+        FormatError,
+        match=r"a transposed parameter of shape \[4, 8\] does not match the weight \[4, 8\]; pass the shape",
     ):
         StoredWeight(packed("2:4", (4, 8)), "transposed", (4, 8))
 
 
 def test_raw_tensors_check_truth_values():
-    with pytest.raises(FormatError, match=r"a BOOL tensor holds the byte 2; only 0 and 1 are truth values"):
+    with pytest.raises(FormatError, match=r"a BOOL tensor contains the byte 2; only 0 and 1 are valid"):
         RawTensor("BOOL", (2,), np.array([1, 2], dtype=np.uint8)).array()

@@ -1,4 +1,4 @@
-"""Tensors and directories that break the format, one rule at a time; nothing is allocated by what they claim."""
+"""Tensors and directories that violate the format, one rule at a time; nothing is allocated because of their claims."""
 
 import json
 import os
@@ -20,16 +20,12 @@ def test_missing_and_surplus_tensors(parts, suffix):
     name = f"{holder}.weight.{suffix}"
     data = parts.data.pop(name)
     entry = parts.header.pop(name)
-    refused(
-        parts.files(), rf"parameter '{holder}\.weight': the tensors .*{suffix}.* belong to it, and the checkpoint has "
-    )
+    refused(parts.files(), rf"parameter '{holder}\.weight': expected the tensors .*{suffix}.*, but the checkpoint has ")
     parts.header[name], parts.data[name] = entry, data
     read_checkpoint_bytes(parts.files())
     if suffix not in ("values", "index"):
         parts.put(f"nm.weight.{suffix}", b"\0")
-        refused(
-            parts.files(), r"parameter 'nm\.weight': the tensors index, values belong to it, and the checkpoint has "
-        )
+        refused(parts.files(), r"parameter 'nm\.weight': expected the tensors index, values, but the checkpoint has ")
 
 
 def test_a_parameter_both_packed_and_dense(parts):
@@ -39,9 +35,9 @@ def test_a_parameter_both_packed_and_dense(parts):
         parts.data.pop(f"{name}.weight")
     read_checkpoint_bytes(parts.files())
     parts.put("nm.weight", b"\0")
-    refused(parts.files(), r"the parameter 'nm\.weight' is stored packed and dense; one of them is too many")
+    refused(parts.files(), r"the parameter 'nm\.weight' is stored both packed and dense, but may be stored only once")
     parts.put("nm.weight", b"", "F32")
-    refused(parts.files(), r"the parameter 'nm\.weight' is stored packed and dense; one of them is too many")
+    refused(parts.files(), r"the parameter 'nm\.weight' is stored both packed and dense, but may be stored only once")
 
 
 @pytest.mark.parametrize("name", list(WEIGHTS))
@@ -62,13 +58,13 @@ def test_a_guard_that_is_none(parts, name, data, dtype, what):
         parts.put(f"{name}.weight", data, dtype)
     refused(
         parts.files(),
-        rf"beside the packed parameter '{name}\.weight' stands an empty F32 tensor of that name and shape \[0\], and here it {what}",
+        rf"the packed parameter '{name}\.weight' needs an empty F32 tensor of the same name and shape \[0\], but it {what}",
     )
 
 
 def test_a_guard_with_two_axes(parts):
     parts.header["nm.weight"]["shape"] = [0, 10]
-    refused(parts.files(), r"stands an empty F32 tensor .* and here it is F32 of shape \[0, 10\]")
+    refused(parts.files(), r"needs an empty F32 tensor .* but it is F32 of shape \[0, 10\]")
 
 
 @pytest.mark.parametrize(
@@ -77,45 +73,42 @@ def test_a_guard_with_two_axes(parts):
 @pytest.mark.parametrize("change", [lambda d: d[:-1], lambda d: d + b"\0", lambda d: b"", lambda d: d * 3])
 def test_index_of_another_length(parts, tensor, change):
     parts.put(tensor, change(bytes(parts.data[tensor])))
-    refused(parts.files(), rf"tensor '{tensor}': \d+ bytes, and .* take \d+")
+    refused(parts.files(), rf"tensor '{tensor}': \d+ bytes, but .* take \d+")
 
 
 @pytest.mark.parametrize("change", [lambda d: d[:-1], lambda d: d + b"\0"])
 def test_rows_of_another_length(parts, change):
     parts.put("tw.weight.rows", change(bytes(parts.data["tw.weight.rows"])))
     refused(
-        parts.files(), r"tensor 'tw\.weight\.rows' has [02] bytes for \d of 8 outputs; 1 bytes and fewer than 8 outputs"
+        parts.files(),
+        r"tensor 'tw\.weight\.rows' has [02] bytes for \d of 8 outputs; expected 1 bytes and fewer than 8 outputs",
     )
 
 
 @pytest.mark.parametrize("name", list(WEIGHTS))
 def test_values_of_another_length(parts, name):
     parts.put(f"{name}.weight.values", bytes(parts.data[f"{name}.weight.values"]) + bytes(4), "F32")
-    refused(parts.files(), rf"tensor '{name}\.weight\.values' holds \d+ values, and \d+ follow from the index")
+    refused(parts.files(), rf"tensor '{name}\.weight\.values' has \d+ values, but the index calls for \d+")
 
 
 @pytest.mark.parametrize("suffix", ["index", "values", "inner"])
 def test_tensors_of_another_type_or_rank(parts, suffix):
     name = f"tvw.weight.{suffix}"
     parts.put(name, bytes(parts.data[name]), "I8")
-    refused(parts.files(), rf"'{name}' is I8 of shape \[\d+\], and one-dimensional (U8|F32) is expected")
+    refused(parts.files(), rf"'{name}' must be one-dimensional (U8|F32), got I8 of shape \[\d+\]")
     parts.header[name].update(dtype="U8", shape=[1, len(parts.data[name])])
-    refused(parts.files(), rf"'{name}' is U8 of shape \[1, \d+\], and one-dimensional (U8|F32) is expected")
+    refused(parts.files(), rf"'{name}' must be one-dimensional (U8|F32), got U8 of shape \[1, \d+\]")
 
 
 def test_a_combination_number_that_does_not_exist(parts):
-    """Group 0 of 2:4 has 6 combinations in 3 bits: 7 is none of them."""
+    """Group 0 of 2:4 has 6 combinations in 3 bits, and 7 is not one of them."""
     parts.data["nm.weight.index"][0] |= 7
-    refused(
-        parts.files(), r"'nm\.weight\.index': group 0 has combination number 7, and 2 of 4 has only the numbers 0 to 5"
-    )
+    refused(parts.files(), r"'nm\.weight\.index': group 0 has combination number 7, but those of 2 of 4 are 0 to 5")
 
 
 def test_an_inner_number_that_does_not_exist(parts):
     parts.data["tvw.weight.inner"][0] |= 7
-    refused(
-        parts.files(), r"'tvw\.weight\.inner': group 0 has combination number 7, and 2 of 4 has only the numbers 0 to 5"
-    )
+    refused(parts.files(), r"'tvw\.weight\.inner': group 0 has combination number 7, but those of 2 of 4 are 0 to 5")
 
 
 @pytest.mark.parametrize("tensor", ["holes.weight.index", "any.weight.index", "tvw.weight.inner", "block.weight.index"])
@@ -123,7 +116,7 @@ def test_padding_bits_must_be_zero(parts, tensor):
     parts.data[tensor][-1] |= 0x80
     refused(
         parts.files(),
-        rf"'{tensor}': the last byte is 0x[0-9a-f]+, but only its low \d bits may be set|bits are set where",
+        rf"'{tensor}': the last byte is 0x[0-9a-f]+, but only its low \d bits may be set|bits are set, expected",
     )
 
 
@@ -134,7 +127,7 @@ def test_another_number_of_bits_than_announced(parts, tensor):
     data = parts.data[tensor]
     byte = next(i for i in range(len(data) - 1, -1, -1) if data[i])
     data[byte] &= data[byte] - 1
-    refused(parts.files(), rf"'{tensor}': \d+ bits are set where \d+ (positions were|outputs are) announced")
+    refused(parts.files(), rf"'{tensor}': \d+ bits are set(, expected \d+| for \d+ stored outputs)")
 
 
 def test_positions_that_do_not_ascend(parts):
@@ -151,23 +144,24 @@ def test_positions_that_do_not_ascend(parts):
     grid[first : first + 2] = grid[first : first + 2][::-1]
     data[:cut] = np.packbits(fields, bitorder="little").tobytes()
     refused(
-        parts.files(), r"'any\.weight\.index': entry \d+ is position \d+ after position \d+; positions ascend strictly"
+        parts.files(),
+        r"'any\.weight\.index': entry \d+ is position \d+ after position \d+; positions must ascend strictly",
     )
 
 
 def test_a_position_beyond_the_last():
-    """Of 3 x 3 positions number 8 is the last; its low part is 1 bit, and 9 shares its bucket."""
+    """The last of 3 x 3 positions is 8; its low part has 1 bit, and 9 is in the same bucket."""
     weight = packed("any@90%", (3, 3))
     entry, tensors = encode_weight("w", StoredWeight(weight))
     entry["encoding"] = "sorted"
     # e = 1, l = min(10, floor_log2(3), floor_log2(9)) = 1: low part 1, then high part 8 // 2 = 4 makes position 9
     tensors["w.index"] = RawTensor("U8", (2,), np.array([1, 1 << 4], dtype=np.uint8))
-    with pytest.raises(FormatError, match=r"'w\.index': the last position is 9, and there are only 9"):
+    with pytest.raises(FormatError, match=r"'w\.index': the last position is 9, but there are only 9"):
         decode_weight("w", entry, tensors, "config.json")
 
 
 def test_a_group_with_too_many(parts):
-    """3:100 is written as a set; one element moved across the border of the groups keeps the sum and breaks the pattern."""
+    """3:100 is stored as a set; moving an element across the group boundary keeps the count but violates the pattern."""
     name = "far.weight"
     entry = parts.entry("far")
     bitmap = np.zeros(4 * 130, dtype=bool)
@@ -175,23 +169,23 @@ def test_a_group_with_too_many(parts):
         bitmap[tile * 130 + np.array([0, 1, 100, 101, 102, 103])] = True
     entry["encoding"] = "bitmap"
     parts.put(f"{name}.index", np.packbits(bitmap, bitorder="little").tobytes())
-    refused(parts.files(), r"'far\.weight\.index': group 0 of tile 0 keeps 2 columns, and 3:100 keeps 3")
+    refused(parts.files(), r"'far\.weight\.index': group 0 of tile 0 keeps 2 columns, but 3:100 keeps 3")
 
 
 def test_a_bitmap_of_n_of_m_with_a_group_too_full():
-    """32:64x4 is written as a bitmap; a bit moved to the next group keeps the sum and breaks the pattern."""
+    """32:64x4 is stored as a bitmap; moving a bit to the next group keeps the count but violates the pattern."""
     entry, tensors = encode_weight("w", StoredWeight(packed("32:64x4", (8, 128))))
     assert entry["encoding"] == "bitmap"
     flags = np.unpackbits(tensors["w.index"].data, bitorder="little")
     flags[np.flatnonzero(flags[:64])[0]] = 0
     flags[64 + np.flatnonzero(flags[64:128] == 0)[0]] = 1
     tensors["w.index"] = RawTensor("U8", tensors["w.index"].shape, np.packbits(flags, bitorder="little"))
-    with pytest.raises(FormatError, match=r"'w\.index': group 0 of tile 0 keeps 31 columns, and 32:64x4 keeps 32"):
+    with pytest.raises(FormatError, match=r"'w\.index': group 0 of tile 0 keeps 31 columns, but 32:64x4 keeps 32"):
         decode_weight("w", entry, tensors, "config.json")
 
 
 def test_an_element_in_a_tile_and_in_the_residual(parts):
-    """The residual's positions rewritten to the first of the tiles' own."""
+    """The residual's positions are rewritten to the first positions of the tiles."""
     weight = read_checkpoint_bytes(parts.files()).weights["tew.weight"].packed
     row = 0 if weight.rows is None else int(weight.rows[0])
     own = {row * 20 + int(weight.columns[0])}
@@ -203,7 +197,7 @@ def test_an_element_in_a_tile_and_in_the_residual(parts):
     parts.put("tew.weight.residual_index", np.packbits(flags, bitorder="little").tobytes())
     refused(
         parts.files(),
-        r"the element at output \d+, input \d+ stands in a tile and in the residual; each element stands in one",
+        r"the element at output \d+, input \d+ is stored in a tile and in the residual, but may be stored only once",
     )
 
 
@@ -223,7 +217,7 @@ def test_absurd_shapes(parts, name, side):
 @pytest.mark.parametrize("pattern", ["tw1024@50%", "any@99%", "block1024x1024@50%", "tvw1024@50%"])
 @pytest.mark.parametrize("shape", [[HUGE, HUGE], [HUGE, 1], [1, HUGE], [1 << 20, 1 << 20]])
 def test_absurd_shapes_with_nothing_kept(parts, encoding, pattern, shape):
-    """Nothing is stored, so only the length of the index can speak against the claim: no length up to 40 bytes supports it."""
+    """Nothing is stored, so only the length of the index can refute the claim; no length up to 40 bytes supports it."""
     parts.modules.clear()
     parts.modules["w"] = {"weight": {
         "pattern": pattern, "dtype": "float32", "shape": shape, "layout": "linear", "original_shape": shape,
@@ -238,7 +232,7 @@ def test_absurd_shapes_with_nothing_kept(parts, encoding, pattern, shape):
     for length in range(41):
         parts.put("w.weight.index", bytes(length))
         with pytest.raises(
-            FormatError, match=rf"'w\.weight\.index': {length} bytes, and 0 of \d+ positions as \w+ take \d+"
+            FormatError, match=rf"'w\.weight\.index': {length} bytes, but 0 of \d+ positions as \w+ take \d+"
         ):
             read_checkpoint_bytes(parts.files())
     peak = tracemalloc.get_traced_memory()[1]
@@ -248,7 +242,7 @@ def test_absurd_shapes_with_nothing_kept(parts, encoding, pattern, shape):
 
 def test_absurd_residual(parts):
     parts.entry("tew")["residual"]["count"] = 1 << 60
-    refused(parts.files(), r"elements are announced, and residual_values holds")
+    refused(parts.files(), r"the entry announces \d+ elements, but residual_values has")
 
 
 def test_directories_that_are_none(tmp_path):
@@ -270,11 +264,11 @@ def test_files_that_are_none(good, tmp_path):
     with pytest.raises(FormatError, match=r"model\.safetensors cannot be read: No such file"):
         read_checkpoint(tmp_path)
     os.mkfifo(tmp_path / "model.safetensors")
-    with pytest.raises(FormatError, match=r"model\.safetensors is no regular file"):
+    with pytest.raises(FormatError, match=r"model\.safetensors is not a regular file"):
         read_checkpoint(tmp_path)
     (tmp_path / "model.safetensors").unlink()
     (tmp_path / "model.safetensors").mkdir()
-    with pytest.raises(FormatError, match=r"model\.safetensors (is no regular file|cannot be read: Is a directory)"):
+    with pytest.raises(FormatError, match=r"model\.safetensors (is not a regular file|cannot be read: Is a directory)"):
         read_checkpoint(tmp_path)
 
 
@@ -285,7 +279,7 @@ def test_files_that_are_none(good, tmp_path):
 def test_shard_names_that_lead_elsewhere(good, shard):
     index = {"weight_map": {"bias": shard}}
     files = {"config.json": good["config.json"], "model.safetensors.index.json": json.dumps(index).encode()}
-    refused(files, r"index\.json: tensor 'bias' is said to be in .*; a shard is a plain file name beside the index")
+    refused(files, r"index\.json: tensor 'bias' is listed in .*; a shard must be a plain file name")
 
 
 def test_shards_that_disagree_with_their_index(good):
@@ -296,7 +290,7 @@ def test_shards_that_disagree_with_their_index(good):
         return {**data, "model.safetensors.index.json": json.dumps({"weight_map": weight_map}).encode()}
 
     assert len(read_checkpoint_bytes(index(**dict.fromkeys(names, "one.safetensors"))).weights) == len(WEIGHTS)
-    refused(index(**dict.fromkeys(names[1:], "one.safetensors")), r"is here, and the index places it in None")
+    refused(index(**dict.fromkeys(names[1:], "one.safetensors")), r"is in this file, but the index places it in None")
     refused(
         index(**dict.fromkeys([*names, "ghost"], "one.safetensors")),
         r"tensor 'ghost' is not in one\.safetensors, where the",
@@ -305,8 +299,8 @@ def test_shards_that_disagree_with_their_index(good):
         index(**dict.fromkeys(names, "two.safetensors")),
         r"two\.safetensors is missing; check that the checkpoint is complete",
     )
-    refused({**index(), "model.safetensors": b""}, r"both model\.safetensors and an index of shards are there")
-    refused({**data, "model.safetensors.index.json": b"{}"}, r"weight_map must map tensor names to files, and is None")
+    refused({**index(), "model.safetensors": b""}, r"the folder has both model\.safetensors and an index of shards")
+    refused({**data, "model.safetensors.index.json": b"{}"}, r"weight_map must map tensor names to files, got None")
 
 
 def test_every_truncation_of_every_file_is_refused(good):

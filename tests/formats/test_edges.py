@@ -1,4 +1,4 @@
-"""Both sides of what a file and an index are decided by."""
+"""Both sides of the boundaries in reading files and indices."""
 
 import inspect
 import mmap
@@ -40,16 +40,14 @@ def test_blocks_of_any_width_are_listed_by_their_first_columns(cols, inputs, spa
     np.testing.assert_array_equal(pointers, packed.pointers)
 
 
-@pytest.mark.parametrize(
-    ("size", "words"), [(0, "0 bytes, and"), (7, "7 bytes, and a safetensors file has at least 8")]
-)
+@pytest.mark.parametrize(("size", "words"), [(0, "0 bytes; a"), (7, "7 bytes; a safetensors file has at least 8")])
 def test_a_file_without_a_whole_length_is_short(size, words):
     with pytest.raises(FormatError, match=f"here: {words}"):
         _parts(np.zeros(size, dtype=np.uint8), "here")
 
 
 def test_a_length_is_all_that_eight_bytes_hold():
-    """Eight zeros claim a header of no bytes, which is no JSON; a claim of one byte has none to follow."""
+    """Eight zeros claim an empty header, which is not JSON; a header longer than the rest of the file is rejected."""
     with pytest.raises(FormatError, match="here, header"):
         _parts(np.zeros(8, dtype=np.uint8), "here")
     data = np.frombuffer(b"\x02\0\0\0\0\0\0\0{}rest", dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""A short run of the fuzzer, and proof that it would notice. The long run is `make fuzz`."""
+"""A short run of the fuzzer, and proof that it would notice faults. The long run is `make fuzz`."""
 
 import contextlib
 import copy
@@ -26,7 +26,7 @@ def test_mutants_are_refused_or_multiply_alike():
 
 
 def test_originals_are_good():
-    """Without damage nothing is refused: what the mutants prove would otherwise prove nothing."""
+    """Nothing is rejected without damage; otherwise the mutants would prove nothing."""
     assert len(originals()) > 50
     for files in originals():
         assert fuzz_checkpoint.judge(files, ["reference"], fuzz_checkpoint.np.random.default_rng(0)) == "multiplied"
@@ -38,7 +38,7 @@ def test_the_same_seed_gives_the_same_mutants():
 
 
 def test_no_lie_changes_what_later_lies_are_made_of():
-    """A list that was put into itself ended the run of seed 4242 at a mutant that no reader ever saw."""
+    """A list inserted into itself once ended the run of seed 4242 at a mutant that never reached a reader."""
     before = copy.deepcopy(OTHERS)
     for _ in islice(mutants(4242), 30_000):
         pass

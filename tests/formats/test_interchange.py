@@ -1,4 +1,4 @@
-"""The layouts of other tools, with those tools as outside readers and writers."""
+"""The layouts of other tools, with those tools as independent readers and writers."""
 
 import json
 import warnings
@@ -13,7 +13,7 @@ from tilewright.formats.interchange import export_dense, export_sparse24, import
 from tilewright.patterns import NM, as_matrix
 
 with warnings.catch_warnings():
-    # The outside package imports parts of torch that torch itself has deprecated.
+    # That package imports parts of torch that torch has deprecated.
     warnings.simplefilter("ignore", DeprecationWarning)
     import torch
     from compressed_tensors.compressors import BaseCompressor
@@ -87,7 +87,7 @@ def test_what_we_write_compressed_tensors_reads(dtype, text, tmp_path):
 
 
 def test_ours_and_theirs_are_the_same_bytes(tmp_path):
-    """Both write the same three tensors from the same weight."""
+    """Both tools write the same three tensors for the same weight."""
     (tmp_path / "theirs").mkdir()
     weight = packed("2:4", (6, 20), 2)
     write_outside(tmp_path / "theirs", torch.from_numpy(weight.unpack()))
@@ -106,7 +106,7 @@ def test_ours_and_theirs_are_the_same_bytes(tmp_path):
         ),
         (
             {"sparsity_config": {"format": "sparse-bitmask"}},
-            r"must name .* sparse-24-bitmask, and is .*; only that layout can be",
+            r"must name .* sparse-24-bitmask, got .*; only that layout can be",
         ),
         ({"sparsity_config": None}, r"only that layout can be imported"),
         (
@@ -130,18 +130,24 @@ def test_other_layouts_are_refused(changes, message, tmp_path):
         ),
         (
             {"bitmask": torch.zeros(6, 2, dtype=torch.uint8)},
-            r"bitmask is U8 of \[6, 2\], and for 6 x 8 it must be U8 of \[6, 1\]",
+            r"bitmask is U8 of \[6, 2\], but for 6 x 8 it must be U8 of \[6, 1\]",
         ),
         (
             {"bitmask": torch.zeros(6, 1, dtype=torch.int8)},
-            r"bitmask is I8 of \[6, 1\], and for 6 x 8 it must be U8 of \[6, 1\]",
+            r"bitmask is I8 of \[6, 1\], but for 6 x 8 it must be U8 of \[6, 1\]",
         ),
-        ({"compressed": torch.zeros(6, 3)}, r"compressed is F32 of \[6, 3\], and for 6 x 8 it must be F32 of \[6, 4\]"),
-        ({"compressed": torch.zeros(6, 4, dtype=torch.float64)}, r"values are F64, and F32, F16, BF16 can be imported"),
-        ({"shape": torch.tensor([[6], [7]])}, r"the weight is 6 x 7; sides are at least 1 and inputs a multiple of 4"),
+        ({"compressed": torch.zeros(6, 3)}, r"compressed is F32 of \[6, 3\], but for 6 x 8 it must be F32 of \[6, 4\]"),
+        (
+            {"compressed": torch.zeros(6, 4, dtype=torch.float64)},
+            r"values are F64, but only F32, F16, BF16 can be imported",
+        ),
+        (
+            {"shape": torch.tensor([[6], [7]])},
+            r"the weight is 6 x 7; sides must be at least 1 and inputs a multiple of 4",
+        ),
         ({"shape": torch.tensor([[6], [1 << 62]])}, r"the weight is 6 x 4611686018427387904; sides"),
-        ({"shape": torch.tensor([6, 8, 1])}, r"shape must be I64 of 2 x 1, and is I64 of \[3\]"),
-        ({"weight": torch.zeros(6, 8)}, r"the weight of 'layer\.fc' is stored compressed and dense"),
+        ({"shape": torch.tensor([6, 8, 1])}, r"shape must be I64 of \[2, 1\], got I64 of \[3\]"),
+        ({"weight": torch.zeros(6, 8)}, r"the weight of 'layer\.fc' is stored both compressed and dense"),
     ],
 )
 def test_tensors_that_do_not_fit_are_refused(tensors, message, tmp_path):
@@ -156,9 +162,7 @@ def test_incomplete_weights_are_refused(missing, tmp_path):
     tensors = load_file(tmp_path / "model.safetensors")
     del tensors[f"layer.fc.{missing}"]
     save_file(tensors, tmp_path / "model.safetensors")
-    with pytest.raises(
-        FormatError, match=r"belong together, and one is missing|has no values in \.compressed beside it"
-    ):
+    with pytest.raises(FormatError, match=r"belong together, but one is missing|has no matching \.compressed tensor"):
         import_sparse24(tmp_path)
 
 

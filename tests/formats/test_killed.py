@@ -1,4 +1,4 @@
-"""Whoever is killed when: the next to open a checkpoint finds the old one or the new one whole, and nothing of the dead is left."""
+"""If a process is killed at any time, the next to open the checkpoint finds the old or the new one complete, and no leftovers."""
 
 import json
 import os
@@ -37,7 +37,7 @@ def test_a_kill_before_any_system_call_leaves_a_whole_checkpoint(tmp_path, befor
 
 
 def killed(folder: Path, call_name: str, count: int) -> None:
-    """Have a child write the new checkpoint and die before the n-th call of that name."""
+    """Make a child write the new checkpoint and die before the n-th call of that name."""
     code = (
         "import os, sys; from pathlib import Path; sys.path.insert(0, sys.argv[1]); import killed_writer as k\n"
         f"k.CALLS = ({call_name!r},); k.die_at({count}); k.write_new(Path(sys.argv[2]))"
@@ -75,7 +75,7 @@ def test_a_reader_without_the_right_to_write_says_who_can_mend_it(tmp_path, monk
     monkeypatch.setattr(os, "replace", refuse)
     with pytest.raises(
         FormatError,
-        match=r"has no config\.json: .*killed while it replaced it, which cannot be changed from here \(Read-only file system\)",
+        match=r"has no config\.json: .*killed while replacing it, which this process cannot repair \(Read-only file system\)",
     ):
         read_checkpoint(tmp_path)
     monkeypatch.setattr(os, "replace", replace)
@@ -107,7 +107,7 @@ def test_another_writer_is_refused_and_told_why(tmp_path):
     with locked(tmp_path), pytest.raises(FormatError) as caught:
         write_new(tmp_path)
     assert str(caught.value) == (
-        f"the checkpoint {tmp_path} cannot be written: another process is writing to this folder; wait until it has ended, or choose "
+        f"the checkpoint {tmp_path} cannot be written: another process is writing to this folder; wait until it has finished or choose "
         "another folder"
     )
     assert state(tmp_path) == "old"
@@ -149,18 +149,18 @@ def test_two_writers_never_mix(tmp_path):
     [
         (
             {"last": ["config.json"], "obsolete": ["../precious"], "arriving": []},
-            r"the name '\.\./precious' leads out of the folder",
+            r"the name '\.\./precious' points outside the folder",
         ),
-        ({"last": ["config.json"], "obsolete": ["/etc/x"], "arriving": []}, "leads out of the folder"),
-        ({"last": ["config.json"], "obsolete": [], "arriving": ["link/file"]}, "leads out of the folder"),
-        ({"last": ["config.json"], "obsolete": [7], "arriving": []}, "the name 7 leads out of the folder"),
-        ({"last": [], "obsolete": [], "arriving": []}, r"last is \[\]"),
-        ({"last": ["config.json"], "obsolete": "x", "arriving": []}, "obsolete is 'x'"),
-        ({}, "last is None"),
+        ({"last": ["config.json"], "obsolete": ["/etc/x"], "arriving": []}, "points outside the folder"),
+        ({"last": ["config.json"], "obsolete": [], "arriving": ["link/file"]}, "points outside the folder"),
+        ({"last": ["config.json"], "obsolete": [7], "arriving": []}, "the name 7 points outside the folder"),
+        ({"last": [], "obsolete": [], "arriving": []}, r"last must be a list of one name, got \[\]"),
+        ({"last": ["config.json"], "obsolete": "x", "arriving": []}, "obsolete must be a list of names, got 'x'"),
+        ({}, "last must be a list of one name, got None"),
     ],
 )
 def test_a_folder_that_was_made_up_moves_nothing_outside(tmp_path, body, message):
-    """A checkpoint fetched from elsewhere may hold a staging folder that no writer of ours has made."""
+    """A downloaded checkpoint may contain a staging folder that no writer of this package has made."""
     (tmp_path / "precious").write_text("mine")
     (tmp_path / "outside").mkdir()
     folder = tmp_path / "model"
@@ -194,7 +194,7 @@ def test_the_weights_of_others_are_not_replaced(tmp_path, name, config):
     weight = {"w": StoredWeight(packed("2:4", (4, 8), 1))}
     with pytest.raises(
         FormatError,
-        match=r"holds weights that tilewright did not write \(.*\), and writing .* would replace them; choose another",
+        match=r"holds weights that tilewright did not write \(.*\), which writing a checkpoint would replace; choose another",
     ):
         write_checkpoint(tmp_path, weight, {}, {})
     assert (tmp_path / name).read_bytes() == WEIGHTS[name]

@@ -1,4 +1,4 @@
-"""Metadata of sparse tensor cores: the vectorised layout is the loop-by-loop one, and every word reads back."""
+"""Metadata of sparse tensor cores: the vectorised layout equals that of a plain loop, and every word can be read back."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ KINDS = sorted(METADATA_KINDS)
 
 
 def random_mask(kind, outputs, words, seed, fill=True):
-    """A mask the hardware can take; without fill, some groups keep less than half."""
+    """Return a mask that the hardware supports; without `fill`, some groups keep less than half."""
     of, rng = METADATA_KINDS[kind], np.random.default_rng(seed)
     units = of.group // of.unit
     scores = rng.random((outputs, words * of.covers // of.group, units))
@@ -34,7 +34,7 @@ def random_mask(kind, outputs, words, seed, fill=True):
 
 
 def literal_memory(mask, kind):
-    """The layout word for word from its description, one element at a time, into a flat memory."""
+    """Return the flat memory layout, computed from its description one element at a time."""
     bits = {"float16": 16, "bfloat16": 16, "tf32": 32, "int8": 8, "float8": 8, "int4": 4}[kind]
     step = {32: 2, 16: 4, 8: 4, 4: 8}[bits]
     wide = bits >= 16  # 16-bit words
@@ -66,7 +66,7 @@ def literal_memory(mask, kind):
             elif row % 2 == 1 and column % 2 == 0:
                 row, target = row - 1, column + 1
             memory[target // 2 * outputs * 2 + row * 2 + target % 2] = word
-    assert None not in memory  # the rule moves words, and loses none
+    assert None not in memory  # the rule moves words without losing any
     return memory
 
 
@@ -96,7 +96,7 @@ def test_masks_read_back(kind, outputs, words, seed, fill):
 @given(st.sampled_from(KINDS), st.integers(1, 5), st.integers(1, 3), st.integers(0, 99), st.booleans())
 def test_weights_read_back(kind, outputs, words, seed, fill):
     mask = random_mask(kind, outputs, words, seed, fill)
-    drawn = np.random.default_rng(seed).integers(1, 8, mask.shape)  # no zeros, so that what is kept is visible
+    drawn = np.random.default_rng(seed).integers(1, 8, mask.shape)  # no zeros, so that kept elements are visible
     weight = np.where(mask, drawn, 0).astype(METADATA_KINDS[kind].storage)
     for held in (compress24(weight, kind), compress24(drawn.astype(weight.dtype), kind, mask)):
         assert held.values.shape == (outputs, mask.shape[1] // 2)
@@ -150,17 +150,18 @@ def test_packed_weights_are_taken_as_they_are(text, dtype, kind):
 
 def test_refusals_say_what_the_hardware_needs():
     with pytest.raises(
-        FormatError, match="float16 weight has 40 inputs, and a metadata word covers 16 of them; pad K with zeros to 48"
+        FormatError,
+        match="float16 weight has 40 inputs, which is not a multiple of the 16 of a metadata word; pad K with zeros to 48",
     ):
         encode_metadata(np.zeros((32, 40), dtype=bool), "float16")
     crowded = np.zeros((3, 64), dtype=bool)
     crowded[2, 4:7] = True
     with pytest.raises(
-        FormatError, match="keeps 2 of 4 elements in int8, and output 2 keeps 3 in the group at input 4"
+        FormatError, match="keeps 2 of 4 elements in int8, but output 2 keeps 3 in the group at input 4"
     ):
         encode_metadata(crowded, "int8")
     spread = np.tile(np.array([1, 0, 1, 0, 1, 0, 0, 0], dtype=bool), (1, 8))  # 3 of 8, but in 3 pairs
-    with pytest.raises(FormatError, match="keeps 2 of 4 pairs in int4, and output 0 keeps 3"):
+    with pytest.raises(FormatError, match="keeps 2 of 4 pairs in int4, but output 0 keeps 3"):
         encode_metadata(spread, "int4")
     with pytest.raises(FormatError, match="keeps 1 of 2 elements in tf32"):
         encode_metadata(np.ones((1, 8), dtype=bool), "tf32")
@@ -171,19 +172,19 @@ def test_refusals_say_what_the_hardware_needs():
         reorder_metadata(words)
     with pytest.raises(FormatError, match="32-bit words need outputs in multiples of 16 and an even number of words"):
         interleave_metadata(np.zeros((16, 3), dtype=np.uint32))
-    with pytest.raises(FormatError, match="output 0, group 1 has the positions 3 and 0, and they must rise"):
+    with pytest.raises(FormatError, match="output 0, group 1 has the positions 3 and 0; they must ascend"):
         decode_metadata(np.array([[0x4434]], dtype=np.uint16), "float16")
     with pytest.raises(FormatError, match="must be 0 and 1, or 2 and 3"):
         decode_metadata(np.array([[0x444C]], dtype=np.uint16), "tf32")
-    with pytest.raises(FormatError, match="have no type 'fp16'; they have float16, bfloat16"):
+    with pytest.raises(FormatError, match="unknown sparse tensor core type 'fp16'; expected one of float16, bfloat16"):
         encode_metadata(crowded, "fp16")
-    with pytest.raises(FormatError, match="must be a float16 matrix, and is float32"):
+    with pytest.raises(FormatError, match="must be a float16 matrix, got float32"):
         compress24(np.zeros((1, 16), dtype=np.float32), "float16")
-    with pytest.raises(FormatError, match="int4 holds -8 to 7, and the weight runs from 0 to 9"):
+    with pytest.raises(FormatError, match="int4 holds -8 to 7, but the weight ranges from 0 to 9"):
         compress24(np.array([[9] + [0] * 63], dtype=np.int8), "int4")
-    with pytest.raises(FormatError, match="metadata of int8 is uint32"):
+    with pytest.raises(FormatError, match="metadata of int8 must be uint32"):
         decode_metadata(words, "int8")
-    with pytest.raises(FormatError, match="do not fit 5 outputs"):
+    with pytest.raises(FormatError, match="words do not fit 5 outputs"):
         deinterleave_metadata(np.zeros(32, dtype=np.uint16), 5)
 
 
@@ -194,9 +195,9 @@ def test_int4_ends_where_four_bits_do(inside, outside):
     np.testing.assert_array_equal(compress24(weight, "int4").expand(), weight)
     weight[0, 0] = outside
     low, high = sorted((0, outside))
-    with pytest.raises(FormatError, match=f"int4 holds -8 to 7, and the weight runs from {low} to {high}"):
+    with pytest.raises(FormatError, match=f"int4 holds -8 to 7, but the weight ranges from {low} to {high}"):
         compress24(weight, "int4")
-    np.testing.assert_array_equal(compress24(weight, "int8").expand(), weight)  # a byte has room for it
+    np.testing.assert_array_equal(compress24(weight, "int8").expand(), weight)  # it would fit in a byte
 
 
 @pytest.mark.parametrize("kind", ["float16", "bfloat16", "int8", "tf32"])

@@ -1,4 +1,4 @@
-"""`pack` and `unpack` are exact inverses; `Packed` refuses arrays that contradict each other."""
+"""`pack` and `unpack` are exact inverses; `Packed` rejects arrays that contradict each other."""
 
 import dataclasses
 
@@ -87,7 +87,7 @@ def test_wrong_weights_are_refused_in_sentences():
     weight, kept = masked("2:4", (4, 8))
     with pytest.raises(PatternError, match=r"does not obey 2:4: output 0 keeps 4 of the inputs 0 to 3"):
         pack(np.ones((4, 8), dtype=np.float32), NM(2, 4))
-    with pytest.raises(FormatError, match=r"where the mask prunes it; mask it first"):
+    with pytest.raises(FormatError, match=r"which the mask prunes; apply the mask first"):
         pack(np.ones((4, 8), dtype=np.float32), NM(2, 4), kept)
     with pytest.raises(FormatError, match=r"must be float32 or float16.*got float64"):
         pack(weight.astype(np.float64), NM(2, 4))
@@ -100,16 +100,16 @@ def test_wrong_weights_are_refused_in_sentences():
 @pytest.mark.parametrize(
     ("name", "change", "words"),
     [
-        ("values", lambda a: a[:-1], "values must hold"),
+        ("values", lambda a: a[:-1], "values must have"),
         ("values", lambda a: a.astype(np.float64), "values must be a contiguous one-dimensional float32"),
-        ("columns", lambda a: a[::-1].copy(), "columns must rise strictly"),
-        ("columns", lambda a: a + np.uint16(200), "columns must lie in 0 to 63"),
+        ("columns", lambda a: a[::-1].copy(), "columns must ascend strictly"),
+        ("columns", lambda a: a + np.uint16(200), "columns must be in 0 to 63"),
         ("columns", lambda a: a.astype(np.int64), "columns must be a contiguous one-dimensional uint16"),
-        ("pointers", lambda a: a[::-1].copy(), "pointers must rise from 0"),
-        ("pointers", lambda a: a[:-1].copy(), "pointers must hold"),
-        ("pointers", lambda a: a + 1, "pointers must rise from 0"),
-        ("rows", lambda a: a[::-1].copy(), "rows must rise strictly"),
-        ("rows", lambda a: a + np.int32(1000), "rows must lie in 0 to"),
+        ("pointers", lambda a: a[::-1].copy(), "pointers must ascend from 0"),
+        ("pointers", lambda a: a[:-1].copy(), "pointers must have"),
+        ("pointers", lambda a: a + 1, "pointers must ascend from 0"),
+        ("rows", lambda a: a[::-1].copy(), "rows must ascend strictly"),
+        ("rows", lambda a: a + np.int32(1000), "rows must be in 0 to"),
     ],
 )
 def test_arrays_that_contradict_each_other_are_refused(name, change, words):
@@ -123,16 +123,16 @@ def test_positions_are_checked_group_by_group():
     weight, kept = masked("tvw16@75%", (64, 64))
     packed = pack(weight, parse("tvw16@75%"), kept)
     for bad in (packed.positions[::-1].copy(), np.full_like(packed.positions, 4), np.zeros_like(packed.positions)):
-        with pytest.raises(FormatError, match="positions must rise strictly inside each group of 4"):
+        with pytest.raises(FormatError, match="positions must ascend strictly inside each group of 4"):
             dataclasses.replace(packed, positions=bad)
-    with pytest.raises(FormatError, match="positions belong to tile-vector-wise weights"):
+    with pytest.raises(FormatError, match="tile-vector-wise weights must have positions, and no others"):
         dataclasses.replace(packed, positions=None)
 
 
 @pytest.mark.parametrize(("n", "m"), [(1, 4), (2, 4), (3, 8), (7, 8), (1, 2), (1, 16)])
 @pytest.mark.parametrize("beyond", [0, 1, 2, 3])
 def test_the_last_place_of_a_group_is_the_last_that_is_taken(n, m, beyond):
-    """Of whole groups and of a shorter one behind them, which has fewer places."""
+    """For full groups, and for a shorter last group, which has fewer positions."""
     columns = 2 * m + min(beyond, m - 1)
     lengths = [length for length in (m, m, columns - 2 * m) if length]
     kept = [min(n, length) for length in lengths]
@@ -163,7 +163,7 @@ def test_residual_is_checked_too():
     weight, kept = masked("tew8@70%+5%", (64, 64))
     packed = pack(weight, parse("tew8@70%+5%"), kept)
     bad = dataclasses.replace(packed.residual, columns=packed.residual.columns[::-1].copy())
-    with pytest.raises(FormatError, match="residual columns must rise strictly"):
+    with pytest.raises(FormatError, match="residual columns must ascend strictly"):
         dataclasses.replace(packed, residual=bad)
 
 
@@ -177,7 +177,7 @@ def test_packed_is_smaller_in_memory_and_knows_it():
 @pytest.mark.parametrize("kind", values_of("tilewright.formats"), ids=lambda kind: kind.__name__)
 def test_values_are_frozen(kind):
     check_value(kind)
-    if kind.__name__ in ("Checkpoint", "StoredWeight"):  # they hold values that hold arrays
+    if kind.__name__ in ("Checkpoint", "StoredWeight"):  # they contain arrays
         assert not kind.__dataclass_params__.eq
 
 

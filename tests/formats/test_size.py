@@ -1,4 +1,4 @@
-"""What is on disk: at most 1.05 times the values at 16 bits plus the information in the mask."""
+"""Size on disk: at most 1.05 times the values at 16 bits plus the information in the mask."""
 
 from math import lgamma, log
 
@@ -79,13 +79,13 @@ def test_values_and_index_are_within_five_percent_of_the_bound(text, shape):
 
 
 def test_a_bound_is_a_bound():
-    """The yardstick itself, against counts made by hand: 6 masks a group of 2:4, C(16, 4) = 1820 of any 4 of 16."""
+    """The bound itself, compared with counts made by hand: 6 masks per group of 2:4, C(16, 4) = 1820 masks of any 4 of 16."""
     assert information(packed("2:4", (3, 8))) == pytest.approx(3 * 2 * np.log2(6))
     assert information(packed("any@75%", (2, 8))) == pytest.approx(np.log2(1820))
 
 
 def test_ranks_are_within_the_bound_and_shortest_for_every_n_and_m():
-    """All 2080 patterns that have no other encoding, at a size where no rounding to bytes hides anything."""
+    """All 2080 patterns that have no other encoding, at a size where rounding to bytes hides nothing."""
     tiles, groups = 8, 5040
     for m in range(1, 65):
         for n in range(1, m + 1):
@@ -97,7 +97,7 @@ def test_ranks_are_within_the_bound_and_shortest_for_every_n_and_m():
 
 
 def test_sets_are_within_the_bound_at_every_density():
-    """Encoded as `any` is: one row of positions, one value each."""
+    """Encoded like `any`: one row of positions, one value each."""
     grid = Grid(64, 4096)
     for kept in range(grid.limit // 1000, grid.limit + 1, 257):
         size = min(set_bytes(encoding, kept, grid) for encoding in SET_ENCODINGS)

@@ -1,4 +1,4 @@
-"""The best mask with n of m in each row and column by an outside solver: a linear program whose vertices are the masks."""
+"""The best mask with n of m in each row and column, from an external solver: a linear program whose vertices are the masks."""
 
 from functools import cache
 

@@ -1,4 +1,4 @@
-"""Masks the slow and obvious way, for the tests to compare with."""
+"""Masks computed in the slow, obvious way, for tests to compare with."""
 
 from itertools import combinations, product
 
@@ -12,7 +12,7 @@ def best_of(group, n):
 
 
 def nm(scores, n, m, tile=1):
-    """n:m along the inputs, shared by `tile` outputs on summed squares."""
+    """Return the n:m mask along the inputs, shared by `tile` outputs and chosen by the sum of squares."""
     mask = np.zeros(scores.shape, dtype=bool)
     for row in range(0, scores.shape[0], tile):
         rows = slice(row, row + tile)
@@ -24,7 +24,7 @@ def nm(scores, n, m, tile=1):
 
 
 def transposable(block, n, m):
-    """The best of all m x m masks with n in each row and column, by trying every one."""
+    """Return the best of all m x m masks with n in each row and column, by trying all of them."""
     rows = list(combinations(range(m), n))
     best, kept = None, -1.0
     for choice in product(rows, repeat=m):
@@ -39,7 +39,7 @@ def transposable(block, n, m):
 
 
 def tile_wise(layers, tile, sparsity):
-    """TW by loops: outputs first, then tile columns, both ranked over all layers, to the element budget."""
+    """Return TW masks by loops: outputs first, then tile columns, both ranked over all layers, up to the element budget."""
     total_outputs = sum(len(layer) for layer in layers)
     keep_outputs = round(total_outputs * float(np.sqrt(1 - sparsity)))
     ranked = sorted(

@@ -1,4 +1,4 @@
-"""Facts about masks and verdicts that hold by hand: what pruning leaves of outputs, where ties and zeros go, which fault is the first."""
+"""Facts about masks and verdicts checked by hand: what pruning leaves of outputs, how ties and zeros are treated, which fault comes first."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def test_values_are_frozen(kind):
 @pytest.mark.parametrize("tile", [2, 3, 5])
 @pytest.mark.parametrize("outputs", [4, 7, 10])
 def test_every_tile_shares_its_positions(tile, outputs):
-    """The shared score is the sum of squares: 3 and 3 beat 4 and 1, whatever single outputs prefer."""
+    """The shared score is the sum of squares: 3 and 3 beat 4 and 1, whatever the single outputs prefer."""
     scores = np.random.default_rng(tile).random((outputs, 12)).astype(np.float32)
     kept = mask(NM(1, 3, tile=tile), scores)
     for start in range(0, outputs, tile):
@@ -40,7 +40,7 @@ def test_vector_wise_pruning_leaves_the_root_of_its_outer_density_of_the_outputs
 
 
 def test_an_output_alone_in_its_tile_is_dropped_where_none_can_join_it():
-    """All nine outputs would stay, four a tile, and one alone cannot use four columns at 2:4: the weakest goes."""
+    """All nine outputs would stay, four per tile, but the last one alone cannot use four columns at 2:4: the weakest is pruned."""
     scores = np.random.default_rng(1).random((9, 16)).astype(np.float32) + 0.5
     scores[5] *= 0.01
     kept = mask(TileVectorWise(4, 0.5), scores)
@@ -61,11 +61,11 @@ def test_entries_are_visited_by_decreasing_score_and_increasing_index(seed, scal
 @pytest.mark.parametrize(
     ("text", "rows"),
     [
-        # Up to 4 the first of all masks: rows take their lowest inputs as long as the columns allow it.
+        # Up to m = 4 it is the first of all masks: rows keep their lowest inputs as long as the columns allow it.
         ("2:4t", [[0, 1], [0, 1], [2, 3], [2, 3]]),
         ("1:4t", [[0], [1], [2], [3]]),
-        # Beyond, entry by entry: rows 0 to 3 fill the columns 0 to 3, row 4 has column 4 alone and lacks one, as column 4 does. The first
-        # element that can be exchanged is that of row 0 and column 0: (4, 0) and (0, 4) come for it.
+        # Beyond, entry by entry: rows 0 to 3 fill columns 0 to 3; row 4 has only column 4 and lacks one, and so does column 4. The first
+        # element that can be exchanged is (0, 0), which is replaced by (4, 0) and (0, 4).
         ("2:5t", [[1, 4], [0, 1], [2, 3], [2, 3], [0, 4]]),
     ],
 )
@@ -94,7 +94,7 @@ def test_the_shortest_text_is_the_one_that_is_printed(value, text):
 
 
 def faulty(text, shape, at):
-    """Return a mask of the pattern, broken at two places of which the first in order comes first."""
+    """Return a mask that violates the pattern at two places, and the first of them."""
     kept = mask(parse(text), np.random.default_rng(0).random(shape).astype(np.float32) + 0.1)
     for place in at:
         kept[place] = ~kept[place]
@@ -104,7 +104,7 @@ def faulty(text, shape, at):
 @pytest.mark.parametrize(
     ("text", "at", "first"),
     [
-        ("2:4", [(1, slice(4, 8)), (3, slice(0, 4))], None),  # turned round, 2 of 4 are 2 of 4 still
+        ("2:4", [(1, slice(4, 8)), (3, slice(0, 4))], None),  # inverted, 2 of 4 are still 2 of 4
         ("1:4", [(1, slice(4, 8)), (3, slice(0, 4))], (1, 4)),
         ("1:4", [(3, slice(0, 4)), (3, slice(8, 12))], (3, 0)),
         ("4:4x2", [(2, 5), (6, 1)], (2, 5)),
@@ -121,7 +121,7 @@ def test_the_first_fault_is_the_one_that_is_told(text, at, first):
 
 
 def test_a_broken_block_is_told_with_its_own_size():
-    """The last blocks of 18 inputs are two wide: the first fault is one of 16 elements, the second of 8."""
+    """With 18 inputs the last blocks are two wide: the first fault is in a block of 16 elements, the second in one of 8."""
     kept = np.ones((8, 18), dtype=bool)
     kept[1, 2] = kept[6, 17] = False
     verdict = verify_mask(parse("block4x4@0%"), kept, exact=True, check_density=False)

@@ -1,4 +1,4 @@
-"""Fast solvers against naive ones, and every mask against its own rule."""
+"""Fast solvers agree with naive ones, and every mask obeys its pattern."""
 
 import sys
 from pathlib import Path
@@ -96,7 +96,7 @@ def test_large_transposable_blocks_are_full_both_ways(m, data, seed, ties):
 
 
 def test_large_transposable_blocks_keep_nearly_what_the_best_do():
-    # 8:8 choices of one are assignments: a permutation found by exhaustive search is the exact optimum.
+    # 1:m masks of an m x m block are assignments, so a permutation found by exhaustive search is the exact optimum.
     from itertools import permutations
 
     scores = scores_of((6, 6), seed=3).astype(np.float64)
@@ -130,7 +130,7 @@ def test_sparsity_is_met_over_all_layers_together(pattern):
     unit = {TileWise: 16, TileElementWise: 1, Unstructured: 1, Block: 64}[type(pattern)]
     assert kept <= round(pattern.density * total)
     assert kept > pattern.density * total - unit - 1
-    assert masks["b"].mean() > masks["a"].mean()  # three times the scores: ranked globally, it keeps more
+    assert masks["b"].mean() > masks["a"].mean()  # with three times the scores, it keeps more in a global ranking
 
 
 def test_vector_wise_sparsity_counts_both_steps():
@@ -159,10 +159,12 @@ def test_ties_go_to_the_lowest_index_everywhere():
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -1.0])
 @pytest.mark.parametrize("text", EVERY)
-def test_scores_that_are_no_scores_are_refused(text, bad):
+def test_invalid_scores_are_refused(text, bad):
     scores = scores_of((64, 64))
     scores[3, 5] = bad
-    with pytest.raises(PatternError, match=r"scores must be finite and not negative"):
+    with pytest.raises(
+        PatternError, match=r"contains (nan|inf|-1\.0) at \[3, 5\]; scores must be finite and non-negative"
+    ):
         mask(parse(text), scores)
 
 

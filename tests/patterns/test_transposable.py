@@ -1,4 +1,4 @@
-"""Transposable masks against an exact solver, against enumeration, and against the greedy choice they start from."""
+"""Transposable masks compared with an exact solver, with enumeration, and with the greedy choice they start from."""
 
 import sys
 from pathlib import Path
@@ -123,7 +123,9 @@ def test_constant_blocks_and_extreme_scales(value, dtype):
     scores = np.full((16, 16), value, dtype=dtype)
     found = mask(NM(3, 8, transposable=True), scores)
     assert (found.reshape(2, 8, 16).sum(axis=1) == 3).all()
-    np.testing.assert_array_equal(found[:8, :8], found[8:, 8:])  # each block is decided alone, ties by index
+    np.testing.assert_array_equal(
+        found[:8, :8], found[8:, 8:]
+    )  # each block is solved independently, with ties broken by index
 
 
 def test_the_rest_of_a_matrix_does_not_change_a_block():

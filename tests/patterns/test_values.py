@@ -1,4 +1,4 @@
-"""Patterns are values: they print, parse back, compare, hash, pickle, and refuse nonsense in sentences."""
+"""Patterns are values: they print, parse back, compare, hash and pickle, and reject invalid input with clear messages."""
 
 import copy
 import dataclasses
@@ -107,16 +107,16 @@ def test_other_texts_are_refused(text):
 
 def test_refusals_say_what_was_given_and_what_to_do():
     with pytest.raises(
-        PatternError, match=r"^unknown pattern 'nonsense'; expected one of the forms 2:4, .*per cent are sparsity"
+        PatternError, match=r"^unknown pattern 'nonsense'; expected one of the forms 2:4, .*percentages are sparsity"
     ):
         parse("nonsense")
     with pytest.raises(PatternError, match=r"5:4 keeps 5 of every 4.*n counts the kept"):
         NM(5, 4)
-    with pytest.raises(PatternError, match=r"got 75; 75% is written 0.75"):
+    with pytest.raises(PatternError, match=r"got 75; write 75% as 0.75"):
         Unstructured(75)
-    with pytest.raises(PatternError, match=r"no ratio 3; the ratios are 1, 2, 4, 8, 16 and 32"):
+    with pytest.raises(PatternError, match=r"unknown ratio 3 for a bank of 64; expected 1, 2, 4, 8, 16 or 32"):
         Banked(3)
-    with pytest.raises(PatternError, match=r"the least sparsity is 50%"):
+    with pytest.raises(PatternError, match=r"the lowest possible sparsity is 50%"):
         TileVectorWise(64, 0.25)
     with pytest.raises(PatternError, match=r"cannot be transposable"):
         NM(2, 4, tile=8, transposable=True)
@@ -136,8 +136,8 @@ def test_patterns_are_frozen():
 @pytest.mark.parametrize(
     ("pattern", "shape", "reason"),
     [
-        (NM(2, 4), (8, 2), "there are only 2: nothing would be pruned"),
-        (NM(2, 4), (8,), "needs a matrix"),
+        (NM(2, 4), (8, 2), "the weight has only 2, so nothing would be pruned"),
+        (NM(2, 4), (8,), "expected a matrix"),
         (NM(2, 4, transposable=True), (8, 10), "multiples of 4"),
         (TileVectorWise(64, 0.75), (1, 64), "needs at least 2 outputs"),
         (Unstructured(0.5), (0, 4), "at least one element"),

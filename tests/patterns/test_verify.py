@@ -1,4 +1,4 @@
-"""`verify_mask` finds the first violation and names its place; statistics and views by hand."""
+"""`verify_mask` finds the first violation and names its place; statistics and views are checked by hand."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def good(text, shape=(64, 64), seed=0):
 @pytest.mark.parametrize(
     ("text", "place", "words"),
     [
-        ("2:4", (5, 8), "output 5 keeps 3 of the inputs 8 to 11, and 2:4 allows 2"),
+        ("2:4", (5, 8), "output 5 keeps 3 of the inputs 8 to 11, but 2:4 allows 2"),
         ("2:4x8", (0, 8), "outputs 0 to 7 together keep 3 of the inputs 8 to 11"),
         ("1:4t", (5, 8), "output 5 keeps 2 of the inputs 8 to 11"),
     ],
@@ -47,7 +47,7 @@ def test_the_second_direction_of_a_transposable_mask_is_checked():
     found[:] = False
     found[0:2, 0] = True
     verdict = verify_mask(parse("1:4t"), found)
-    assert verdict.message == "input 0 is kept by 2 of the outputs 0 to 3, and 1:4t allows 1"
+    assert verdict.message == "input 0 is kept by 2 of the outputs 0 to 3, but 1:4t allows 1"
 
 
 def test_fewer_than_allowed_is_fine_unless_exact():
@@ -56,7 +56,7 @@ def test_fewer_than_allowed_is_fine_unless_exact():
     assert verify_mask(NM(2, 4), found)
     verdict = verify_mask(NM(2, 4), found, exact=True)
     assert verdict.where == (7, 4)
-    assert "keeps 0 of the inputs 4 to 7, and 2:4 needs 2" in verdict.message
+    assert "keeps 0 of the inputs 4 to 7, but 2:4 needs 2" in verdict.message
 
 
 def test_a_ragged_tile_is_found_when_exact():
@@ -163,7 +163,7 @@ def test_statistics_by_hand():
     assert facts.balance == 1.0
     assert (facts.empty_outputs, facts.empty_inputs) == (1, 1)
     assert statistics(found).balance == 0.375 / 0.75
-    with pytest.raises(ArgumentError, match="tile of at least 1"):
+    with pytest.raises(ArgumentError, match="`tile` at least 1; got shape"):
         statistics(found, tile=0)
 
 
@@ -183,9 +183,11 @@ def test_views_are_undone(layout, shape):
 
 
 def test_views_refuse_what_does_not_fit():
-    with pytest.raises(PatternError, match="'dense' is no weight layout"):
+    with pytest.raises(
+        PatternError, match="unknown weight layout 'dense'; expected one of 'linear', 'conv', 'transposed'"
+    ):
         as_matrix(np.zeros((2, 2)), "dense")
-    with pytest.raises(PatternError, match="has two dimensions"):
+    with pytest.raises(PatternError, match="must have two dimensions"):
         as_matrix(np.zeros((2, 2, 2)), "linear")
     with pytest.raises(PatternError, match="does not fill a linear weight"):
         from_matrix(np.zeros((2, 2)), "linear", (4, 1))

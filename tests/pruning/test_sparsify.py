@@ -152,7 +152,10 @@ def test_layer_that_cannot_take_the_pattern_is_skipped_or_refused() -> None:
         sparsify_(model, "2:4", strict=True)
     assert_unchanged(model, before)
     report = sparsify_(model, "2:4")
-    assert report.rows[1]["reason"] == "2:4 keeps 2 of every 4 inputs and there are only 2: nothing would be pruned"
+    assert (
+        report.rows[1]["reason"]
+        == "2:4 keeps 2 of every 4 inputs and the weight has only 2, so nothing would be pruned"
+    )
     assert report.rows[1]["density"] == 1.0
     assert masks_of(model).keys() == {"0.weight"}
 

@@ -61,7 +61,7 @@ def test_a_file_that_changes_while_it_is_read_is_noticed(tmp_path, monkeypatch, 
 
     monkeypatch.setattr("tilewright.formats.checkpoint.decode_weight", meanwhile)
     with pytest.raises(
-        FormatError, match=rf"{name} changed while it was read; load it again once whoever writes it has ended"
+        FormatError, match=rf"{name} changed while it was read; load it again once its writer has finished"
     ):
         read_checkpoint(tmp_path, mmap=mmap)
 

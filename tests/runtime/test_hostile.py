@@ -62,7 +62,7 @@ def test_models_without_end_are_refused_before_they_are_built(tmp_path, folders,
     extra = {"encoder": [{"num_layers": 10**9}]} if key == "nested" else {key: 10**9}
     (tmp_path / "config.json").write_text(json.dumps({**config, **extra}))
     with pytest.raises(
-        FormatError, match=r"is 1000000000, and the files hold \d+ tensors, too few for that many layers"
+        FormatError, match=r"is 1000000000, but the files hold \d+ tensors, too few for that many layers"
     ):
         tilewright.load(tmp_path)
 
@@ -75,7 +75,7 @@ def test_a_repository_of_kernels_is_not_fetched(tmp_path, folders, key):
     config = json.loads((tmp_path / "config.json").read_text())
     extra = {"text_config": {"attn_implementation": "evil/kernel"}} if key == "nested" else {key: "evil/kernel:f"}
     (tmp_path / "config.json").write_text(json.dumps({**config, **extra}))
-    with pytest.raises(FormatError, match="a repository whose code would be fetched and run"):
+    with pytest.raises(FormatError, match="a repository whose code would be downloaded and run"):
         tilewright.load(tmp_path)
 
 
@@ -233,7 +233,7 @@ def test_looking_for_a_pattern_takes_little_beside_the_mask():
     finally:
         tracemalloc.stop()
     mask[3999, 3997:] = True
-    assert verify_mask(parse("1:3"), mask).message == "output 3999 keeps 2 of the inputs 3996 to 3998, and 1:3 allows 1"
+    assert verify_mask(parse("1:3"), mask).message == "output 3999 keeps 2 of the inputs 3996 to 3998, but 1:3 allows 1"
 
 
 def test_torch_is_what_it_was():

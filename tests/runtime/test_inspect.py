@@ -29,7 +29,7 @@ def test_a_weight_that_regrew_is_found_with_its_place():
     assert not report.ok
     row = report.rows[0]
     assert (row["layer"], row["holds"]) == ("0.weight", False)
-    assert row["finding"] == "output 3 keeps 4 of the inputs 8 to 11, and 2:4 allows 2"
+    assert row["finding"] == "output 3 keeps 4 of the inputs 8 to 11, but 2:4 allows 2"
     assert report.rows[1]["holds"]
 
 

@@ -135,11 +135,11 @@ def test_indices_that_reach_outside_never_reach_the_kernels():
     layer, _, _ = layer_of("any@90%")
     bad = list(arguments(layer, torch.randn(2, 96)))
     bad[2] = bad[2] + 500
-    with pytest.raises(FormatError, match="columns must lie in 0 to 95"):
+    with pytest.raises(FormatError, match="columns must be in 0 to 95"):
         sparse_linear(*bad)
     layer(torch.randn(2, 96))
     layer.columns.add_(500)  # after a good call: a write must be noticed
-    with pytest.raises(FormatError, match="columns must lie in 0 to 95"):
+    with pytest.raises(FormatError, match="columns must be in 0 to 95"):
         layer(torch.randn(2, 96))
 
 
@@ -156,7 +156,7 @@ def test_state_that_breaks_the_layout_is_refused():
     layer, _, _ = layer_of("2:4")
     state = layer.state_dict()
     state["columns"] = state["columns"].flip(0).contiguous()
-    with pytest.raises(FormatError, match="cannot load this state: columns must rise strictly"):
+    with pytest.raises(FormatError, match="cannot load this state: columns must ascend strictly"):
         layer.load_state_dict(state)
 
 

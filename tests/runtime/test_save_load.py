@@ -150,7 +150,7 @@ def test_a_weight_that_regrew_is_not_saved(tmp_path):
     tilewright.sparsify_(model, "2:4")
     with torch.no_grad():
         model[0].weight.fill_(1.0)
-    with pytest.raises(FormatError, match=r"0.weight cannot be packed: .*mask it first"):
+    with pytest.raises(FormatError, match=r"0.weight cannot be packed: .*apply the mask first"):
         tilewright.save(model, tmp_path / "m")
     assert not (tmp_path / "m").exists()
 

@@ -1,7 +1,6 @@
-"""Packed weights: compressed in memory as plain arrays, and on disk as a Hugging Face directory of safetensors.
+"""Packed weights: in memory as plain arrays, on disk as a Hugging Face directory of safetensors. NumPy only.
 
-`pack` and `Packed.unpack` are exact inverses on masked weights; `write_checkpoint` and `read_checkpoint` are on whole models.
-NumPy only.
+`pack` and `Packed.unpack` are exact inverses on masked weights, as are `write_checkpoint` and `read_checkpoint` on whole models.
 """
 
 from .checkpoint import Checkpoint, is_checkpoint, read_checkpoint, read_checkpoint_bytes

@@ -1,17 +1,17 @@
-"""Putting a set of files into a directory as one step: all of them, or none.
+"""Replacing a set of files in a directory atomically: all of them or none.
 
-Everything that can run out of space or time happens first, in a staging folder inside the directory, and is flushed to the
-disk. What remains are renames, in an order that leaves no moment at which old and new could be taken for one checkpoint: the
-old ``config.json`` leaves first, the new one arrives last, and a directory without it is no checkpoint. An exception among
-the renames, Ctrl-C included, undoes them in reverse, so the earlier checkpoint is back.
+Everything that can fail for lack of space or time happens first, in a staging folder inside the directory, and is flushed to disk.
+Only renames remain, in an order in which old and new files can never be mistaken for one checkpoint: the old ``config.json`` is
+removed first, the new one is added last, and a directory without it is not a checkpoint. An exception between the renames, including
+Ctrl-C, undoes them in reverse order and so restores the old checkpoint.
 
-A kill or a power cut among them cannot undo. So before the first one a file in the staging folder says what is about to move,
-and the next process that opens the directory or writes to it carries on from there (`complete`): the new files are all on the
-disk by then. The directory is locked meanwhile, so that two writers never mix their files, and so that it is known whose staging
-folders are left by the dead: those of any process that does not hold the lock.
+A kill or a power cut between the renames cannot undo them. Therefore a file in the staging folder first records what is about to
+move, and the next process that opens the directory or writes to it finishes the job (see `complete`); the new files are all on disk
+by then. The directory is locked meanwhile, so that two writers never mix their files, and so that abandoned staging folders can be
+recognised: they are those of any process that does not hold the lock.
 
-Renaming the whole directory instead would leave not even that gap, but it fails on mount points, pulls the directory away
-under processes that work in it, and has to carry over files that are not ours.
+Renaming the whole directory would avoid even that gap, but it fails on mount points, moves the directory away from processes that
+work in it, and would have to carry over files that do not belong to the checkpoint.
 """
 
 import json
@@ -30,35 +30,35 @@ __all__ = ["complete", "staged"]
 
 _PREFIX = ".tilewright-set-"
 _BEGUN = "begun.json"
-"""In a staging folder: the renames are under way, and what they are."""
+"""File in a staging folder that lists the renames; it exists while they are under way."""
 
 _PATIENCE = 30.0
-"""Seconds a reader waits for a writer that is at its renames; they take milliseconds."""
+"""Seconds a reader waits for a writer's renames, which normally take milliseconds."""
 
 
 @contextmanager
 def staged(
     directory: Path, *, last: str, obsolete: Callable[[str], bool], check: Callable[[], None] = lambda: None
 ) -> Iterator[Path]:
-    """Yield an empty folder; what the block puts there replaces its namesakes in `directory` when the block ends.
+    """Yield an empty folder; files written there replace those of the same name in `directory` when the block ends.
 
     Parameters
     ----------
     directory
-        Where the files go; made if missing, and removed again on failure if this call made it.
+        Destination; created if missing, and removed again on failure if this call created it.
     last
-        The file whose presence makes the others count. The old one leaves first, the new one arrives last.
+        Name of the file whose presence makes the set valid. The old one is removed first, the new one added last.
     obsolete
-        Tells which files of the directory belong to the earlier set and go, whether replaced or not.
+        Returns True for the name of a file that belongs to the old set; such files are removed even if not replaced.
     check
-        Called once the directory is ours alone; what it raises passes through, and nothing was changed.
+        Called once the directory is locked and before anything is changed; its exceptions are passed on. Default: no check.
 
     Raises
     ------
     FormatError
         If another process is writing to the directory.
     OSError
-        If the files cannot be written; the directory is then as it was.
+        If the files cannot be written; the directory is then unchanged.
     """
     made = _make(directory)
     done = False
@@ -79,15 +79,15 @@ def staged(
 
 
 def complete(directory: Path, *, last: str) -> None:
-    """Carry on the renames of a writer that was killed among them, and remove what dead writers left; usually there is nothing to do.
+    """Finish the renames of a killed writer and remove the leftovers of dead ones; usually there is nothing to do.
 
-    Where the file system has no locks the dead cannot be told from the living: nothing is touched there, and the message says what
-    whoever knows better can do by hand.
+    On file systems without locks, dead and running writers cannot be told apart. Nothing is touched there, and the error message
+    says what to do by hand.
 
     Raises
     ------
     FormatError
-        If `last` is missing because of such a writer and that cannot be mended from here, or a living one stays at its renames for long.
+        If `last` is missing because a writer was killed and this process cannot repair it, or a running writer takes too long.
     """
     limit = time.monotonic() + _PATIENCE
     while folders := _staging_folders(directory):
@@ -99,7 +99,7 @@ def complete(directory: Path, *, last: str) -> None:
             reason = (
                 "of another user"
                 if held
-                else "on a file system without locks, which could tell the dead from the living"
+                else "on a file system without locks, where it cannot be known whether that writer still runs"
             )
             break
         except BusyError:
@@ -107,30 +107,30 @@ def complete(directory: Path, *, last: str) -> None:
                 return
             if time.monotonic() > limit:
                 raise FormatError(
-                    f"{directory} is being replaced by another process; wait until it has ended and open it again"
+                    f"{directory} is being replaced by another process; wait until it has finished and try again"
                 ) from None
             time.sleep(0.01)
         except OSError as error:
-            reason = f"which cannot be changed from here ({error.strerror or error})"
+            reason = f"which this process cannot repair ({error.strerror or error})"
             break
     else:
         return
     if not (directory / last).exists() and any(map(_is_begun, _staging_folders(directory))):
         raise FormatError(
-            f"{directory} has no {last}: it is being replaced, or a writer was killed while it replaced it, {reason}. Open it once as its "
-            f"owner, or, if no writer is alive, move the files in {folders[0].name}/new into it, {last} last"
+            f"{directory} has no {last}: it is being replaced, or a writer was killed while replacing it, {reason}. Open it once as its "
+            f"owner or, if no writer is running, move the files in {folders[0].name}/new into it, {last} last"
         )
 
 
 @contextmanager
 def _alone(directory: Path) -> Iterator[None]:
-    """Hold the directory against other writers, with everything settled that the dead left."""
+    """Lock the directory against other writers and clean up after dead ones."""
     with ExitStack() as stack:
         try:
             held = stack.enter_context(locked(directory))
         except BusyError:
             raise FormatError(
-                f"the checkpoint {directory} cannot be written: another process is writing to this folder; wait until it has ended, or "
+                f"the checkpoint {directory} cannot be written: another process is writing to this folder; wait until it has finished or "
                 "choose another folder"
             ) from None
         if held:
@@ -154,9 +154,9 @@ def _is_begun(folder: Path) -> bool:
 
 
 def _settle(directory: Path) -> None:
-    """Complete what was begun and remove the staging folders, all of them of dead writers: the directory is locked by the caller."""
+    """Finish begun renames and remove the staging folders; the caller holds the lock, so all of them belong to dead writers."""
     for folder in _staging_folders(directory):
-        if folder.lstat().st_uid != os.geteuid():  # a stranger's renames are not ours to carry out
+        if folder.lstat().st_uid != os.geteuid():  # never carry out another user's renames
             continue
         if _is_begun(folder):
             _carry_on(directory, folder)
@@ -164,7 +164,7 @@ def _settle(directory: Path) -> None:
 
 
 def _carry_on(directory: Path, folder: Path) -> None:
-    """Do the rest of a killed writer's renames; being killed in here as well changes nothing."""
+    """Do the rest of a killed writer's renames; being killed here too does no harm."""
     where, new = str(folder / _BEGUN), folder / "new"
     body = parse_object((folder / _BEGUN).read_bytes(), where)
     (last,), obsolete, arriving = (_names(body, part, directory, new) for part in ("last", "obsolete", "arriving"))
@@ -186,16 +186,20 @@ def _carry_on(directory: Path, folder: Path) -> None:
 
 
 def _names(body: Mapping[str, object], part: str, directory: Path, new: Path) -> list[str]:
-    """Return the names of one part; refuse any that would lead out of the directory, which may come from anywhere."""
+    """Return the names of one part, rejecting any that point outside the directory: the file may not be trustworthy."""
     names = body.get(part)
     if not isinstance(names, list) or (part == "last" and len(names) != 1):
-        raise FormatError(f"{new.parent / _BEGUN}: {part} is {show(names)}, and a list of names is expected; remove it")
+        raise FormatError(
+            f"{new.parent / _BEGUN}: {part} must be a list of {'one name' if part == 'last' else 'names'}, got {show(names)}; remove the file"
+        )
     for name in names:
         path = PurePosixPath(name) if isinstance(name, str) else PurePosixPath("/")
         plain = path.parts and not path.is_absolute() and ".." not in path.parts and "\0" not in str(path)
         above = [new, *(base / parent for base in (directory, new) for parent in path.parents[:-1])] if plain else []
         if not plain or any(folder.is_symlink() for folder in above):
-            raise FormatError(f"{new.parent / _BEGUN}: the name {show(name)} leads out of the folder; remove it")
+            raise FormatError(
+                f"{new.parent / _BEGUN}: the name {show(name)} points outside the folder; remove the file"
+            )
     return names
 
 
@@ -206,7 +210,7 @@ def _discard(path: Path) -> None:
 
 
 def _make(directory: Path) -> list[Path]:
-    """Make a directory and its missing parents; return those made, innermost first."""
+    """Create a directory and its missing parents; return those created, innermost first."""
     missing = [path for path in (directory, *directory.parents) if not path.exists()]
     directory.mkdir(parents=True, exist_ok=True)
     return missing
@@ -216,7 +220,7 @@ def _unmake(made: list[Path]) -> None:
     for path in made:
         try:
             path.rmdir()
-        except OSError:  # something else has arrived in it meanwhile: not ours to remove
+        except OSError:  # something else has been put into it meanwhile
             return
 
 
@@ -235,7 +239,7 @@ def _commit(directory: Path, folder: Path, last: str, obsolete: Callable[[str], 
                 (old / name).parent.mkdir(parents=True, exist_ok=True)
                 _move(directory / name, old / name, moves)
             if name == Path(last):
-                flush(directory)  # gone for good before any of its data changes
+                flush(directory)  # on disk before any of its data changes
         for name in arriving:
             made += reversed(_make((directory / name).parent))
             _move(new / name, directory / name, moves)
@@ -254,13 +258,13 @@ def _commit(directory: Path, folder: Path, last: str, obsolete: Callable[[str], 
 
 
 def _unmark(folder: Path) -> None:
-    """Take back that renames are under way, before the staging folder is taken apart."""
+    """Remove the record of renames, before the staging folder is deleted."""
     (folder / _BEGUN).unlink(missing_ok=True)
     flush(folder)
 
 
 def _move(source: Path, target: Path, moves: list[tuple[Path, Path]]) -> None:
-    """Rename, noted beforehand so that an interruption in between is undone as well."""
+    """Rename, recording the move first so that an interruption in between is undone too."""
     moves.append((source, target))
     os.rename(source, target)
 

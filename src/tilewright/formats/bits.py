@@ -1,6 +1,6 @@
-"""Streams of fields of equal width, and bitmaps: the two ways bits become bytes in a file.
+"""Streams of fields of equal width, and bitmaps: the two ways bits are stored as bytes in a file.
 
-Both number bits from the least significant bit of the first byte upwards, and both pad the last byte with zero bits.
+Both count bits from the least significant bit of the first byte upwards and pad the last byte with zero bits.
 """
 
 from typing import Any
@@ -20,25 +20,25 @@ __all__ = [
     "unpack_fields",
 ]
 
-DAMAGED = "the file is damaged or comes from a faulty writer: fetch or write it again"
-"""What to do next, for every failure that no caller can repair."""
+DAMAGED = "the file is damaged or was written incorrectly: download or write it again"
+"""Advice at the end of messages about errors that no caller can repair."""
 
 _PHASES = 8
 """Eight fields of b bits fill exactly b bytes, so field 8i + j always starts at the same bit of byte group i."""
 
 
 def fields_bytes(count: int, bits: int) -> int:
-    """Return the bytes that `count` fields of `bits` bits take."""
+    """Return the size in bytes of `count` fields of `bits` bits."""
     return (count * bits + 7) // 8
 
 
 def bitmap_bytes(count: int) -> int:
-    """Return the bytes that a bitmap of `count` bits takes."""
+    """Return the size in bytes of a bitmap of `count` bits."""
     return (count + 7) // 8
 
 
 def _word(bits: int) -> type[np.unsignedinteger[Any]]:
-    """The narrowest unsigned type that holds a field and the shift in front of it."""
+    """Return the narrowest unsigned type that holds a field and the shift in front of it."""
     return np.uint16 if bits <= 8 else np.uint32 if bits <= 24 else np.uint64
 
 
@@ -63,7 +63,7 @@ def pack_fields(fields: NDArray[Any], bits: int) -> NDArray[np.uint8]:
 
 
 def unpack_fields(data: NDArray[np.uint8], count: int, bits: int, where: str) -> NDArray[Any]:
-    """Return the `count` fields of ``data``, whose length the caller has checked to be `fields_bytes`.
+    """Return the `count` fields of ``data``; the caller has checked that its length is `fields_bytes`.
 
     Raises
     ------
@@ -95,7 +95,7 @@ def pack_bitmap(flags: NDArray[np.bool_]) -> NDArray[np.uint8]:
 
 
 def unpack_bitmap(data: NDArray[np.uint8], count: int, where: str) -> NDArray[np.bool_]:
-    """Return the `count` flags of ``data``, whose length the caller has checked to be `bitmap_bytes`.
+    """Return the `count` flags of ``data``; the caller has checked that its length is `bitmap_bytes`.
 
     Raises
     ------
@@ -107,7 +107,7 @@ def unpack_bitmap(data: NDArray[np.uint8], count: int, where: str) -> NDArray[np
 
 
 def check_padding(data: NDArray[np.uint8], used: int, where: str) -> None:
-    """Raise `FormatError` if a bit after the first `used` ones is set, so that one mask has one spelling."""
+    """Raise `FormatError` if a bit after the first `used` bits is set, so that each mask has one encoding only."""
     if used % 8 and int(data[-1]) >> used % 8:
         raise FormatError(
             f"{where}: the last byte is {int(data[-1]):#04x}, but only its low {used % 8} bits may be set; {DAMAGED}"

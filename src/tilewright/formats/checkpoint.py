@@ -1,4 +1,4 @@
-"""Reading a checkpoint directory: every byte is checked before it is believed, nothing is executed."""
+"""Reading a checkpoint directory: everything is validated before use, and nothing is executed."""
 
 import os
 import re
@@ -25,29 +25,29 @@ SHARD_INDEX = "model.safetensors.index.json"
 BLOCK = "quantization_config"
 METHOD = "tilewright"
 VERSION = 2
-"""What is written. Version 1, which is still read, has no guards."""
+"""Format version written. Version 1, which has no guard tensors, can still be read."""
 
 _SHARD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,200}\.safetensors")
 
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """What a checkpoint holds.
+    """Contents of a checkpoint.
 
     Parameters
     ----------
     weights
         Packed weights by parameter name, such as ``encoder.layer.0.attention.self.query.weight``.
     dense
-        All other tensors by name, as bytes; from a directory they are mapped, and read when touched.
+        All other tensors by name, as bytes. Those of a directory are memory-mapped and read on access.
     config
         ``config.json`` without its ``quantization_config``.
     recipe
-        The resolved recipe the checkpoint was made by, if stored.
+        The resolved recipe that produced the checkpoint, if stored.
     recipe_hash
-        Its hash, if stored.
+        Hash of the recipe, if stored.
     source
-        Where it was read from.
+        The files it was read from; None for an imported checkpoint.
     """
 
     weights: Mapping[str, StoredWeight]
@@ -58,18 +58,18 @@ class Checkpoint:
     source: Source | None = field(default=None, repr=False)
 
     def check_unchanged(self) -> None:
-        """Raise `FormatError` if a mapped file was written to in place since: the tensors are no longer those that were checked."""
+        """Raise `FormatError` if a mapped file was modified in place, so that the tensors are no longer those that were checked."""
         if self.source is not None:
             self.source.check_unchanged(replaced=False)
 
 
 def is_checkpoint(directory: str | os.PathLike[str]) -> bool:
-    """Return True if the directory's ``config.json`` says it was written by this package; reads nothing else.
+    """Return True if the directory's ``config.json`` says it was written by this package; no other file is read.
 
     Raises
     ------
     FormatError
-        If there is a ``config.json`` that is not readable JSON.
+        If ``config.json`` exists but is not valid JSON.
     """
     path = Path(directory)
     complete(path, last=CONFIG)
@@ -83,21 +83,22 @@ def is_checkpoint(directory: str | os.PathLike[str]) -> bool:
 def read_checkpoint(directory: str | os.PathLike[str], *, mmap: bool = True) -> Checkpoint:
     """Return the contents of a checkpoint directory.
 
-    Packed weights are decoded and validated at once; dense tensors are views of the mapped file.
+    Packed weights are decoded and validated immediately; dense tensors are views of the mapped file.
 
     Parameters
     ----------
     directory
-        Written by `write_checkpoint`.
+        A directory written by `write_checkpoint`.
     mmap
-        False reads the files into memory. Mapped ones must not be overwritten in place while the checkpoint is in use: its tensors
-        would change, or touching them end the process (SIGBUS). Replacing them by rename, as `write_checkpoint` does, is safe.
+        Whether to memory-map the files instead of reading them into memory. Mapped files must not be overwritten in place while the
+        checkpoint is in use: its tensors would change, or accessing them would end the process (SIGBUS). Replacing the files by
+        rename, as `write_checkpoint` does, is safe. Default: True.
 
     Raises
     ------
     FormatError
-        If the files change while they are read. If anything breaks the format; the message names the file and the tensor. Nothing much larger than the files
-        themselves is allocated, whatever they claim.
+        If the files violate the format or change while they are read. The message names the file and the tensor. Never is much more
+        memory allocated than the files themselves take, whatever they claim.
 
     Examples
     --------
@@ -110,7 +111,7 @@ def read_checkpoint(directory: str | os.PathLike[str], *, mmap: bool = True) -> 
 
 
 def read_checkpoint_bytes(files: Mapping[str, bytes]) -> Checkpoint:
-    """Return the contents of a checkpoint given as the bytes of its files, by name; as strict as `read_checkpoint`."""
+    """Return the contents of a checkpoint given as a mapping from file names to bytes; as strict as `read_checkpoint`."""
     return _read(Memory(files))
 
 
@@ -118,7 +119,7 @@ def _read(source: Source) -> Checkpoint:
     try:
         checkpoint = _decoded(source)
     except FormatError:
-        source.check_unchanged()  # half old and half new is no damage, and calls for another remedy
+        source.check_unchanged()  # files replaced meanwhile are not damaged, and the advice differs
         raise
     source.check_unchanged()
     return checkpoint
@@ -148,7 +149,7 @@ def _decoded(source: Source) -> Checkpoint:
 
 
 def _spelling(block: object, where: str) -> dict[str, Pattern]:
-    """Return patterns as their author wrote them, by the text that the entries have."""
+    """Return patterns as their author wrote them, by their canonical text."""
     pairs = block.items() if isinstance(block, dict) else [("", "")]
     spelling: dict[str, Pattern] = {}
     for text, written in pairs:
@@ -158,7 +159,7 @@ def _spelling(block: object, where: str) -> dict[str, Pattern]:
             pattern = None
         if pattern is None or (pattern.canonical, str(pattern)) != (text, written):
             raise FormatError(
-                f"{where}: spelling must map texts of patterns to other texts of the same patterns, and is {show(block)}; {DAMAGED}"
+                f"{where}: spelling must map texts of patterns to other texts of the same patterns, got {show(block)}; {DAMAGED}"
             )
         spelling[text] = pattern
     return spelling
@@ -169,41 +170,41 @@ def _check_guard(name: str, weight: StoredWeight, tensor: RawTensor | None, vers
         return
     if tensor is not None and version == 1:
         raise FormatError(
-            f"{where}: the parameter {show(name)} is stored packed and dense; one of them is too many; {DAMAGED}"
+            f"{where}: the parameter {show(name)} is stored both packed and dense, but may be stored only once; {DAMAGED}"
         )
     guard = guard_of(weight)
     if tensor is None or (tensor.dtype, tensor.shape) != (guard.dtype, guard.shape):
         what = "is missing" if tensor is None else f"is {tensor.dtype} of shape {show(list(tensor.shape))}"
         raise FormatError(
-            f"{where}: beside the packed parameter {show(name)} stands an empty {guard.dtype} tensor of that name and shape [0], and here "
-            f"it {what}; {DAMAGED}"
+            f"{where}: the packed parameter {show(name)} needs an empty {guard.dtype} tensor of the same name and shape [0], but it "
+            f"{what}; {DAMAGED}"
         )
 
 
 def _modules(block: object, where: str) -> dict[str, Any]:
-    """Return the entry of each packed parameter by its full name."""
+    """Return the entries of all packed parameters by full name."""
     if not isinstance(block, dict) or block.get("quant_method") != METHOD:
         raise FormatError(
-            f"{where}: {BLOCK} must be an object whose quant_method is {METHOD!r}, and is {show(block)}; this is no checkpoint of "
-            "this package: prune and save the model first"
+            f"{where}: {BLOCK} must be an object whose quant_method is {METHOD!r}, got {show(block)}; this is not a tilewright "
+            "checkpoint: prune and save the model first"
         )
     version = block.get("format_version")
     if type(version) is not int or not 1 <= version <= VERSION:
         raise FormatError(
-            f"{where}: format_version is {show(version)}, and this release reads versions 1 to {VERSION}; update the package or "
+            f"{where}: format_version is {show(version)}, but this release reads versions 1 to {VERSION}; update the package or "
             "write the checkpoint again"
         )
     recipe, stamp, modules = block.get("recipe"), block.get("recipe_hash"), block.get("modules")
     if not isinstance(recipe, dict | None) or not isinstance(stamp, str | None):
-        raise FormatError(f"{where}: recipe must be an object and recipe_hash a text, where they are there; {DAMAGED}")
+        raise FormatError(f"{where}: recipe must be an object and recipe_hash a string, if present; {DAMAGED}")
     if not isinstance(modules, dict) or not all(isinstance(parameters, dict) for parameters in modules.values()):
-        raise FormatError(f"{where}: modules must map module names to parameters, and is {show(modules)}; {DAMAGED}")
+        raise FormatError(f"{where}: modules must map module names to parameters, got {show(modules)}; {DAMAGED}")
     found: dict[str, Any] = {}
     for module, parameters in modules.items():
         for parameter, entry in parameters.items():
             if not parameter or "." in parameter:
                 raise FormatError(
-                    f"{where}: module {show(module)} has a parameter {show(parameter)}; its name must be one word without dots; {DAMAGED}"
+                    f"{where}: module {show(module)} has a parameter named {show(parameter)}; the name must be non-empty and without dots; {DAMAGED}"
                 )
             found[f"{module}.{parameter}" if module else parameter] = entry
     return found
@@ -215,15 +216,17 @@ def read_tensors(source: Source) -> dict[str, RawTensor]:
         return parse_container(source.data(SINGLE), source.where(SINGLE))
     where = source.where(SHARD_INDEX)
     if source.has(SINGLE):
-        raise FormatError(f"{where}: both {SINGLE} and an index of shards are there; remove the one that is not meant")
+        raise FormatError(
+            f"{where}: the folder has both {SINGLE} and an index of shards; remove the one that is not wanted"
+        )
     weight_map = parse_object(source.text(SHARD_INDEX), where).get("weight_map")
     if not isinstance(weight_map, dict):
-        raise FormatError(f"{where}: weight_map must map tensor names to files, and is {show(weight_map)}; {DAMAGED}")
+        raise FormatError(f"{where}: weight_map must map tensor names to files, got {show(weight_map)}; {DAMAGED}")
     for name, shard in weight_map.items():
         if not isinstance(shard, str) or not _SHARD.fullmatch(shard):
             raise FormatError(
-                f"{where}: tensor {show(name)} is said to be in {show(shard)}; a shard is a plain file name beside the index, "
-                f"ending in .safetensors; {DAMAGED}"
+                f"{where}: tensor {show(name)} is listed in {show(shard)}; a shard must be a plain file name ending in .safetensors, "
+                f"next to the index; {DAMAGED}"
             )
     found: dict[str, RawTensor] = {}
     for shard in sorted(set(weight_map.values())):
@@ -231,7 +234,7 @@ def read_tensors(source: Source) -> dict[str, RawTensor]:
         for name in tensors:
             if weight_map.get(name) != shard:
                 raise FormatError(
-                    f"{source.where(shard)}: tensor {show(name)} is here, and the index places it in "
+                    f"{source.where(shard)}: tensor {show(name)} is in this file, but the index places it in "
                     f"{show(weight_map.get(name))}; {DAMAGED}"
                 )
         found |= tensors

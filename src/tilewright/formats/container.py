@@ -1,7 +1,7 @@
-"""The safetensors container: header and payload, read with every check and written byte for byte.
+"""The safetensors container: header and payload, fully checked when read and written deterministically.
 
-Our own reader rather than the library's for three reasons: checks that name file and tensor, tensors of types NumPy does
-not have (bfloat16, float8) without torch, and no copy: what is returned are views of the bytes handed in.
+There are three reasons not to use the library's reader: errors here name the file and the tensor, types that NumPy lacks (bfloat16,
+float8) work without torch, and nothing is copied: the tensors are views of the bytes passed in.
 """
 
 import json
@@ -20,7 +20,7 @@ from .text import LONGEST_TEXT, parse_object, show
 __all__ = ["DTYPE_BITS", "WRITTEN_HERE", "RawTensor", "metadata_of", "parse_container", "raw_tensor", "serialize"]
 
 WRITTEN_HERE = {"format": "pt", "writer": "tilewright"}
-"""What our files say of themselves: the key that other readers look for, and whose weights they are."""
+"""Metadata of the files written here: the key that other readers look for, and the writer."""
 
 DTYPE_BITS = {
     **dict.fromkeys(("F64", "I64", "U64", "C64"), 64),
@@ -30,7 +30,7 @@ DTYPE_BITS = {
     **dict.fromkeys(("F6_E2M3", "F6_E3M2"), 6),
     "F4": 4,
 }
-"""Bits of an element of every type a tensor may have."""
+"""Bits per element of all supported types."""
 
 _NUMPY = {
     "F64": "<f8",
@@ -54,16 +54,16 @@ _MOST_AXES = 16
 
 @dataclass(frozen=True, eq=False)
 class RawTensor:
-    """A tensor as bytes: every type a file may hold, also those NumPy has no name for.
+    """A tensor as bytes, of any type a file may hold, including those that NumPy lacks.
 
     Parameters
     ----------
     dtype
-        Name in safetensors: ``"F32"``, ``"BF16"``, ``"F8_E4M3"``, ``"BOOL"``...
+        Type in safetensors notation, such as ``"F32"``, ``"BF16"``, ``"F8_E4M3"`` or ``"BOOL"``.
     shape
-        Sizes of its axes; ``()`` for a single number.
+        Sizes of the axes; ``()`` for a scalar.
     data
-        Its bytes, little-endian and row-major, as ``uint8[B]``.
+        The bytes ``uint8[B]``, little-endian and row-major.
     """
 
     dtype: str
@@ -72,30 +72,30 @@ class RawTensor:
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPE_BITS:
-            raise FormatError(f"a tensor has the unknown type {show(self.dtype)}; known are {', '.join(DTYPE_BITS)}")
+            raise FormatError(f"unknown tensor type {show(self.dtype)}; expected one of {', '.join(DTYPE_BITS)}")
         bits = math.prod(self.shape) * DTYPE_BITS[self.dtype]
         if bits % 8 or len(self.data) * 8 != bits:
             raise FormatError(
-                f"a {self.dtype} tensor of shape {show(list(self.shape))} takes {bits} bits, and {len(self.data)} bytes are "
-                "given; pass exactly its elements, little-endian and row-major"
+                f"a {self.dtype} tensor of shape {show(list(self.shape))} takes {bits} bits, but got {len(self.data)} "
+                "bytes; pass exactly its elements, little-endian and row-major"
             )
 
     def array(self) -> NDArray[Any]:
-        """Return the tensor as an array; bfloat16 as the uint16 that holds its bits.
+        """Return the tensor as an array; bfloat16 as uint16 holding its bits.
 
-        A view where the bytes stand at an address their type can be read from, else a copy.
+        The array is a view if the bytes are aligned for their type, otherwise a copy.
 
         Raises
         ------
         FormatError
-            If NumPy has no such type (float8 and smaller); take `data` then.
+            If NumPy has no such type (float8 and smaller); use `data` instead.
         """
         code = "<u2" if self.dtype == "BF16" else _NUMPY.get(self.dtype)
         if code is None:
-            raise FormatError(f"NumPy has no type for {self.dtype}; take the bytes in .data")
+            raise FormatError(f"NumPy has no type for {self.dtype}; use the bytes in .data")
         if self.dtype == "BOOL" and len(self.data) and int(self.data.max()) > 1:
             raise FormatError(
-                f"a BOOL tensor holds the byte {int(self.data.max())}; only 0 and 1 are truth values; {DAMAGED}"
+                f"a BOOL tensor contains the byte {int(self.data.max())}; only 0 and 1 are valid; {DAMAGED}"
             )
         aligned = self.data.ctypes.data % np.dtype(code).itemsize == 0
         return (self.data if aligned else self.data.copy()).view(code).reshape(self.shape)
@@ -127,9 +127,9 @@ def raw_tensor(value: object, name: str) -> RawTensor:
 
 
 def serialize(tensors: Mapping[str, RawTensor]) -> Iterator[memoryview]:
-    """Yield the bytes of a file: header first, then each tensor's.
+    """Yield the bytes of a file: the header, then each tensor.
 
-    Wide types come first and equal ones by name, so that every tensor starts at a multiple of its element size.
+    Tensors are ordered by decreasing element size, then by name, so that each starts at a multiple of its element size.
     """
     order = sorted(tensors, key=lambda name: (-DTYPE_BITS[tensors[name].dtype], name))
     header: dict[str, Any] = {"__metadata__": WRITTEN_HERE}
@@ -147,12 +147,12 @@ def serialize(tensors: Mapping[str, RawTensor]) -> Iterator[memoryview]:
 
 
 def parse_container(data: NDArray[np.uint8], where: str) -> dict[str, RawTensor]:
-    """Return the tensors of a safetensors file given as ``uint8[B]``; their data are views of it.
+    """Return the tensors of a safetensors file given as ``uint8[B]``, as views of it.
 
     Raises
     ------
     FormatError
-        If the header is too long or no JSON, or the tensors do not tile the payload exactly.
+        If the header is too long or not JSON, or the tensors do not cover the payload exactly.
     """
     header, payload = _parts(data, where)
     _check_metadata(header.pop("__metadata__", {}), where)
@@ -160,18 +160,18 @@ def parse_container(data: NDArray[np.uint8], where: str) -> dict[str, RawTensor]
     end = 0
     for name, (_, _, first, last) in sorted(places.items(), key=lambda item: item[1][2:]):
         if first != end:
-            what = "overlaps the one before" if first < end else "leaves a hole before it"
+            what = "overlaps the previous one" if first < end else "leaves a gap before it"
             raise FormatError(
                 f"{where}: tensor {show(name)} starts at byte {first} of the payload and {what} (at {end}); {DAMAGED}"
             )
         end = last
     if end != len(payload):
-        raise FormatError(f"{where}: the tensors take {end} bytes of payload, and {len(payload)} are there; {DAMAGED}")
+        raise FormatError(f"{where}: the tensors take {end} bytes of payload, but there are {len(payload)}; {DAMAGED}")
     return {name: RawTensor(dtype, shape, payload[a:b]) for name, (dtype, shape, a, b) in places.items()}
 
 
 def metadata_of(data: NDArray[np.uint8], where: str) -> dict[str, str]:
-    """Return what a safetensors file says of itself; raises `FormatError` if it has no readable header."""
+    """Return the metadata of a safetensors file; raises `FormatError` if it has no valid header."""
     metadata: dict[str, str] = _parts(data, where)[0].get("__metadata__", {})
     _check_metadata(metadata, where)
     return metadata
@@ -180,7 +180,7 @@ def metadata_of(data: NDArray[np.uint8], where: str) -> dict[str, str]:
 def _parts(data: NDArray[np.uint8], where: str) -> tuple[dict[str, Any], NDArray[np.uint8]]:
     """Return the header and the payload."""
     if len(data) < 8:
-        raise FormatError(f"{where}: {len(data)} bytes, and a safetensors file has at least 8; {DAMAGED}")
+        raise FormatError(f"{where}: {len(data)} bytes; a safetensors file has at least 8; {DAMAGED}")
     length = int.from_bytes(data[:8].tobytes(), "little")
     if length > len(data) - 8 or length > LONGEST_TEXT:
         raise FormatError(
@@ -191,29 +191,29 @@ def _parts(data: NDArray[np.uint8], where: str) -> tuple[dict[str, Any], NDArray
 
 def _check_metadata(metadata: object, where: str) -> None:
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise FormatError(f"{where}: __metadata__ must map texts to texts, and is {show(metadata)}; {DAMAGED}")
+        raise FormatError(f"{where}: __metadata__ must map strings to strings, got {show(metadata)}; {DAMAGED}")
 
 
 def _place(name: str, entry: object, where: str) -> tuple[str, tuple[int, ...], int, int]:
-    """Return type, shape, begin and end of one header entry, consistent among themselves."""
+    """Return type, shape, begin and end of one header entry, checked for consistency."""
     at = f"{where}: tensor {show(name)}"
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
-        raise FormatError(f"{at} must have exactly dtype, shape and data_offsets, and is {show(entry)}; {DAMAGED}")
+        raise FormatError(f"{at} must have exactly dtype, shape and data_offsets, got {show(entry)}; {DAMAGED}")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in DTYPE_BITS:
-        raise FormatError(f"{at} has the unknown type {show(dtype)}; known are {', '.join(DTYPE_BITS)}")
+        raise FormatError(f"{at} has the unknown type {show(dtype)}; expected one of {', '.join(DTYPE_BITS)}")
     if not _naturals(shape) or len(shape) > _MOST_AXES:
         raise FormatError(
-            f"{at} has shape {show(shape)}; it must list at most {_MOST_AXES} whole numbers from 0; {DAMAGED}"
+            f"{at} has shape {show(shape)}; it must list at most {_MOST_AXES} non-negative integers; {DAMAGED}"
         )
     if not _naturals(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
         raise FormatError(
-            f"{at} has data_offsets {show(offsets)}; they must be two whole numbers, begin <= end; {DAMAGED}"
+            f"{at} has data_offsets {show(offsets)}; they must be two non-negative integers, begin <= end; {DAMAGED}"
         )
     bits = math.prod(shape) * DTYPE_BITS[dtype]
     if bits != (offsets[1] - offsets[0]) * 8:
         raise FormatError(
-            f"{at}: {show(shape)} elements of {dtype} take {bits} bits, and its data_offsets span "
+            f"{at}: {show(shape)} elements of {dtype} take {bits} bits, but its data_offsets span "
             f"{offsets[1] - offsets[0]} bytes; {DAMAGED}"
         )
     return dtype, tuple(shape), offsets[0], offsets[1]

@@ -1,6 +1,6 @@
-"""The index of a packed weight as one run of bytes: which columns each tile keeps, and which of them each output uses.
+"""The index of a packed weight as bytes: which columns each tile keeps, and which of them each output uses.
 
-Pointers are never stored: where they are not constant they follow from the columns.
+Pointers are never stored: they are constant or follow from the columns.
 """
 
 from dataclasses import dataclass
@@ -27,12 +27,12 @@ __all__ = [
 ]
 
 _QUICK = 16
-"""Largest m whose numbers are always read at once from tables or in a few steps."""
+"""Largest m whose combination numbers always decode quickly, from tables or in a few steps."""
 
 
 @dataclass(frozen=True, eq=False)
 class EncodedIndex:
-    """The bytes of an index, the encoding's name, and how many entries (kept columns, or kept blocks) it lists."""
+    """The bytes of an index, the name of its encoding, and the number of entries (kept columns, or kept blocks) it lists."""
 
     encoding: str
     count: int
@@ -40,12 +40,12 @@ class EncodedIndex:
 
 
 def encodings_of(pattern: Pattern) -> tuple[str, ...]:
-    """Return the encodings a pattern's index may have; for n:m of practice `rank` is always smallest."""
+    """Return the encodings a pattern's index may have; for practical n:m patterns `rank` is always the smallest."""
     return ("rank", "bitmap") if isinstance(pattern, NM) and pattern.m <= LARGEST_M else SET_ENCODINGS
 
 
 def encode_columns(pattern: Pattern, inputs: int, pointers: NDArray[np.int64], columns: NDArray[Any]) -> EncodedIndex:
-    """Return the index of ``columns[P]``, ascending within each of the T tiles that ``pointers[T + 1]`` delimits."""
+    """Return the index of ``columns[P]``, which ascend within each of the T tiles delimited by ``pointers[T + 1]``."""
     tiles = len(pointers) - 1
     if isinstance(pattern, NM) and pattern.m <= LARGEST_M:
         table = columns.reshape(tiles, pattern.kept(inputs))
@@ -69,9 +69,9 @@ def encode_columns(pattern: Pattern, inputs: int, pointers: NDArray[np.int64], c
 def decode_columns(
     pattern: Pattern, inputs: int, tiles: int, index: EncodedIndex, most: int, where: str
 ) -> tuple[NDArray[np.int64], NDArray[Any]]:
-    """Return ``pointers[T + 1]`` and ``columns[P]``.
+    """Return ``pointers[T + 1]`` and ``columns[P]`` of an index of T tiles.
 
-    `most` bounds P by the values that are really in the file; nothing larger is allocated.
+    `most` bounds P by the number of values actually in the file; nothing larger is allocated.
 
     Raises
     ------
@@ -81,16 +81,16 @@ def decode_columns(
     known = encodings_of(pattern)
     if index.encoding not in known:
         raise FormatError(
-            f"{where}: the encoding is {index.encoding!r}; for {pattern} it is one of {', '.join(known)}; {DAMAGED}"
+            f"{where}: unknown encoding {index.encoding!r} for {pattern}; expected one of {', '.join(known)}; {DAMAGED}"
         )
     if index.count > most:
         raise FormatError(
-            f"{where}: {index.count} kept columns are claimed, and the values stored leave room for {most}; {DAMAGED}"
+            f"{where}: the index claims {index.count} kept columns, but the stored values leave room for {most}; {DAMAGED}"
         )
     if isinstance(pattern, NM):
         kept = tiles * pattern.kept(inputs)
         if index.count != kept:
-            raise FormatError(f"{where}: {index.count} kept columns, and {pattern} keeps {kept} here; {DAMAGED}")
+            raise FormatError(f"{where}: {index.count} kept columns, but {pattern} keeps {kept} here; {DAMAGED}")
     if index.encoding == "rank":
         assert isinstance(pattern, NM)
         table = _decode_nm(pattern, inputs, tiles, index.data, where)
@@ -111,9 +111,9 @@ def decode_columns(
 
 
 def _bitmap_is_as_good(pattern: NM, inputs: int, tiles: int, ranks: int) -> bool:
-    """Return True if a bitmap, which is read many times faster than numbers of m > 16, costs at most one byte in 200.
+    """Return True if a bitmap, which is read many times faster than combination numbers of m > 16, costs at most one byte in 200.
 
-    Compared with the whole weight at 16 bits a value, full tiles assumed.
+    The cost is relative to the whole weight at 16 bits per value, assuming full tiles.
     """
     values = 2 * tiles * pattern.tile * pattern.kept(inputs)
     return pattern.m > _QUICK and 200 * (bitmap_bytes(tiles * inputs) - ranks) <= values + ranks
@@ -126,7 +126,7 @@ def _unit(pattern: Pattern) -> int:
 def _encode_nm(pattern: NM, inputs: int, table: NDArray[Any]) -> NDArray[np.uint8]:
     n, m = pattern.n, pattern.m
     groups, rest = divmod(inputs, m)
-    # Where no group is short, the column after the last one may be 65,536, which no uint16 holds: the arithmetic is wider than that.
+    # If no group is short, the column after the last one may be 65,536, which overflows uint16: hence the wider type.
     wide = table.astype(np.uint32)
     whole = wide[:, : groups * n].reshape(len(table), groups, n) - (np.arange(groups, dtype=np.uint32) * m)[:, None]
     tail = wide[:, groups * n :] - np.uint32(groups * m)
@@ -141,7 +141,7 @@ def _decode_nm(pattern: NM, inputs: int, tiles: int, data: NDArray[np.uint8], wh
     expected = cut + ranks_bytes(tiles, rest, kept)
     if len(data) != expected:
         raise FormatError(
-            f"{where}: {len(data)} bytes, and {tiles} tiles of {inputs} inputs at {pattern} take {expected}; {DAMAGED}"
+            f"{where}: {len(data)} bytes, but {tiles} tiles of {inputs} inputs at {pattern} take {expected}; {DAMAGED}"
         )
     kind = index_dtype(inputs)
     table = np.empty((tiles, groups * n + kept), dtype=kind)
@@ -159,7 +159,7 @@ def _decode_nm_bitmap(
 ) -> tuple[NDArray[np.int64], NDArray[Any]]:
     if len(data) != bitmap_bytes(tiles * inputs):
         raise FormatError(
-            f"{where}: {len(data)} bytes, and a bitmap of {tiles} tiles of {inputs} inputs takes {bitmap_bytes(tiles * inputs)}; {DAMAGED}"
+            f"{where}: {len(data)} bytes, but a bitmap of {tiles} tiles of {inputs} inputs takes {bitmap_bytes(tiles * inputs)}; {DAMAGED}"
         )
     flags = unpack_bitmap(data, tiles * inputs, where).reshape(tiles, inputs)
     starts = np.arange(0, inputs, pattern.m)
@@ -168,7 +168,7 @@ def _decode_nm_bitmap(
     if (found != expected).any():
         tile, group = (int(i) for i in np.argwhere(found != expected)[0])
         raise FormatError(
-            f"{where}: group {group} of tile {tile} keeps {int(found[tile, group])} columns, and {pattern} keeps "
+            f"{where}: group {group} of tile {tile} keeps {int(found[tile, group])} columns, but {pattern} keeps "
             f"{int(expected[group])}; {DAMAGED}"
         )
     columns = (np.flatnonzero(flags) % inputs).astype(index_dtype(inputs))
@@ -176,19 +176,19 @@ def _decode_nm_bitmap(
 
 
 def _check_groups(pattern: NM, inputs: int, tiles: int, columns: NDArray[Any], where: str) -> None:
-    """Every group of an n:m index written as a set holds n; `tiles` x groups is at most the number of columns."""
+    """Check that every group of an n:m index stored as a set keeps n; tiles x groups is at most the number of columns."""
     groups, rest = divmod(inputs, pattern.m)
     expected = np.full(groups + (rest > 0), pattern.n)
     if rest:
         expected[-1] = min(pattern.n, rest)
     tile_of = np.repeat(np.arange(tiles), pattern.kept(inputs)) if len(columns) else np.zeros(0, dtype=np.int64)
-    groups_of = columns.astype(np.int64) // pattern.m  # m itself may be more than a uint16 holds
+    groups_of = columns.astype(np.int64) // pattern.m  # m itself may overflow uint16
     found = np.bincount(tile_of * len(expected) + groups_of, minlength=tiles * len(expected))
     wrong = np.flatnonzero(found != np.tile(expected, tiles))
     if len(wrong):
         tile, group = divmod(int(wrong[0]), len(expected))
         raise FormatError(
-            f"{where}: group {group} of tile {tile} keeps {int(found[wrong[0]])} columns, and {pattern} keeps "
+            f"{where}: group {group} of tile {tile} keeps {int(found[wrong[0]])} columns, but {pattern} keeps "
             f"{int(expected[group])}; {DAMAGED}"
         )
 
@@ -203,7 +203,7 @@ def _expand_blocks(
     total = int(lengths.sum())
     if total > most:
         raise FormatError(
-            f"{where}: blocks of {total} columns are kept, and the values stored leave room for {most}; {DAMAGED}"
+            f"{where}: the index claims blocks of {total} columns, but the stored values leave room for {most}; {DAMAGED}"
         )
     ends = np.cumsum(lengths)
     columns = np.repeat(starts - (ends - lengths), lengths) + np.arange(total)
@@ -213,14 +213,14 @@ def _expand_blocks(
 
 
 def inner_counts(pattern: TileVectorWise, columns: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return how many of a tile's ``columns[T]`` kept columns each of its outputs keeps."""
+    """Return how many columns each output of a tile keeps, for tiles with ``columns[T]`` kept columns."""
     return columns // pattern.m * pattern.n + np.minimum(pattern.n, columns % pattern.m)
 
 
 def _inner_parts(pattern: TileVectorWise, columns: NDArray[np.int64]) -> list[tuple[int, int, NDArray[np.bool_]]]:
-    """Split the inner positions by the length of their group: m first, then the short trailing ones, 1 to m - 1.
+    """Split the inner positions by the length of their group: m first, then short last groups of 1 to m - 1.
 
-    ``columns[O]`` counts the kept columns of each output's tile. Returns (length, kept, which positions) a part.
+    ``columns[O]`` is the number of kept columns of each output's tile. Returns (length, kept, mask of positions) for each part.
     """
     n, m = pattern.n, pattern.m
     each = inner_counts(pattern, columns)
@@ -241,11 +241,11 @@ def encode_inner(
     Parameters
     ----------
     pattern
-        Says n and m; m is at most 64.
+        The pattern; its m is at most 64.
     columns
-        ``int64[O]``, for each stored output of a tile with kept columns, how many the tile keeps.
+        ``int64[O]``, the number of columns kept by the tile of each stored output, without tiles that keep none.
     positions
-        ``uint8[Q]`` as in `Packed`.
+        ``uint8[Q]``, as in `Packed`.
     """
     streams = [
         pack_ranks(positions[chosen].reshape(-1, kept), length)
@@ -257,7 +257,7 @@ def encode_inner(
 def decode_inner(
     pattern: TileVectorWise, columns: NDArray[np.int64], data: NDArray[np.uint8], where: str
 ) -> NDArray[np.uint8]:
-    """Return the positions that `encode_inner` wrote; `columns` must already agree with the values stored.
+    """Return the positions that `encode_inner` wrote; the caller has checked `columns` against the stored values.
 
     Raises
     ------
@@ -268,7 +268,7 @@ def decode_inner(
     sizes = [ranks_bytes(int(np.count_nonzero(chosen)) // kept, length, kept) for length, kept, chosen in parts]
     if len(data) != sum(sizes):
         raise FormatError(
-            f"{where}: {len(data)} bytes, and the {len(parts[0][2])} values of this weight take {sum(sizes)}; {DAMAGED}"
+            f"{where}: {len(data)} bytes, but the {len(parts[0][2])} values of this weight take {sum(sizes)}; {DAMAGED}"
         )
     out = np.empty(len(parts[0][2]), dtype=np.uint8)
     start = 0

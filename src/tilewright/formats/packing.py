@@ -1,4 +1,4 @@
-"""`pack` and `unpack`: from a masked weight to `Packed` and back, exactly."""
+"""`pack`: from a masked weight to `Packed`, exactly."""
 
 from typing import Any
 
@@ -39,10 +39,10 @@ def pack(
     pattern
         The pattern the weight obeys.
     mask
-        ``[N, K]``, True where an element is kept, zeros among them included. Without it, what is not zero is kept, and
-        groups that hold fewer elements than the pattern allows are filled up with zeros.
+        ``[N, K]``, True where an element is kept, even if it is zero. By default non-zero elements are kept, and groups with fewer
+        elements than the pattern allows are padded with zeros.
     dtype
-        Type of the values, where it is not that of `weight`.
+        Type of the values. Default: that of `weight`.
 
     Returns
     -------
@@ -52,9 +52,9 @@ def pack(
     Raises
     ------
     FormatError
-        If the weight is no float matrix, or holds values outside the mask.
+        If the weight is not a float matrix, or has values outside the mask.
     PatternError
-        If the mask does not obey the pattern; the message names the first place.
+        If the mask does not obey the pattern; the message names the first violation.
 
     Examples
     --------
@@ -70,12 +70,12 @@ def pack(
     keep = weight != 0 if mask is None else mask
     if mask is not None and (mask.shape != weight.shape or mask.dtype != np.bool_):
         raise FormatError(
-            f"the mask must be boolean of shape {list(weight.shape)}, and is {mask.dtype} {list(mask.shape)}"
+            f"the mask must be boolean of shape {list(weight.shape)}, got {mask.dtype} {list(mask.shape)}"
         )
     if mask is not None and (weight != 0)[~mask].any():
         row, column = (int(i) for i in np.argwhere((weight != 0) & ~mask)[0])
         raise FormatError(
-            f"the weight is {weight[row, column]} at output {row}, input {column}, where the mask prunes it; mask it first"
+            f"the weight is {weight[row, column]} at output {row}, input {column}, which the mask prunes; apply the mask first"
         )
     verdict = verify_mask(pattern, keep, check_density=False)
     if not verdict:
@@ -108,12 +108,12 @@ def _value_type(weight: NDArray[Any]) -> ValueType:
 
 
 def _shared(weight: NDArray[Any], pattern: Pattern, kind: ValueType, mask: NDArray[np.bool_], tile: int) -> Packed:
-    """Pack a weight whose outputs are all stored in order, `tile` of them sharing their columns."""
+    """Pack a weight whose outputs are all stored in order, with columns shared by every `tile` of them."""
     starts = np.arange(0, len(mask), tile)
     columns = mask[starts]
     tiles, kept = np.nonzero(columns)
     pointers = np.append(0, np.cumsum(np.count_nonzero(columns, axis=1))).astype(np.int64)
-    # All tiles but a narrow last one are [count, tile] blocks: gather them at once, then the last.
+    # All tiles but a narrow last one are [count, tile] blocks: gather those at once, then the last.
     whole = len(mask) // tile
     cut = int(pointers[whole])
     body = weight[: whole * tile].reshape(whole, tile, weight.shape[1])[tiles[:cut], :, kept[:cut]].ravel()
@@ -137,7 +137,7 @@ def _tiled(
     tile: int,
     residual: Residual | None = None,
 ) -> Packed:
-    """Pack a tile-wise weight: only outputs that keep something, regrouped in order."""
+    """Pack a tile-wise weight: the non-empty outputs, regrouped in order."""
     groups = tile_columns(mask, tile)
     blocks = [weight[np.ix_(rows, columns)].T.ravel() for rows, columns in groups]
     return _assemble(weight, pattern, kind, tile, groups, blocks, residual=residual)
@@ -195,7 +195,7 @@ def _residual(weight: NDArray[Any], extra: NDArray[np.bool_]) -> Residual:
 
 
 def _filled(mask: NDArray[np.bool_], pattern: NM) -> NDArray[np.bool_]:
-    """Return a mask with exactly n kept in every group, shared by each tile: the kept ones, then the lowest free indices."""
+    """Return a mask with exactly n kept in every group, shared within each tile: those kept, then the lowest free indices."""
     starts = np.arange(0, len(mask), pattern.tile)
     shared = np.logical_or.reduceat(mask, starts, axis=0).astype(np.float32)
     full = nm_mask(shared, pattern.n, pattern.m)
@@ -203,7 +203,7 @@ def _filled(mask: NDArray[np.bool_], pattern: NM) -> NDArray[np.bool_]:
 
 
 def _whole_blocks(mask: NDArray[np.bool_], pattern: Block) -> NDArray[np.bool_]:
-    """Return the mask with every block that keeps anything kept whole."""
+    """Return the mask with all non-empty blocks kept as a whole."""
     rows = np.arange(0, mask.shape[0], pattern.rows)
     columns = np.arange(0, mask.shape[1], pattern.cols)
     blocks = np.logical_or.reduceat(np.logical_or.reduceat(mask, rows, axis=0), columns, axis=1)

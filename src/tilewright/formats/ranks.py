@@ -1,7 +1,7 @@
 """Combinations as numbers: which n of m positions are kept, in ``ceil(log2 C(m, n))`` bits.
 
-The combinatorial number system in colexicographic order: positions ``p_1 < p_2 < ... < p_n`` have the number
-``C(p_1, 1) + C(p_2, 2) + ... + C(p_n, n)``, and every number below ``C(m, n)`` belongs to exactly one combination.
+This is the combinatorial number system in colexicographic order: positions ``p_1 < p_2 < ... < p_n`` have the number
+``C(p_1, 1) + C(p_2, 2) + ... + C(p_n, n)``, and every number below ``C(m, n)`` stands for exactly one combination.
 """
 
 from functools import cache, lru_cache
@@ -17,37 +17,37 @@ from .bits import DAMAGED, fields_bytes, pack_fields, unpack_fields
 __all__ = ["LARGEST_M", "pack_ranks", "rank_bits", "ranks_bytes", "unpack_ranks"]
 
 LARGEST_M = 64
-"""Largest m whose numbers fit: C(64, 32) is below 2**61."""
+"""Largest m whose numbers fit in 64 bits: C(64, 32) is below 2**61."""
 
 _TABLE = 1 << 14
-"""Up to this many combinations a table of all of them (at most 1 MiB) beats searching digit by digit."""
+"""Largest number of combinations for which a table of all of them (at most 1 MiB) is faster than a digit-by-digit search."""
 
 
 @cache
 def rank_bits(m: int, n: int) -> int:
-    """Return the bits of one combination's number, 0 if there is only one combination."""
+    """Return the number of bits of a combination's number; 0 if there is only one combination."""
     return (comb(m, n) - 1).bit_length()
 
 
 def ranks_bytes(count: int, m: int, n: int) -> int:
-    """Return the bytes that `count` combinations take."""
+    """Return the size in bytes of `count` combinations."""
     return fields_bytes(count, rank_bits(m, n))
 
 
 @cache
 def _digits(m: int, i: int) -> NDArray[np.uint64]:
-    """``C(p, i)`` for every position p below m."""
+    """Return ``C(p, i)`` for every position p below m."""
     return np.array([comb(p, i) for p in range(m)], dtype=np.uint64)
 
 
 @lru_cache(maxsize=16)
 def _combinations(m: int, n: int) -> NDArray[np.uint8]:
-    """Every combination in the order of its number, ``uint8[C(m, n), n]``."""
+    """Return all combinations in the order of their numbers, ``uint8[C(m, n), n]``."""
     return _search(np.arange(comb(m, n), dtype=np.uint64), m, n)
 
 
 def _search(numbers: NDArray[np.uint64], m: int, n: int) -> NDArray[np.uint8]:
-    """Take the largest position whose count of smaller combinations still fits, then go on with the rest."""
+    """Return the combinations of the numbers: repeatedly take the largest position whose ``C(p, i)`` fits, and subtract it."""
     rest = numbers.copy()
     out = np.empty((len(rest), n), dtype=np.uint8)
     for i in range(n, 0, -1):
@@ -59,7 +59,7 @@ def _search(numbers: NDArray[np.uint64], m: int, n: int) -> NDArray[np.uint8]:
 
 
 def pack_ranks(positions: NDArray[Any], m: int) -> NDArray[np.uint8]:
-    """Return ``positions[F, n]``, ascending in each row and below m, as a field stream of their numbers."""
+    """Return ``positions[F, n]``, ascending in each row and below m, as a stream of combination numbers."""
     count, n = positions.shape
     bits = rank_bits(m, n)
     if bits == 0 or count == 0:
@@ -71,12 +71,12 @@ def pack_ranks(positions: NDArray[Any], m: int) -> NDArray[np.uint8]:
 
 
 def unpack_ranks(data: NDArray[np.uint8], count: int, m: int, n: int, where: str) -> NDArray[np.uint8]:
-    """Return the positions ``uint8[count, n]`` of a field stream of exactly `ranks_bytes` bytes.
+    """Return the positions ``uint8[count, n]`` of a stream of exactly `ranks_bytes` bytes.
 
     Raises
     ------
     FormatError
-        If a number belongs to no combination, or a padding bit is set.
+        If a number does not stand for a combination, or a padding bit is set.
     """
     bits = rank_bits(m, n)
     if bits == 0:
@@ -86,7 +86,7 @@ def unpack_ranks(data: NDArray[np.uint8], count: int, m: int, n: int, where: str
     if count and int(numbers.max()) >= total:
         group = int(np.argmax(numbers))
         raise FormatError(
-            f"{where}: group {group} has combination number {int(numbers[group])}, and {n} of {m} has only the numbers "
+            f"{where}: group {group} has combination number {int(numbers[group])}, but those of {n} of {m} are "
             f"0 to {total - 1}; {DAMAGED}"
         )
     if total <= _TABLE:

@@ -1,7 +1,7 @@
-"""A set of positions below a known limit as bytes: bitmap, sorted (Elias-Fano), or the same of the holes.
+"""A set of positions below a known limit as bytes: bitmap, sorted (Elias-Fano), or the complement sorted (holes).
 
-The positions are ``tile * units + unit``, so the limit is ``tiles * units``. Which spelling is smallest follows from the
-counts alone: about H(d) + 0.6 d bits per position with density d, whatever the set looks like.
+The positions are ``tile * units + unit``, so the limit is ``tiles * units``. Which encoding is smallest follows from the counts
+alone: about H(d) + 0.6 d bits per position at density d, whatever the set looks like.
 """
 
 from dataclasses import dataclass
@@ -25,26 +25,26 @@ from .bits import (
 __all__ = ["SET_ENCODINGS", "Grid", "decode_set", "encode_set", "set_bytes"]
 
 SET_ENCODINGS = ("bitmap", "sorted", "holes")
-"""In the order that settles ties."""
+"""Encodings, in the order that breaks ties."""
 
 _MOST_LOW_BITS = 10
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Positions are numbered ``tile * units + unit``; both sides are at least 1, or there is no position at all."""
+    """Grid of positions numbered ``tile * units + unit``; it is empty if either side is 0."""
 
     tiles: int
     units: int
 
     @property
     def limit(self) -> int:
-        """How many positions there are."""
+        """Number of positions."""
         return self.tiles * self.units
 
 
 def set_bytes(encoding: str, count: int, grid: Grid) -> int:
-    """Return the exact bytes of a set of `count` positions."""
+    """Return the exact size in bytes of a set of `count` positions."""
     if grid.limit == 0:
         return 0
     if encoding == "bitmap":
@@ -69,24 +69,24 @@ def encode_set(positions: NDArray[np.int64], grid: Grid) -> tuple[str, NDArray[n
 
 
 def decode_set(encoding: str, data: NDArray[np.uint8], count: int, grid: Grid, where: str) -> NDArray[np.int64]:
-    """Return the ``int64[count]`` ascending positions of a set.
+    """Return the ascending positions ``int64[count]`` of a set.
 
-    The caller has bounded `count` by something that is really in the file; everything allocated here is within a fixed
-    multiple of `count` and of the length of `data`.
+    The caller has bounded `count` by data that is actually in the file; all allocations here are within a fixed multiple of
+    `count` and of the length of `data`.
 
     Raises
     ------
     FormatError
-        If the length is not the one that follows from the counts, or the bits are not a set of `count` positions.
+        If the length does not match the counts, or the bits are not a set of `count` positions.
     """
     if encoding not in SET_ENCODINGS:
-        raise FormatError(f"{where}: the encoding is {encoding!r}; known here are {', '.join(SET_ENCODINGS)}")
+        raise FormatError(f"{where}: unknown encoding {encoding!r}; expected one of {', '.join(SET_ENCODINGS)}")
     if not 0 <= count <= grid.limit:
-        raise FormatError(f"{where}: {count} positions are claimed to be kept of {grid.limit}; {DAMAGED}")
+        raise FormatError(f"{where}: the index claims {count} kept positions out of {grid.limit}; {DAMAGED}")
     expected = set_bytes(encoding, count, grid)
     if len(data) != expected:
         raise FormatError(
-            f"{where}: {len(data)} bytes, and {count} of {grid.limit} positions as {encoding} take {expected}; {DAMAGED}"
+            f"{where}: {len(data)} bytes, but {count} of {grid.limit} positions as {encoding} take {expected}; {DAMAGED}"
         )
     if grid.limit == 0:
         return np.zeros(0, dtype=np.int64)
@@ -100,11 +100,11 @@ def decode_set(encoding: str, data: NDArray[np.uint8], count: int, grid: Grid, w
 
 
 def _low_bits(listed: int, grid: Grid) -> int:
-    """Bits of a position stored as they are; the rest goes to the unary part.
+    """Return the number of low bits of a position that are stored directly; the rest goes to the unary part.
 
-    floor(log2(limit / listed)) is the usual optimum. It is held to floor(log2(units)) and to 10 so that the unary part
-    has at least one bit a tile and one bit for every 1024 positions: the length of the index then bounds the tiles and
-    the inputs that a file can claim, whatever else it says.
+    floor(log2(limit / listed)) is the usual optimum. It is limited to floor(log2(units)) and to 10, so that the unary part has
+    at least one bit per tile and one bit per 1,024 positions. The length of the index then bounds the tiles and inputs that a
+    file can claim, whatever else it says.
     """
     room = min(_MOST_LOW_BITS, grid.units.bit_length() - 1)
     return min(room, (grid.limit // listed).bit_length() - 1) if listed else room
@@ -136,18 +136,18 @@ def _decode_sorted(data: NDArray[np.uint8], listed: int, grid: Grid, where: str)
         first = int(late[0])
         raise FormatError(
             f"{where}: entry {first + 1} is position {int(positions[first + 1])} after position {int(positions[first])}; "
-            f"positions ascend strictly; {DAMAGED}"
+            f"positions must ascend strictly; {DAMAGED}"
         )
     if listed and int(positions[-1]) >= grid.limit:
         raise FormatError(
-            f"{where}: the last position is {int(positions[-1])}, and there are only {grid.limit}; {DAMAGED}"
+            f"{where}: the last position is {int(positions[-1])}, but there are only {grid.limit}; {DAMAGED}"
         )
     return positions
 
 
 def _counted(flags: NDArray[Any], count: int, where: str) -> NDArray[np.int64]:
-    """Return where the flags are set, after counting them: flatnonzero would allocate by what the file says."""
+    """Return where the flags are set. They are counted first, because flatnonzero would allocate as much as the file says."""
     found = int(np.count_nonzero(flags))
     if found != count:
-        raise FormatError(f"{where}: {found} bits are set where {count} positions were announced; {DAMAGED}")
+        raise FormatError(f"{where}: {found} bits are set, expected {count}; {DAMAGED}")
     return np.flatnonzero(flags)

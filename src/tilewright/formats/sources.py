@@ -1,4 +1,4 @@
-"""Where a checkpoint's files come from: a directory, mapped rather than read, or bytes in memory."""
+"""Where a checkpoint's files come from: a memory-mapped directory, or bytes in memory."""
 
 import mmap
 import os
@@ -17,38 +17,38 @@ __all__ = ["Directory", "Memory", "Source"]
 
 
 class Source(Protocol):
-    """Files by name."""
+    """The files of a checkpoint, by name."""
 
     def has(self, name: str) -> bool:
-        """Return True if there is such a file."""
+        """Return True if the file exists."""
 
     def data(self, name: str) -> NDArray[np.uint8]:
-        """Return a file's bytes; raises `FormatError` if there is none."""
+        """Return a file's bytes; raises `FormatError` if it is missing."""
 
     def text(self, name: str) -> bytes:
-        """Return the bytes of a short file; raises `FormatError` above `LONGEST_TEXT`."""
+        """Return the bytes of a short file; raises `FormatError` if it is longer than `LONGEST_TEXT`."""
 
     def where(self, name: str) -> str:
-        """Return how messages call a file."""
+        """Return the name of a file for messages."""
 
     def check_unchanged(self, *, replaced: bool = True) -> None:
-        """Raise `FormatError` if a file that was read is no longer as it was then; `replaced`: nor if another took its name."""
+        """Raise `FormatError` if a file has changed since it was read or, with `replaced`, was replaced by another one."""
 
 
 class Directory:
-    """Files of a directory, mapped into memory and read when touched.
+    """Files of a directory, memory-mapped and read on access.
 
-    The mapping is private: writing to an array changes neither the file nor what others see. A file replaced by rename,
-    as `write_checkpoint` does, stays intact for those who have mapped it. A file that is copied over or cut short in place does
-    not: what was mapped then changes with it, or touching it ends the process (SIGBUS). `check_unchanged` notices what has
-    happened so far; files that may be overwritten in place are better read into memory.
+    The mapping is private: writing to an array changes neither the file nor other mappings. If a file is replaced by rename, as
+    `write_checkpoint` does, existing mappings stay intact. If it is overwritten or truncated in place, they change with it, or
+    accessing them ends the process (SIGBUS). `check_unchanged` detects changes made so far; files that may be overwritten in
+    place should be read into memory instead.
 
     Parameters
     ----------
     path
         The directory.
     mapped
-        Whether to map files; otherwise they are read whole.
+        Whether to map the files instead of reading them into memory. Default: True.
     """
 
     def __init__(self, path: Path, mapped: bool = True) -> None:
@@ -70,7 +70,7 @@ class Directory:
                 status = os.fstat(file.fileno())
                 if not stat.S_ISREG(status.st_mode):
                     raise FormatError(
-                        f"{path} is no regular file; a checkpoint consists of regular files or links to them"
+                        f"{path} is not a regular file; a checkpoint consists of regular files or links to them"
                     )
                 self._seen[name] = status
                 if status.st_size == 0 or not self.mapped:
@@ -78,7 +78,7 @@ class Directory:
                 mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
         except OSError as error:
             raise FormatError(
-                f"{path} cannot be read: {error.strerror or error}; check that the checkpoint is complete and yours to read"
+                f"{path} cannot be read: {error.strerror or error}; check that the checkpoint is complete and that you may read it"
             ) from error
         return np.frombuffer(mapped, dtype=np.uint8)
 
@@ -101,8 +101,8 @@ class Directory:
             if (same and _times(before) == _times(now)) or (not same and not replaced):
                 continue
             raise FormatError(
-                f"{self.path / name} changed while it was read; load it again once whoever writes it has ended, and have files replaced "
-                "by rename, as `save` does, not copied over in place"
+                f"{self.path / name} changed while it was read; load it again once its writer has finished, and replace files by rename, "
+                "as `save` does, instead of overwriting them in place"
             )
 
 
@@ -113,7 +113,7 @@ class Memory:
         self.files = files
 
     def has(self, name: str) -> bool:
-        """Return True if there is such a file."""
+        """Return True if the file exists."""
         return name in self.files
 
     def data(self, name: str) -> NDArray[np.uint8]:
@@ -131,7 +131,7 @@ class Memory:
         return name
 
     def check_unchanged(self, *, replaced: bool = True) -> None:
-        """Bytes do not change."""
+        """Do nothing: bytes do not change."""
 
 
 def _times(status: os.stat_result | None) -> tuple[int, int] | None:
@@ -140,10 +140,10 @@ def _times(status: os.stat_result | None) -> tuple[int, int] | None:
 
 def _short(data: NDArray[np.uint8], where: str) -> bytes:
     if len(data) > LONGEST_TEXT:
-        raise FormatError(f"{where}: {len(data)} bytes, and at most {LONGEST_TEXT} bytes of JSON are read")
+        raise FormatError(f"{where}: {len(data)} bytes of JSON; at most {LONGEST_TEXT} are read")
     return data.tobytes()
 
 
 def _opener(path: str, flags: int) -> int:
-    """Open without waiting: a pipe in place of a file must not block the reader."""
+    """Open without blocking, in case the file is a pipe."""
     return os.open(path, flags | os.O_NONBLOCK)

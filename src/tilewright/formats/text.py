@@ -1,4 +1,4 @@
-"""JSON as the format allows it: UTF-8, one meaning, no surprises."""
+"""Strict JSON: UTF-8, no repeated keys, no NaN or infinities."""
 
 import json
 from collections import Counter
@@ -11,14 +11,14 @@ from .bits import DAMAGED
 __all__ = ["LONGEST_TEXT", "parse_object", "show"]
 
 LONGEST_TEXT = 32 << 20
-"""Bytes of the longest header or JSON file that is read: parsing costs several times its length in memory."""
+"""Maximum length in bytes of a header or JSON file: parsing takes several times that much memory."""
 
 _SHOWN = 80
-"""Characters of a foreign text that a message repeats."""
+"""Maximum length of a foreign value in a message, in characters."""
 
 
 def show(value: object) -> str:
-    """Return a foreign value for a message: ASCII only and short, whatever the file holds."""
+    """Return a value from a file for use in a message: ASCII only and short."""
     try:
         text = ascii(value)
     except (RecursionError, ValueError):
@@ -27,15 +27,15 @@ def show(value: object) -> str:
 
 
 def parse_object(text: bytes, where: str) -> dict[str, Any]:
-    """Return the JSON object that the bytes spell.
+    """Return the JSON object in the bytes.
 
     Raises
     ------
     FormatError
-        If they are longer than `LONGEST_TEXT`, no UTF-8, no JSON, no object, repeat a key, or use NaN or Infinity.
+        If they are longer than `LONGEST_TEXT`, are not UTF-8, JSON and an object, repeat a key, or use NaN or Infinity.
     """
     if len(text) > LONGEST_TEXT:
-        raise FormatError(f"{where}: {len(text)} bytes of JSON, and at most {LONGEST_TEXT} are read; {DAMAGED}")
+        raise FormatError(f"{where}: {len(text)} bytes of JSON; at most {LONGEST_TEXT} are read; {DAMAGED}")
     try:
         value = json.loads(
             text.decode("utf-8"), object_pairs_hook=_without_repeats(where), parse_constant=_no_constant(where)
@@ -45,9 +45,9 @@ def parse_object(text: bytes, where: str) -> dict[str, Any]:
     except RecursionError:
         raise FormatError(f"{where}: the JSON is nested too deeply to read; {DAMAGED}") from None
     except ValueError as error:
-        raise FormatError(f"{where}: no valid JSON in UTF-8 ({show(str(error))}); {DAMAGED}") from None
+        raise FormatError(f"{where}: not valid UTF-8 JSON ({show(str(error))}); {DAMAGED}") from None
     if not isinstance(value, dict):
-        raise FormatError(f"{where}: the JSON is a {type(value).__name__}, and an object is expected; {DAMAGED}")
+        raise FormatError(f"{where}: expected a JSON object, got a {type(value).__name__}; {DAMAGED}")
     return value
 
 

@@ -1,4 +1,4 @@
-"""Back from the packed form: the dense weight, the mask, and where each stored value stands."""
+"""From the packed form back to the dense weight, the mask, and the coordinates of each stored value."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ __all__ = ["coordinates", "packed_mask", "unpack"]
 
 
 def unpack(packed: "Packed") -> NDArray[Any]:
-    """Return the dense weight ``[N, K]`` of a packed one, in the storage type of its values."""
+    """Return the dense weight ``[N, K]`` of a packed weight, in the storage type of its values."""
     dense = np.zeros(packed.shape, dtype=packed.values.dtype)
     outputs, inputs = coordinates(packed)
     dense[outputs, inputs] = packed.values
@@ -24,7 +24,7 @@ def unpack(packed: "Packed") -> NDArray[Any]:
 
 
 def packed_mask(packed: "Packed") -> NDArray[np.bool_]:
-    """Return True ``[N, K]`` where an element is stored."""
+    """Return the mask ``[N, K]`` of a packed weight, True where an element is stored."""
     mask = np.zeros(packed.shape, dtype=np.bool_)
     mask[coordinates(packed)] = True
     if packed.residual:
@@ -33,7 +33,7 @@ def packed_mask(packed: "Packed") -> NDArray[np.bool_]:
 
 
 def coordinates(packed: "Packed") -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return (output, input) of every entry of ``packed.values``, in its order."""
+    """Return the outputs and the inputs of all entries of ``packed.values``, in order."""
     counts, widths = packed.counts, packed.widths
     first = np.arange(len(counts)) * packed.tile
     columns = packed.columns.astype(np.int64)

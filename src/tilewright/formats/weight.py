@@ -1,4 +1,4 @@
-"""One packed weight as tensors and a config entry, and back with every check."""
+"""A packed weight as tensors and a config entry, and back with full validation."""
 
 import math
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ from .text import show
 __all__ = ["SUFFIXES", "StoredWeight", "decode_weight", "encode_weight", "guard_of"]
 
 SUFFIXES = ("values", "index", "inner", "rows", "residual_values", "residual_index")
-"""What a parameter's tensors add to its name."""
+"""Suffixes that a parameter's tensors add to its name."""
 
 LARGEST_SIDE = (1 << 31) - 1
 
@@ -37,16 +37,16 @@ class StoredWeight:
     Parameters
     ----------
     packed
-        The weight, seen as ``[N, K]``.
+        The weight, viewed as ``[N, K]``.
     layout
-        How ``[N, K]`` was read from the parameter: see `patterns.as_matrix`.
+        How the parameter is viewed as ``[N, K]``; see `patterns.as_matrix`. Default: ``"linear"``.
     original_shape
-        Shape of the parameter; ``(N, K)`` unless told.
+        Shape of the parameter. Default: ``(N, K)``.
 
     Raises
     ------
     FormatError
-        If layout and shape do not give the packed weight's ``(N, K)``.
+        If layout and shape do not yield the packed weight's ``(N, K)``.
     """
 
     packed: Packed
@@ -59,23 +59,23 @@ class StoredWeight:
 
 
 def tile_of(pattern: Pattern) -> int:
-    """Return the outputs in one of a pattern's tiles."""
+    """Return the number of outputs in a tile of a pattern."""
     if isinstance(pattern, Block):
         return pattern.rows
     return pattern.tile if isinstance(pattern, NM | TileWise | TileElementWise | TileVectorWise) else 1
 
 
 def guard_of(weight: StoredWeight) -> RawTensor:
-    """Return the empty tensor that stands under a packed parameter's own name.
+    """Return the guard of a packed parameter: an empty tensor stored under the parameter's own name.
 
-    A program that does not know the format finds it where the parameter should be, of another shape, and stops, instead of taking
-    the parameter for missing and initialising it anew.
+    A program that does not know the format finds it in place of the parameter, sees the wrong shape and stops, instead of treating
+    the parameter as missing and initialising it with random values.
     """
     return RawTensor(_VALUE_TYPES[weight.packed.dtype], (0,), np.zeros(0, dtype=np.uint8))
 
 
 def encode_weight(name: str, weight: StoredWeight) -> tuple[dict[str, Any], dict[str, RawTensor]]:
-    """Return the config entry and the tensors, by full name, of the parameter `name`.
+    """Return the config entry of the parameter `name`, and its tensors by full name.
 
     Raises
     ------
@@ -87,7 +87,7 @@ def encode_weight(name: str, weight: StoredWeight) -> tuple[dict[str, Any], dict
     _check_limits(packed.pattern, packed.shape, where)
     if packed.tile != tile_of(packed.pattern):
         raise FormatError(
-            f"{where}: tiles of {packed.tile} outputs, and {packed.pattern} has tiles of {tile_of(packed.pattern)}"
+            f"{where}: tiles of {packed.tile} outputs, but {packed.pattern} has tiles of {tile_of(packed.pattern)}"
         )
     pattern, (outputs, inputs) = packed.pattern, packed.shape
     index = encode_columns(pattern, inputs, packed.pointers, packed.columns)
@@ -125,10 +125,10 @@ def decode_weight(
     file: str,
     spelling: Mapping[str, Pattern] = MappingProxyType({}),
 ) -> StoredWeight:
-    """Return the parameter `name` from its config entry and from ``tensors``, all those of the checkpoint.
+    """Return the parameter `name` from its config entry and ``tensors``, all tensors of the checkpoint.
 
-    A pattern whose text is in `spelling` prints the way it does there.
-    Counts are compared with the bytes that are really there before anything is allocated by them.
+    A pattern whose text is in `spelling` prints as given there. Counts are compared with the bytes actually present before
+    anything is allocated by them.
 
     Raises
     ------
@@ -139,7 +139,7 @@ def decode_weight(
 
 
 class _Decoder:
-    """One parameter on its way in: the entry's fields, checked, and its tensors."""
+    """A parameter being read: the checked fields of its entry, and its tensors."""
 
     def __init__(
         self, name: str, entry: object, tensors: Mapping[str, RawTensor], file: str, spelling: Mapping[str, Pattern]
@@ -150,7 +150,7 @@ class _Decoder:
             given = sorted(entry) if isinstance(entry, dict) else entry
             raise FormatError(
                 f"{self.where}: its entry must have {', '.join(sorted(_KEYS))}, may have {', '.join(sorted(_OPTIONAL))} and "
-                f"nothing else, and has {show(given)}; {DAMAGED}"
+                f"nothing else, but has {show(given)}; {DAMAGED}"
             )
         self.entry = entry
         self.pattern = self._pattern()
@@ -217,7 +217,7 @@ class _Decoder:
         good = isinstance(sizes, list) and all(type(size) is int and 1 <= size <= LARGEST_SIDE for size in sizes)
         if not good or not fewest <= len(sizes) <= most:
             raise FormatError(
-                f"{self.where}: {key} is {show(sizes)}; it must be {fewest} to {most} whole numbers from 1 to {LARGEST_SIDE}; "
+                f"{self.where}: {key} is {show(sizes)}; it must be {fewest} to {most} integers from 1 to {LARGEST_SIDE}; "
                 f"{DAMAGED}"
             )
         return tuple(sizes)
@@ -225,30 +225,30 @@ class _Decoder:
     def _text(self, key: str, entry: Mapping[str, Any] | None = None) -> str:
         text = (self.entry if entry is None else entry)[key]
         if not isinstance(text, str):
-            raise FormatError(f"{self.where}: {key} is {show(text)}, and a text is expected; {DAMAGED}")
+            raise FormatError(f"{self.where}: {key} must be a string, got {show(text)}; {DAMAGED}")
         return text
 
     def _one_of(self, key: str, known: tuple[str, ...]) -> str:
         text = self._text(key)
         if text not in known:
-            raise FormatError(f"{self.where}: {key} is {show(text)}, and must be {' or '.join(known)}; {DAMAGED}")
+            raise FormatError(f"{self.where}: unknown {key} {show(text)}; expected {' or '.join(known)}; {DAMAGED}")
         return text
 
     def _count(self, key: str, entry: Mapping[str, Any]) -> int:
         count = entry[key]
         if type(count) is not int or not 0 <= count < 1 << 62:
-            raise FormatError(f"{self.where}: {key} is {show(count)}, and must be a whole number from 0; {DAMAGED}")
+            raise FormatError(f"{self.where}: {key} must be a non-negative integer, got {show(count)}; {DAMAGED}")
         return count
 
     def _announced(self) -> None:
-        """Refuse tensors that the entry or the pattern does not call for, before any is read."""
+        """Reject tensors that the entry or the pattern does not call for, before any is read."""
         tiled = isinstance(self.pattern, TileWise | TileElementWise | TileVectorWise)
         if "stored" in self.entry and not tiled:
             raise FormatError(
-                f"{self.where}: only tile-wise patterns leave out outputs, and this is {self.pattern}; {DAMAGED}"
+                f"{self.where}: only tile-wise patterns may leave out outputs, but this is {self.pattern}; {DAMAGED}"
             )
         if "residual" in self.entry and not isinstance(self.pattern, TileElementWise):
-            raise FormatError(f"{self.where}: only tew patterns have a residual, and this is {self.pattern}; {DAMAGED}")
+            raise FormatError(f"{self.where}: only tew patterns have a residual, but this is {self.pattern}; {DAMAGED}")
         expected = {"values", "index"}
         expected |= {"inner"} if isinstance(self.pattern, TileVectorWise) else set()
         expected |= {"rows"} if "stored" in self.entry else set()
@@ -256,7 +256,7 @@ class _Decoder:
         found = {suffix for suffix in SUFFIXES if f"{self.name}.{suffix}" in self.tensors}
         if found != expected:
             raise FormatError(
-                f"{self.where}: the tensors {', '.join(sorted(expected))} belong to it, and the checkpoint has "
+                f"{self.where}: expected the tensors {', '.join(sorted(expected))}, but the checkpoint has "
                 f"{', '.join(sorted(found)) or 'none'}; {DAMAGED}"
             )
 
@@ -267,8 +267,7 @@ class _Decoder:
         tensor = self.tensors[f"{self.name}.{suffix}"]
         if tensor.dtype != dtype or len(tensor.shape) != 1:
             raise FormatError(
-                f"{self._at(suffix)} is {tensor.dtype} of shape {show(list(tensor.shape))}, and one-dimensional {dtype} is "
-                f"expected; {DAMAGED}"
+                f"{self._at(suffix)} must be one-dimensional {dtype}, got {tensor.dtype} of shape {show(list(tensor.shape))}; {DAMAGED}"
             )
         return tensor
 
@@ -280,9 +279,7 @@ class _Decoder:
 
     def _expect(self, found: int, expected: int) -> None:
         if found != expected:
-            raise FormatError(
-                f"{self._at('values')} holds {found} values, and {expected} follow from the index; {DAMAGED}"
-            )
+            raise FormatError(f"{self._at('values')} has {found} values, but the index calls for {expected}; {DAMAGED}")
 
     def _rows(self) -> NDArray[np.int32] | None:
         if "stored" not in self.entry:
@@ -291,13 +288,13 @@ class _Decoder:
         data, at = self._raw("rows").data, self._at("rows")
         if stored >= outputs or len(data) != bitmap_bytes(outputs):
             raise FormatError(
-                f"{at} has {len(data)} bytes for {stored} of {outputs} outputs; {bitmap_bytes(outputs)} bytes and fewer than "
-                f"{outputs} outputs are expected (no rows at all where every output is stored); {DAMAGED}"
+                f"{at} has {len(data)} bytes for {stored} of {outputs} outputs; expected {bitmap_bytes(outputs)} bytes and fewer "
+                f"than {outputs} outputs (or no rows at all if every output is stored); {DAMAGED}"
             )
         flags = unpack_bitmap(data, outputs, at)
         found = int(np.count_nonzero(flags))
         if found != stored:
-            raise FormatError(f"{at}: {found} bits are set where {stored} outputs are announced; {DAMAGED}")
+            raise FormatError(f"{at}: {found} bits are set for {stored} stored outputs; {DAMAGED}")
         return np.flatnonzero(flags).astype(np.int32)
 
     def _residual(self) -> Residual | None:
@@ -305,12 +302,12 @@ class _Decoder:
             return None
         entry = self.entry["residual"]
         if not isinstance(entry, dict) or set(entry) != {"encoding", "count"}:
-            raise FormatError(f"{self.where}: residual must have encoding and count, and is {show(entry)}; {DAMAGED}")
+            raise FormatError(f"{self.where}: residual must have encoding and count, got {show(entry)}; {DAMAGED}")
         values, count = self._floats("residual_values"), self._count("count", entry)
         at = self._at("residual_index")
         if count != len(values):
             raise FormatError(
-                f"{at}: {count} elements are announced, and residual_values holds {len(values)}; {DAMAGED}"
+                f"{at}: the entry announces {count} elements, but residual_values has {len(values)}; {DAMAGED}"
             )
         outputs, inputs = self.shape
         grid = Grid(outputs, inputs)
@@ -328,21 +325,21 @@ def _check_layout(layout: str, original: tuple[int, ...], shape: tuple[int, int]
         raise FormatError(f"{where}: {error}") from None
     if not fits:
         raise FormatError(
-            f"{where}: a {layout} parameter of shape {show(list(original))} is not the weight {show(list(shape))}; give the shape "
-            "the parameter has in the model"
+            f"{where}: a {layout} parameter of shape {show(list(original))} does not match the weight {show(list(shape))}; pass the shape "
+            "of the parameter in the model"
         )
 
 
 def _check_limits(pattern: Pattern, shape: tuple[int, int], where: str) -> None:
     outputs, inputs = shape
     if max(shape) > LARGEST_SIDE:
-        raise FormatError(f"{where}: shape {list(shape)}; the format holds sides up to {LARGEST_SIDE}")
+        raise FormatError(f"{where}: shape {list(shape)} is too large; sides may be at most {LARGEST_SIDE}")
     if isinstance(pattern, NM) and pattern.transposable and (outputs % pattern.m or inputs % pattern.m):
-        raise FormatError(f"{where}: {pattern} needs both sides of {list(shape)} to be multiples of {pattern.m}")
+        raise FormatError(f"{where}: {pattern} needs both sides to be multiples of {pattern.m}, got {list(shape)}")
 
 
 def _check_apart(packed: Packed, where: str) -> None:
-    """No element may be both in a tile and in the residual: a product would count it twice."""
+    """Check that no element is both in a tile and in the residual, where a product would count it twice."""
     if packed.residual is None or not len(packed.residual.columns):
         return
     inputs = packed.shape[1]
@@ -356,13 +353,13 @@ def _check_apart(packed: Packed, where: str) -> None:
     if len(twice):
         at = int(twice[0])
         raise FormatError(
-            f"{where}: the element at output {int(rows[at])}, input {int(packed.residual.columns[at])} stands in a tile and in the "
-            f"residual; each element stands in one place; {DAMAGED}"
+            f"{where}: the element at output {int(rows[at])}, input {int(packed.residual.columns[at])} is stored in a tile and in the "
+            f"residual, but may be stored only once; {DAMAGED}"
         )
 
 
 def _columns_of_outputs(counts: NDArray[np.int64], widths: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the kept columns of each output of tiles that keep any: at most one entry a stored value."""
+    """Return the number of kept columns of each output, without empty tiles: at most one entry per stored value."""
     some = counts > 0
     return np.repeat(counts[some], widths[some])
 

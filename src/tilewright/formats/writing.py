@@ -1,4 +1,4 @@
-"""Writing a checkpoint directory, as one step."""
+"""Writing a checkpoint directory atomically."""
 
 import errno
 import json
@@ -22,7 +22,7 @@ __all__ = ["check_replaceable", "json_bytes", "split", "write_checkpoint", "writ
 
 _OURS = re.compile(r"model(-\d+-of-\d+)?\.safetensors(\.index\.json)?")
 _FOREIGN = re.compile(r"(pytorch_model.*\.bin|tf_model.*\.h5|flax_model.*\.msgpack)(\.index\.json)?")
-"""Weights of other formats; they would stay, but the config.json that describes them would be replaced."""
+"""Weights in other formats. Writing a checkpoint would keep them but replace the config.json that describes them."""
 
 
 def write_checkpoint(
@@ -36,34 +36,36 @@ def write_checkpoint(
     extra_files: Mapping[str, bytes | os.PathLike[str]] | None = None,
     max_shard_bytes: int = 5_000_000_000,
 ) -> None:
-    """Write a checkpoint; afterwards the directory holds all of it, or, on any failure, what it held before.
+    """Write a checkpoint atomically: on any failure the directory keeps its previous contents.
 
-    One process at a time writes to a directory; a second one is refused. What a killed writer had begun is completed first, or by the
-    next `read_checkpoint`. File systems without locks (``flock``) tell neither: there, see to it that only one writes.
+    Only one process at a time may write to a directory; a second one fails. A write that was interrupted by a kill is completed by
+    the next `write_checkpoint` or `read_checkpoint`. File systems without locks (``flock``) offer neither; make sure there that only
+    one process writes.
 
     Parameters
     ----------
     directory
-        Made if missing. Files in it that are no part of a checkpoint stay; weights that this package did not write are not replaced.
+        Destination; created if missing. Files that are not part of a checkpoint are kept, and weights that this package did not
+        write are never replaced.
     weights
         Packed weights by parameter name.
     dense
-        All other tensors by name: arrays, `RawTensor`, or (safetensors type, shape, bytes). Tied tensors are the caller's
-        business: each name is written once.
+        All other tensors by name, as arrays, `RawTensor` or (safetensors type, shape, bytes). Each name is written once; handling
+        tied tensors is up to the caller.
     config
-        The model's own ``config.json``; a ``quantization_config`` in it is replaced.
+        The model's ``config.json``; a ``quantization_config`` in it is replaced.
     recipe, recipe_hash
-        Stored beside the modules, as they are.
+        The recipe and its hash, stored unchanged. Default: not stored.
     extra_files
-        Contents, or paths to copy from, by relative name: tokenizer files, records.
+        Contents, or paths to copy from, by relative name; for tokenizer files or records. Default: none.
     max_shard_bytes
-        Tensors are split over several files when they take more; a single tensor is never split.
+        Maximum payload of a file in bytes; larger checkpoints are split into several files. A single tensor is never split.
 
     Raises
     ------
     FormatError
-        If names collide, something is not JSON, a weight exceeds the format, the directory holds other weights or is being written to,
-        or the files cannot be written.
+        If names collide, a value cannot be written as JSON, a weight exceeds the limits of the format, the directory holds other weights
+        or is being written to, or the files cannot be written.
 
     Examples
     --------
@@ -93,7 +95,7 @@ def write_files(
     config: bytes,
     extra: Mapping[str, bytes | os.PathLike[str]],
 ) -> None:
-    """Write shards, config and extra files as one step; raises `FormatError` if a name or the system forbids it."""
+    """Write shards, config and extra files atomically; raises `FormatError` if a name is not allowed or writing fails."""
     path = Path(directory)
     for name in extra:
         _check_extra(name)
@@ -115,18 +117,18 @@ def write_files(
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         raise FormatError(
-            f"the checkpoint {path} cannot be written: {error.strerror or error}; what was there before is unchanged. "
+            f"the checkpoint {path} cannot be written: {error.strerror or error}; its previous contents are unchanged. "
             f"{'Free some space or choose' if full else 'Choose'} another folder"
         ) from error
 
 
 def check_replaceable(directory: str | os.PathLike[str]) -> None:
-    """Refuse a folder with weights that this package did not write: they may be the only ones of their model.
+    """Reject a folder with weights that this package did not write: they may be the only copy of a model.
 
     Raises
     ------
     FormatError
-        Naming such a file.
+        If there is such a file; the message names it.
     """
     path = Path(directory)
     if not path.is_dir():
@@ -138,13 +140,13 @@ def check_replaceable(directory: str | os.PathLike[str]) -> None:
         foreign = (path / CONFIG).exists() and _FOREIGN.fullmatch(name)
         if foreign or (_OURS.fullmatch(name) and not name.endswith(".json") and not _written_here(path, name)):
             raise FormatError(
-                f"{path} holds weights that tilewright did not write ({name}), and writing a checkpoint there would replace them; choose "
-                "another folder"
+                f"{path} holds weights that tilewright did not write ({name}), which writing a checkpoint would replace; choose another "
+                "folder"
             )
 
 
 def _written_here(path: Path, name: str) -> bool:
-    """Return True if a file of tensors carries this package's mark, as exports do."""
+    """Return True if a file of tensors was written by this package, according to its metadata."""
     try:
         return metadata_of(Directory(path).data(name), name) == WRITTEN_HERE
     except FormatError:
@@ -159,7 +161,9 @@ def _encode(
     for name, weight in weights.items():
         module, _, parameter = name.rpartition(".")
         if not parameter or module.endswith(".") or name.startswith("."):
-            raise FormatError(f"{show(name)} is no parameter name; it must be like encoder.layer.0.query.weight")
+            raise FormatError(
+                f"{show(name)} is not a parameter name; expected a name like encoder.layer.0.query.weight"
+            )
         entry, parts = encode_weight(name, weight)
         modules.setdefault(module, {})[parameter] = entry
         tensors |= {name: guard_of(weight), **parts}
@@ -174,7 +178,7 @@ def _encode(
 
 
 def split(tensors: Mapping[str, RawTensor], most: int) -> list[dict[str, RawTensor]]:
-    """Deal tensors, in their order, into files of at most `most` bytes of payload."""
+    """Split tensors, in order, into files of at most `most` bytes of payload."""
     if most < 1:
         raise FormatError(f"max_shard_bytes is {most}; it must be at least 1")
     shards: list[dict[str, RawTensor]] = [{}]
@@ -214,7 +218,7 @@ def json_bytes(value: Mapping[str, Any], name: str) -> bytes:
         return (json.dumps(value, indent=2, allow_nan=False) + "\n").encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise FormatError(
-            f"{name} cannot be written as JSON: {error}; pass numbers, texts, lists and mappings"
+            f"{name} cannot be written as JSON: {error}; pass numbers, strings, lists and mappings"
         ) from None
 
 

@@ -1,8 +1,8 @@
-"""Improving masks with n in each row and column until no exchange improves them: they are optimal then.
+"""Improving masks with n entries in each row and column until no exchange gains, at which point they are optimal.
 
-Moving a column from row i, which keeps it, to row j, which does not, changes what is kept by a known amount. Moves along a closed walk
-over rows leave every row and column with as many entries as before; a mask is optimal exactly if no such walk gains. That is the
-negative-cycle criterion of minimum-cost flow, and Bellman and Ford's method finds the walks, for many blocks at once.
+Moving a column from row i, which keeps it, to row j, which does not, changes the kept score by a known amount. Moves along a closed
+walk over rows leave every row and column with as many entries as before, and a mask is optimal exactly when no such walk gains. This
+is the negative-cycle criterion of minimum-cost flow; the Bellman-Ford algorithm finds the walks, for many blocks at once.
 """
 
 from typing import Any
@@ -13,33 +13,31 @@ from numpy.typing import NDArray
 __all__ = ["improve_"]
 
 _CHUNK = 1 << 17
-"""Elements handled at once: move costs and their temporaries stay in the cache."""
+"""Elements processed at once, so that move costs and temporaries stay in the cache."""
 
 
 def improve_(blocks: NDArray[Any], keep: NDArray[np.bool_], duals: NDArray[Any]) -> None:
-    """Exchange entries of ``keep[B, m, m]`` until it keeps the most of ``blocks[B, m, m]``, scores from 0 to 1; in place.
+    """Exchange entries of ``keep`` in place until each mask keeps the largest possible sum of scores.
 
     Parameters
     ----------
     blocks
-        Scores, float32 or float64. An exchange must gain more than about 16 rounding steps of double precision.
+        Scores ``[B, m, m]`` from 0 to 1, float32 or float64. An exchange must gain more than about 16 double-precision rounding steps.
     keep
-        Masks with the same number of entries in every row and column.
+        Masks ``[B, m, m]`` with the same number of entries in every row and column; modified in place.
     duals
-        ``[B, m]``, a guess of what a place in each row costs. Any guess gives an optimal mask; a good one gives it sooner.
+        Initial row prices ``[B, m]``. Any values lead to an optimal mask; good ones lead there sooner.
     """
     step = max(1, _CHUNK // blocks[0].size)
     for start in range(0, len(blocks), step):
         part = slice(start, start + step)
         price = _improve(blocks[part], keep[part], duals[part].astype(blocks.dtype))
-        if (
-            blocks.dtype != np.float64
-        ):  # what single precision cannot see beside the largest score; rarely more than a look
+        if blocks.dtype != np.float64:  # gains below the resolution of single precision; there are rarely any
             _improve(blocks[part].astype(np.float64), keep[part], price.astype(np.float64))
 
 
 def _improve(blocks: NDArray[Any], keep: NDArray[np.bool_], price: NDArray[Any]) -> NDArray[Any]:
-    """Exchange in the precision of the scores; return the prices at which nothing gains any more."""
+    """Exchange in the precision of the scores; return the prices at which no exchange gains."""
     live = np.arange(len(blocks))
     while len(live):
         costs = _move_costs(blocks[live], keep[live])
@@ -49,10 +47,10 @@ def _improve(blocks: NDArray[Any], keep: NDArray[np.bool_], price: NDArray[Any])
 
 
 def _move_costs(blocks: NDArray[Any], keep: NDArray[np.bool_]) -> NDArray[Any]:
-    """Return ``[B, i, j]``: the least that moving one column from row i to row j loses; infinite where none can move."""
+    """Return the smallest loss ``[B, i, j]`` of moving one column from row i to row j; infinite where none can move."""
     m = blocks.shape[1]
     n = int(np.count_nonzero(keep[0, 0]))
-    if 2 * n > m:  # fewer entries are pruned than kept: look at the same moves from the other side
+    if 2 * n > m:  # fewer entries are pruned than kept, so consider moving the pruned ones
         return _move_costs(-blocks, ~keep).swapaxes(1, 2)
     kept = np.nonzero(keep)[2].reshape(-1, m, n)
     offers = np.where(keep, -np.inf, blocks).astype(blocks.dtype).swapaxes(1, 2).copy()  # [B, column, row]
@@ -72,7 +70,7 @@ def _search(costs: NDArray[Any], price: NDArray[Any]) -> tuple[NDArray[Any], NDA
     -------
     price : ``[B, m]``
     sources : ``[B, m]``
-        The row each row would receive a column from, -1 for none; the walks it closes gain, and have no row in common.
+        The row from which each row would receive a column, -1 for none. Closed walks among them gain and are disjoint.
     """
     price, sources = price.copy(), np.full(price.shape, -1)
     slack = 16 * np.finfo(costs.dtype).eps
@@ -91,7 +89,7 @@ def _search(costs: NDArray[Any], price: NDArray[Any]) -> tuple[NDArray[Any], NDA
 
 
 def _ancestors(sources: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the row m or more steps back from each row, -1 where the walk ends before: what is left lies on closed walks."""
+    """Return the row m or more steps back from each row, -1 if its walk ends before; the rows returned lie on closed walks."""
     far = sources
     for _ in range(int(sources.shape[1]).bit_length()):
         far = np.where(far < 0, -1, np.take_along_axis(far, np.maximum(far, 0), axis=1))
@@ -105,7 +103,7 @@ def _apply(
     closed, row = np.nonzero(_ancestors(sources) >= 0)
     on_walk = np.zeros(sources.shape, dtype=np.bool_)
     row = _ancestors(sources)[closed, row]
-    for _ in range(sources.shape[1]):  # an ancestor is on its walk, and so is every source of it
+    for _ in range(sources.shape[1]):  # an ancestor lies on its walk, and so do all its sources
         if on_walk[closed, row].all():
             break
         on_walk[closed, row] = True
@@ -117,7 +115,7 @@ def _apply(
     column = (gain - loss).argmax(axis=1)
     each = np.arange(len(column))
     change = np.bincount(at, (gain - loss)[each, column].astype(np.float64), minlength=len(live))
-    sound = change > 0  # rounding could make a walk look like a gain; taking only real ones, the search must end
+    sound = change > 0  # rounding can make a walk look like a gain; accepting only real gains guarantees termination
     taken = sound[at]
     keep[block[taken], source[taken], column[taken]] = False
     keep[block[taken], to[taken], column[taken]] = True

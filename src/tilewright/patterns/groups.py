@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 __all__ = ["nm_mask", "top_n"]
 
 _COMPARED = 8
-"""Up to this m, counting pairwise wins beats partitioning (measured: 2:4 is about 8 times faster)."""
+"""Largest m for which counting pairwise wins is faster than partitioning (measured: about 8x for 2:4)."""
 
 _CHUNK = 1 << 22
-"""Elements handled at once: the temporaries of a chunk stay within the last-level cache."""
+"""Elements processed at once, so that temporaries stay in the last-level cache."""
 
 
 def top_n(groups: NDArray[Any], n: int) -> NDArray[np.bool_]:
@@ -28,7 +28,7 @@ def top_n(groups: NDArray[Any], n: int) -> NDArray[np.bool_]:
 
 
 def _by_wins(groups: NDArray[Any], n: int) -> NDArray[np.bool_]:
-    """Keep an entry if fewer than n others beat it; the earlier of two equals beats the later."""
+    """Keep an entry if fewer than n others beat it; of two equal entries the earlier wins."""
     columns = [np.ascontiguousarray(groups[:, j]) for j in range(groups.shape[1])]
     losses = np.zeros((len(columns), len(groups)), dtype=np.uint8)
     for i, left in enumerate(columns):
@@ -40,7 +40,7 @@ def _by_wins(groups: NDArray[Any], n: int) -> NDArray[np.bool_]:
 
 
 def _by_partition(groups: NDArray[Any], n: int) -> NDArray[np.bool_]:
-    """Keep what exceeds the n-th largest value, then the first of those equal to it."""
+    """Keep everything above the n-th largest value, then the first entries equal to it."""
     m = groups.shape[1]
     threshold = np.partition(groups, m - n, axis=1)[:, m - n, None]
     keep = groups >= threshold

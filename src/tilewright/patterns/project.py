@@ -1,4 +1,4 @@
-"""From scores to masks: `mask` for one weight, `project` for several ranked together."""
+"""Masks from scores: `mask` for one weight, `project` for several ranked together."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -22,9 +22,9 @@ def mask(pattern: Pattern, scores: NDArray[Any]) -> NDArray[np.bool_]:
     Parameters
     ----------
     pattern
-        What the mask must look like.
+        The pattern of the mask.
     scores
-        ``[N, K]``, finite and not negative; for magnitude pruning, ``abs(weight)``.
+        Importance of each element, ``[N, K]``, finite and non-negative; for magnitude pruning, ``abs(weight)``.
 
     Returns
     -------
@@ -34,7 +34,7 @@ def mask(pattern: Pattern, scores: NDArray[Any]) -> NDArray[np.bool_]:
     Raises
     ------
     PatternError
-        If the weight cannot take the pattern, or the scores are not finite, non-negative numbers.
+        If the weight cannot take the pattern, or the scores are not finite and non-negative.
 
     Examples
     --------
@@ -45,20 +45,20 @@ def mask(pattern: Pattern, scores: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 def project(pattern: Pattern, scores: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.bool_]]:
-    """Return the masks of several weights, ranked against each other where the pattern has a budget to share.
+    """Return the masks of several weights by name, ranked against each other if the pattern has a global budget.
 
     Parameters
     ----------
     pattern
-        What every mask must look like. For n:m patterns each weight stands alone; for the others `sparsity` holds over all
-        weights together.
+        The pattern of every mask. n:m patterns treat each weight on its own; for all others `sparsity` holds over all weights
+        together.
     scores
-        ``[N, K]`` per weight, in the order in which ties are broken.
+        Scores ``[N, K]`` of each weight by name. Ties between weights go to the first.
 
     Raises
     ------
     PatternError
-        As `mask`, with the name of the weight.
+        As for `mask`; the message names the weight.
     """
     checked = [_check(pattern, name, score) for name, score in scores.items()]
     return dict(zip(scores, _solver(pattern)(pattern, checked), strict=True)) if checked else {}
@@ -74,8 +74,9 @@ def _check(pattern: Pattern, name: str, score: NDArray[Any]) -> NDArray[Any]:
     low, high = array.min(), array.max()
     if not (low >= 0 and np.isfinite(high)):  # a NaN anywhere makes both NaN
         raise PatternError(
-            f"{name} has scores from {low} to {high}; scores must be finite and not negative. "
-            "Look for NaN or infinite weights, and take absolute values of signed scores"
+            f"{name} contains {array[~((array >= 0) & np.isfinite(array))][0]} at "
+            f"{np.argwhere(~((array >= 0) & np.isfinite(array)))[0].tolist()}; scores must be finite and non-negative. "
+            "Check the weights for NaN and infinities, and take the absolute value of signed scores"
         )
     return array
 

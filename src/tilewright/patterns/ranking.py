@@ -1,4 +1,4 @@
-"""Ranking over several layers at once: keep the best until a budget of elements is used up."""
+"""Ranking over several layers at once: keep the best entries until a budget of elements is used up."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,25 +9,25 @@ from numpy.typing import NDArray
 __all__ = ["keep_best", "split_like"]
 
 _SAMPLE = 1 << 18
-"""Entries that are looked at before a long array is searched."""
+"""Entries sampled before a long array is searched."""
 
 
 def keep_best(scores: NDArray[Any], budget: int, sizes: NDArray[np.int64] | None = None) -> NDArray[np.bool_]:
-    """Return True for the best entries of a flat array whose sizes together stay within the budget.
+    """Return the mask ``[E]`` of the best entries whose sizes together stay within the budget.
 
     Parameters
     ----------
     scores
-        One score an entry, ``[E]``.
+        Score of each entry, ``[E]``.
     budget
-        Elements that may be kept in all.
+        Number of elements that may be kept in total.
     sizes
-        Elements that an entry stands for; 1 each where not given.
+        Number of elements in each entry, ``[E]``. Default: 1 each.
 
     Notes
     -----
-    Entries are taken by decreasing score until the next would exceed the budget. Among equals the lowest index goes first, which
-    only matters at the threshold: entries above it are all in, so one unstable (and fast) sort finds it.
+    Entries are taken by decreasing score until the next would exceed the budget. Ties go to the lowest index, which only matters
+    at the threshold: entries above it are all kept, so a fast, unstable sort is enough to find it.
     """
     total = len(scores) if sizes is None else int(sizes.sum())
     if budget >= total:
@@ -49,14 +49,14 @@ def keep_best(scores: NDArray[Any], budget: int, sizes: NDArray[np.int64] | None
 
 
 def _nth_best(scores: NDArray[Any], n: int) -> Any:
-    """Return the n-th largest score; of a long array, from the entries above what a sample says it cannot be below."""
+    """Return the n-th largest score; long arrays are first narrowed down by a bound taken from a sample."""
     stride = len(scores) // _SAMPLE
     if stride > 4:
         sample = scores[:: stride | 1]  # odd, so that it visits all columns of the usual even widths
         below = int(len(sample) * (1 - 1.25 * n / len(scores))) - 1
         if below > 0:
             candidates = scores[scores >= np.partition(sample, below)[below]]
-            if len(candidates) >= n:  # then the n-th largest is among them; else the sample misled
+            if len(candidates) >= n:  # then the n-th largest is among them; otherwise the sample was misleading
                 return np.partition(candidates, len(candidates) - n)[len(candidates) - n]
     return np.partition(scores, len(scores) - n)[len(scores) - n]
 

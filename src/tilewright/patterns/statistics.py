@@ -1,4 +1,4 @@
-"""`statistics`: how much a mask keeps, and how evenly."""
+"""`statistics`: how much a mask keeps and how evenly."""
 
 from dataclasses import dataclass
 
@@ -12,21 +12,21 @@ __all__ = ["MaskStatistics", "statistics"]
 
 @dataclass(frozen=True, eq=False)
 class MaskStatistics:
-    """Density of a mask as a whole, by output, and by tile of outputs.
+    """Density of a mask as a whole, per output, and per tile of outputs.
 
     Parameters
     ----------
     density, sparsity
-        Kept over all, and one minus that.
+        Kept elements over all elements, and one minus that.
     row_density
-        ``[N]``, kept over K of each output.
+        Density of each output, ``[N]``.
     tile_density
-        ``[ceil(N / tile)]``, the same of each run of `tile` neighbouring outputs.
+        Density of each run of `tile` neighbouring outputs, ``[ceil(N / tile)]``.
     balance
-        Mean over maximum of the tile densities: 1 when every tile carries the same load, lower when one of them makes the
-        others wait.
+        Mean over maximum of the tile densities: 1 when all tiles carry the same load, lower when the densest makes the others
+        wait.
     empty_outputs, empty_inputs
-        Outputs and inputs that keep nothing.
+        Number of outputs and inputs that keep nothing.
     """
 
     density: float
@@ -44,14 +44,14 @@ def statistics(mask: NDArray[np.bool_], tile: int = 1) -> MaskStatistics:
     Parameters
     ----------
     mask
-        True where an element is kept.
+        ``[N, K]``, True where an element is kept.
     tile
-        Neighbouring outputs that count as one tile.
+        Number of neighbouring outputs in a tile. Default: 1.
 
     Raises
     ------
     ArgumentError
-        If the mask is not a matrix with elements, or the tile not positive.
+        If the mask is not a non-empty matrix, or the tile is not positive.
 
     Examples
     --------
@@ -60,8 +60,7 @@ def statistics(mask: NDArray[np.bool_], tile: int = 1) -> MaskStatistics:
     """
     if mask.ndim != 2 or not mask.size or tile < 1:
         raise ArgumentError(
-            f"statistics need a mask with two dimensions and elements and a tile of at least 1; got shape {list(mask.shape)} "
-            f"and tile {tile}"
+            f"`mask` must be a non-empty matrix and `tile` at least 1; got shape {list(mask.shape)} and tile {tile}"
         )
     rows = np.count_nonzero(mask, axis=1) / mask.shape[1]
     starts = np.arange(0, len(mask), tile)

@@ -1,4 +1,4 @@
-"""`parse`: the text form of patterns, back to values."""
+"""`parse`: patterns from their text form."""
 
 import re
 from collections.abc import Callable
@@ -44,22 +44,22 @@ _FORMS: list[tuple[re.Pattern[str], Callable[..., Pattern]]] = [
 ]
 
 _EXAMPLES = ("2:4", "2:4x8", "2:4t", "bank64@16x", "tw16@75%", "tew64@75%+5%", "tvw64@75%", "block32x32@75%", "any@90%")
-"""One of each form."""
+"""One example of each form."""
 
 
 def parse(text: str) -> Pattern:
-    """Return the pattern that a text names; ``parse(str(p)) == p`` for every pattern.
+    """Return the pattern written as a text; ``parse(str(p)) == p`` for every pattern.
 
     Parameters
     ----------
     text
-        ``2:4``, ``1:8``, ``2:4x8`` (tile 8), ``2:4t`` (transposable), ``bank64@16x``, ``tw16@75%``, ``tew64@75%+5%``,
-        ``tvw64@75%``, ``block32x32@75%`` or ``any@90%``. Per cent are sparsity: what is pruned.
+        A text of one of the forms ``2:4``, ``1:8``, ``2:4x8`` (tile 8), ``2:4t`` (transposable), ``bank64@16x``, ``tw16@75%``,
+        ``tew64@75%+5%``, ``tvw64@75%``, ``block32x32@75%`` or ``any@90%``. Percentages are sparsity: the part that is pruned.
 
     Raises
     ------
     PatternError
-        If the text is none of these forms, or its numbers contradict each other.
+        If the text has none of these forms, or its numbers contradict each other.
 
     Examples
     --------
@@ -70,5 +70,5 @@ def parse(text: str) -> Pattern:
         match = form.fullmatch(text.strip()) if isinstance(text, str) else None
         if match:
             return build(*match.groups())
-    expected = f"one of the forms {', '.join(_EXAMPLES)} (per cent are sparsity, what is pruned)"
+    expected = f"one of the forms {', '.join(_EXAMPLES)} (percentages are sparsity, the part that is pruned)"
     raise PatternError(unknown("pattern", text, _EXAMPLES, expected))

@@ -1,8 +1,8 @@
 """Tile-wise masks: TW, TEW and TVW, ranked over any number of layers at once.
 
-The steps are those of the tile-wise paper's artifact (Guo et al., arXiv 2008.13006): two cuts of ``1 - sqrt(1 - s)`` each, outputs
-first; survivors regrouped; tile columns scored by their norm over the outputs the tile spans. One thing differs: the second
-cut keeps tile columns until the target is used up, so the sparsity is the one asked for, to within a tile column.
+The steps follow the artifact of the tile-wise paper (Guo et al., arXiv 2008.13006): two cuts of ``1 - sqrt(1 - s)`` each, outputs
+first; the remaining outputs are regrouped into tiles; tile columns are scored by their norm over the outputs the tile spans. One
+thing differs: the second cut keeps tile columns until the budget is used up, so the target sparsity is met to within a tile column.
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ def tile_wise(pattern: TileWise, scores: Scores) -> Masks:
 
 
 def tile_element_wise(pattern: TileElementWise, scores: Scores) -> Masks:
-    """Return TW masks at ``sparsity + extra`` with the best pruned elements restored, over all layers."""
+    """Return TW masks at ``sparsity + extra`` with the best pruned elements of all layers restored."""
     base = tile_wise(TileWise(pattern.tile, pattern.sparsity + pattern.extra), scores)
     kept = sum(int(np.count_nonzero(mask)) for mask in base)
     total = sum(mask.size for mask in base)
@@ -53,7 +53,7 @@ def tile_vector_wise(pattern: TileVectorWise, scores: Scores) -> Masks:
 
 
 def tile_columns(mask: NDArray[np.bool_], tile: int) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Return (outputs, columns that any of them keeps) of each tile; outputs without any element belong to none."""
+    """Return the outputs of each tile and the columns that any of them keeps; empty outputs belong to no tile."""
     alive = np.flatnonzero(mask.any(axis=1))
     groups = [alive[start : start + tile] for start in range(0, len(alive), tile)]
     return [(rows, np.flatnonzero(mask[rows].any(axis=0))) for rows in groups]
@@ -64,10 +64,10 @@ def split_elements(
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Split a TEW mask into its tile-wise part and the elements restored on top.
 
-    The mask does not say which outputs the tile-wise part had pruned. Outputs are ranked by kept elements, every cut between
-    "regrouped" and "pruned" from a grid is tried, and the cheapest split to store wins (an element costs a value and a
-    column, a tile column its values and one column), or with `fewest` the one with fewest single elements. Of equals, such as tiles of
-    one output, it is the other figure that decides. The two parts always add up to the mask.
+    The mask does not record which outputs the tile-wise part pruned. So outputs are ranked by their number of kept elements, a grid
+    of cuts between "regrouped" and "pruned" is tried, and the split that is cheapest to store wins (an element costs a value and a
+    column, a tile column its values and one column), or with `fewest` the one with the fewest single elements. The other figure
+    breaks ties, such as those of tiles of one output. The two parts always add up to the mask.
     """
     counts = np.count_nonzero(mask, axis=1)
     kept = int(counts.sum())
@@ -94,13 +94,13 @@ def _rank(cost: float, single: int, fewest: bool) -> tuple[float, float]:
 
 
 def _norms(score: NDArray[Any]) -> NDArray[Any]:
-    """Score of each output: its L2 norm over the K inputs, divided by K."""
+    """Return the score of each output: its L2 norm over the K inputs, divided by K."""
     norms: NDArray[Any] = np.sqrt(np.einsum("nk,nk->n", score, score)) / score.shape[1]
     return norms
 
 
 def _best_outputs(scores: Scores, sparsity: float) -> Masks:
-    """Keep the best ``sqrt(1 - sparsity)`` of all outputs of all layers."""
+    """Keep the best ``sqrt(1 - sparsity)`` of the outputs of all layers."""
     norms = [_norms(score) for score in scores]
     total = sum(len(n) for n in norms)
     kept = keep_best(np.concatenate(norms), round(total * float(np.sqrt(1 - sparsity))))
@@ -125,8 +125,8 @@ def _cut_columns(scores: Scores, outputs: Masks, tile: int, density: float) -> M
 def _column_scores(score: NDArray[Any], kept: NDArray[np.bool_], tile: int) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """Return the column scores ``[tiles, K]`` of one layer and where each tile starts among the kept outputs.
 
-    A column's score is its norm over the tile's outputs, divided by how many original outputs the tile spans: pruned outputs inside
-    the span count as zeros (the artifact's rule, not a division by the tile).
+    A column's score is its norm over the tile's outputs, divided by the number of original outputs the tile spans: pruned outputs
+    inside the span count as zeros. This is the artifact's rule; it does not divide by the tile size.
     """
     rows = np.flatnonzero(kept)
     starts = np.append(np.arange(0, len(rows), tile), len(rows)).astype(np.int64)
@@ -157,8 +157,8 @@ def _usable(kept: NDArray[np.bool_], norms: NDArray[Any], pattern: TileVectorWis
 def _inner(score: NDArray[Any], pattern: TileVectorWise) -> NDArray[np.bool_]:
     """Return the n:m mask of one compacted tile ``[w, c]``, every column used by at least one output.
 
-    A column that no output keeps would vanish from the mask, and with it the borders of the groups. It is given to the output that
-    loses least by exchanging it for another column of the same group that a second output keeps too.
+    A column that no output keeps would vanish from the mask and shift the group boundaries. It is given to the output that loses
+    least by exchanging it for another column of the same group that a second output keeps too.
     """
     mask = nm_mask(score, pattern.n, pattern.m)
     for column in np.flatnonzero(~mask.any(axis=0)):

@@ -1,7 +1,8 @@
-"""Masks that are n:m along both sides and keep the most that such masks can.
+"""Optimal masks that are n:m along both sides.
 
-Blocks up to 4 x 4 are enumerated. Large ones go the way of TSENOR (Meng, Makni and Mazumder, 2025): a soft plan by optimal transport,
-rounded greedily, then exchanges; those between start from the greedy choice itself. Here the exchanges go on until none gains, so that the mask is the best one, not only near it.
+Blocks up to 4 x 4 are enumerated. Large blocks follow TSENOR (Meng, Makni and Mazumder, 2025): a soft plan by optimal transport,
+rounded greedily, then improved by exchanges. Blocks in between start from the greedy choice. Unlike in TSENOR, the exchanges
+continue until none gains, so the mask is optimal.
 """
 
 from functools import cache
@@ -20,21 +21,21 @@ _EXACT = 4
 """Largest m whose valid blocks are enumerated: 90 for 2:4; 2:8 would already have millions."""
 
 _CHUNK = 1 << 20
-"""Elements handled at once: counters and masks of a chunk stay in the cache."""
+"""Elements processed at once, so that counters and masks stay in the cache."""
 
 _PLANNED_FROM = 32
-"""Smallest m whose blocks are planned first. The plan saves rounds of exchange, and below it takes longer than they do (measured)."""
+"""Smallest m for which a plan comes first. It saves rounds of exchange; for smaller m it takes longer than they do (measured)."""
 
 _CACHED = 1 << 16
-"""Elements planned at once: the plan is walked through thirty times."""
+"""Elements planned at once; smaller than `_CHUNK` because the plan is traversed thirty times."""
 
 
 def transposable_mask(scores: NDArray[Any], n: int, m: int) -> NDArray[np.bool_]:
     """Return a mask of ``scores[N, K]`` with exactly n of m in each row and each column of every m x m block.
 
-    No such mask keeps a larger sum of scores, up to rounding. Among equal sums the choice is deterministic: for m up to 4
-    the first in lexicographic order of kept positions; beyond, entries are visited by decreasing worth and increasing index,
-    and exchanged only for a gain. Time grows with N * K * min(n, m - n): larger blocks cost more per element.
+    No such mask keeps a larger sum of scores, up to rounding. Among equal sums the choice is deterministic: for m up to 4, the
+    first in lexicographic order of kept positions; for larger m, entries are visited by decreasing worth and increasing index
+    and exchanged only for a gain. Time grows with N * K * min(n, m - n), so larger blocks cost more per element.
     """
     outputs, inputs = scores.shape
     if n == m:
@@ -68,7 +69,7 @@ def _exact(blocks: NDArray[Any], n: int, m: int) -> NDArray[np.bool_]:
 
 
 def _transported(blocks: NDArray[Any], n: int, m: int) -> NDArray[np.bool_]:
-    """Take a good mask for each block, and improve it until it is optimal."""
+    """Start from a good mask for each block and improve it until it is optimal."""
     top = np.maximum(blocks.max(axis=1, keepdims=True), np.finfo(blocks.dtype).tiny)
     scaled = blocks / top
     prices, worth = (
@@ -80,7 +81,7 @@ def _transported(blocks: NDArray[Any], n: int, m: int) -> NDArray[np.bool_]:
 
 
 def _planned(blocks: NDArray[Any], n: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return the prices of the rows in the soft plan, and what each entry is worth by it, not negative."""
+    """Return the row prices ``[B, m]`` of the soft plan and the non-negative worth ``[B, m * m]`` of each entry under it."""
     m = blocks.shape[1]
     rows, worth = np.empty(blocks.shape[:2], blocks.dtype), np.empty_like(blocks)
     step = max(1, _CACHED // (m * m))
@@ -93,7 +94,7 @@ def _planned(blocks: NDArray[Any], n: int) -> tuple[NDArray[Any], NDArray[Any]]:
 
 
 def _greedy(blocks: NDArray[Any], n: int, m: int) -> NDArray[np.bool_]:
-    """Visit the entries of all blocks by decreasing score, one of each block at a time, in flat arrays."""
+    """Visit the entries of all blocks by decreasing score, one entry per block at a time, in flat arrays."""
     count, size = blocks.shape
     start_entry, start_side = np.arange(count) * size, np.arange(count) * m
     keep = np.zeros(count * size, dtype=np.bool_)
@@ -112,10 +113,10 @@ def _greedy(blocks: NDArray[Any], n: int, m: int) -> NDArray[np.bool_]:
 
 
 def _by_score(blocks: NDArray[Any]) -> NDArray[np.int64]:
-    """Return the entries of each block by decreasing score, the lowest index first among equals.
+    """Return the entry indices of each block by decreasing score; ties go to the lowest index.
 
-    Non-negative floats order like their bits, so score and index make one integer, and plain integers sort many times faster than
-    an argsort that must be stable.
+    Non-negative floats sort like their bits, so score and index combine into one integer, and plain integers sort many times
+    faster than a stable argsort.
     """
     if blocks.dtype != np.float32:
         return np.argsort(-blocks, axis=1, kind="stable")
@@ -128,10 +129,10 @@ def _by_score(blocks: NDArray[Any]) -> NDArray[np.int64]:
 def _repair(
     scores: NDArray[Any], keep: NDArray[np.bool_], row_room: NDArray[np.int16], column_room: NDArray[np.int16]
 ) -> None:
-    """Fill rows and columns that greedy left short, one per block and round, each at the least loss.
+    """Fill rows and columns that the greedy pass left short, one per block and round, each at the smallest loss.
 
-    A short row i and a short column j meet in an entry that is kept already (greedy would have taken it otherwise). Some kept
-    (a, b) with (i, b) and (a, j) free always exists: if none did, the rows missing from column j, all of them full, would hold
+    A short row i and a short column j meet in an entry that is already kept, or the greedy pass would have taken it. There is
+    always a kept (a, b) with (i, b) and (a, j) free: otherwise the rows missing from column j, all of them full, would have
     their n entries in the fewer than n columns of row i. Exchanging it for (i, b) and (a, j) fills both.
     """
     while True:

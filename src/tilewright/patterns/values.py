@@ -1,6 +1,6 @@
 """Patterns as values: frozen, comparable, hashable; `str` gives the text that `parse` reads back.
 
-A pattern speaks of a weight seen as a matrix ``[N, K]``: N outputs, K inputs.
+A pattern describes a weight viewed as a matrix ``[N, K]``: N outputs, K inputs.
 """
 
 from dataclasses import dataclass, field
@@ -23,60 +23,60 @@ BANK = 64
 """Neighbours along K in one bank of an S4 weight."""
 
 LARGEST_TILE = 1024
-"""Outputs in a tile, and sides of a block: what a file can hold, said before any work is done."""
+"""Most outputs in a tile and largest side of a block: the limits of the file format, checked before any work is done."""
 
 LARGEST_INNER = 64
-"""Largest m inside a tile (TVW), for the same reason."""
+"""Largest m inside a tile (TVW), a limit of the file format too."""
 
 LARGEST = (1 << 31) - 1
-"""Largest number of anything: sides of a weight go no further either."""
+"""Largest number in any pattern; the sides of a weight have the same limit."""
 
 _RATIOS = (1, 2, 4, 8, 16, 32)
-"""Of a bank's elements to the kept ones."""
+"""Supported ratios of a bank's elements to its kept elements."""
 
 
 @dataclass(frozen=True)
 class Pattern:
-    """Base of every pattern: a rule for which elements of a weight ``[N, K]`` may be kept."""
+    """Base class of patterns: a rule for which elements of a weight ``[N, K]`` may be kept."""
 
     @property
     def density(self) -> float:
-        """Fraction of the elements that are kept, as the pattern states it."""
+        """Fraction of elements kept, as stated by the pattern."""
         raise TypeError(f"{type(self).__name__} is abstract; use one of the patterns, such as NM(2, 4)")
 
     @property
     def canonical(self) -> str:
-        """The text that all equal patterns share, however each was written: for files, and for keys of a cache."""
+        """Text shared by all equal patterns, however they were written; used in files and cache keys."""
         return str(self)
 
     @property
     def fixed(self) -> bool:
-        """True if the pattern alone decides how much each layer keeps, so that no budget can move it."""
+        """True if the pattern alone determines how much each layer keeps, so that budgets have no effect on it."""
         return False
 
     def refusal(self, shape: tuple[int, ...]) -> str | None:
-        """Return the reason why a weight of this ``[N, K]`` shape cannot take the pattern, or None if it can."""
+        """Return the reason why a weight of this shape ``(N, K)`` cannot take the pattern, or None if it can."""
         if len(shape) != 2 or 0 in shape:
-            return f"a pattern needs a matrix with at least one element, and this one has shape {list(shape)}"
+            return f"expected a matrix with at least one element, got shape {list(shape)}"
         return None
 
 
 @dataclass(frozen=True)
 class NM(Pattern):
-    """n:m, n elements kept of every m neighbours along K (Mishra et al., arXiv 2104.08378, section 3).
+    """n:m: n elements kept of every m neighbours along K (Mishra et al., arXiv 2104.08378, section 3).
 
     Parameters
     ----------
     n, m
-        Kept elements, and neighbours they are chosen from. ``1 <= n <= m``.
+        Number of kept elements, and number of neighbours they are chosen from; ``1 <= n <= m``.
     tile
-        Neighbouring outputs that share their kept positions, chosen on summed squared scores.
+        Number of neighbouring outputs that share their kept positions, which are chosen by the sum of squared scores. Default: 1.
     transposable
-        The mask also keeps at most n of every m neighbours along N, so that the transposed weight
-        is n:m as well. Needs ``tile == 1``.
+        Whether the mask also keeps at most n of every m neighbours along N, so that the transposed weight is n:m as well.
+        Requires ``tile == 1``. Default: False.
     bank
-        Print 4:64 as ``bank64@16x``, as whoever wrote it did. Makes no other difference: patterns that differ in nothing else are
-        equal.
+        Whether to print a pattern such as 4:64 as ``bank64@16x``. Affects printing only: patterns that differ in nothing else are
+        equal. Default: False.
 
     Raises
     ------
@@ -100,13 +100,13 @@ class NM(Pattern):
         _whole("n:m", LARGEST_TILE, tile=self.tile)
         if self.n > self.m:
             raise PatternError(
-                f"{self.n}:{self.m} keeps {self.n} of every {self.m}, which is more than there are; "
+                f"{self.n}:{self.m} keeps {self.n} of every {self.m}, which is impossible; "
                 "n counts the kept elements and cannot exceed m"
             )
         if self.transposable and self.tile != 1:
             raise PatternError(
-                f"{self.n}:{self.m}x{self.tile} cannot be transposable: shared positions and the second direction "
-                "exclude each other; use tile=1"
+                f"{self.n}:{self.m}x{self.tile} cannot be transposable: positions cannot be shared by a tile and n:m in the "
+                "other direction too; use tile=1"
             )
 
     @property
@@ -116,25 +116,23 @@ class NM(Pattern):
 
     @property
     def fixed(self) -> bool:
-        """Always True: n and m decide."""
+        """Always True: n and m determine the density."""
         return True
 
     def kept(self, inputs: int) -> int:
-        """Return how many of `inputs` neighbours each output keeps, a trailing short group included."""
+        """Return how many of `inputs` inputs each output keeps, including a shorter last group."""
         return inputs // self.m * self.n + min(self.n, inputs % self.m)
 
     def refusal(self, shape: tuple[int, ...]) -> str | None:
-        """Return why ``[N, K]`` cannot take the pattern: nothing to prune, or sides that m does not divide."""
+        """Return why a weight of shape ``(N, K)`` cannot take the pattern: nothing to prune, or sides not divisible by m."""
         base = super().refusal(shape)
         if base:
             return base
         outputs, inputs = shape
         if self.n < self.m and inputs <= self.n:
-            return (
-                f"{self} keeps {self.n} of every {self.m} inputs and there are only {inputs}: nothing would be pruned"
-            )
+            return f"{self} keeps {self.n} of every {self.m} inputs and the weight has only {inputs}, so nothing would be pruned"
         if self.transposable and (outputs % self.m or inputs % self.m):
-            return f"{self} needs both sides to be multiples of {self.m}, and the weight is {outputs} x {inputs}"
+            return f"{self} needs both sides to be multiples of {self.m}; the weight is {outputs} x {inputs}"
         return None
 
     def __str__(self) -> str:
@@ -145,13 +143,13 @@ class NM(Pattern):
 
     @property
     def canonical(self) -> str:
-        """The text with n and m, tile and all."""
+        """Text with n, m, tile and ``t`` for transposable, such as ``2:4x8``."""
         tile = f"x{self.tile}" if self.tile > 1 else ""
         return f"{self.n}:{self.m}{tile}{'t' if self.transposable else ''}"
 
 
-def Banked(ratio: int) -> NM:  # noqa: N802 (a constructor, spelled like the patterns it stands beside)
-    """Return the bank-balanced pattern of S4 at a ratio (Yen et al., arXiv 2207.08006): 64 / ratio of every 64.
+def Banked(ratio: int) -> NM:  # noqa: N802 (a constructor, spelled like the pattern classes)
+    """Return the bank-balanced pattern of S4 (Yen et al., arXiv 2207.08006): 64 / ratio elements kept of every 64.
 
     Parameters
     ----------
@@ -161,7 +159,7 @@ def Banked(ratio: int) -> NM:  # noqa: N802 (a constructor, spelled like the pat
     Raises
     ------
     PatternError
-        If the ratio is not one that the accelerator has.
+        If the accelerator does not support the ratio.
 
     Examples
     --------
@@ -169,18 +167,18 @@ def Banked(ratio: int) -> NM:  # noqa: N802 (a constructor, spelled like the pat
     (NM(n=4, m=64, tile=1, transposable=False), 'bank64@16x')
     """
     if ratio not in _RATIOS:
-        raise PatternError(f"a bank of 64 has no ratio {ratio!r}; the ratios are 1, 2, 4, 8, 16 and 32")
+        raise PatternError(f"unknown ratio {ratio!r} for a bank of 64; expected 1, 2, 4, 8, 16 or 32")
     return NM(BANK // ratio, BANK, bank=True)
 
 
 @dataclass(frozen=True)
 class TileWise(Pattern):
-    """TW: whole outputs pruned, the rest regrouped into tiles that each drop input columns (Guo et al., 2008.13006).
+    """TW: whole outputs pruned, the rest regrouped into tiles that each drop input columns (Guo et al., arXiv 2008.13006).
 
     Parameters
     ----------
     tile
-        Outputs in a tile (G in the paper).
+        Number of outputs in a tile (G in the paper).
     sparsity
         Fraction of all elements pruned, in ``[0, 1)``.
     """
@@ -203,16 +201,16 @@ class TileWise(Pattern):
 
 @dataclass(frozen=True)
 class TileElementWise(Pattern):
-    """TEW: tile-wise at ``sparsity + extra``, then the best `extra` of all pruned elements restored one by one.
+    """TEW: tile-wise at ``sparsity + extra``, then the best pruned elements restored individually.
 
     Parameters
     ----------
     tile
-        Outputs in a tile.
+        Number of outputs in a tile.
     sparsity
-        Fraction of all elements pruned in the end.
+        Fraction of all elements pruned in the end, in ``[0, 1)``.
     extra
-        Fraction of all elements that is restored, above 0; ``sparsity + extra`` stays below 1.
+        Fraction of all elements restored, above 0; ``sparsity + extra`` must be below 1.
     """
 
     tile: int
@@ -225,13 +223,13 @@ class TileElementWise(Pattern):
         _fraction("tile-element-wise", self.extra, "extra")
         if self.extra == 0 or self.sparsity + self.extra >= 1:
             raise PatternError(
-                f"tile-element-wise got sparsity {percent(self.sparsity)} and extra {percent(self.extra)}; extra must be "
-                "above 0% and the two together below 100%"
+                f"a tile-element-wise pattern needs extra above 0% and sparsity + extra below 100%; got sparsity "
+                f"{percent(self.sparsity)} and extra {percent(self.extra)}"
             )
 
     @property
     def density(self) -> float:
-        """1 - sparsity, the restored elements counted as kept."""
+        """1 - sparsity; restored elements count as kept."""
         return 1 - self.sparsity
 
     def __str__(self) -> str:
@@ -240,16 +238,16 @@ class TileElementWise(Pattern):
 
 @dataclass(frozen=True)
 class TileVectorWise(Pattern):
-    """TVW: tile-wise, then n:m along the compacted inputs of each tile (Guo et al., 2402.10876).
+    """TVW: tile-wise, then n:m along the compacted inputs of each tile (Guo et al., arXiv 2402.10876).
 
     Parameters
     ----------
     tile
-        Outputs in a tile; ``tile * n >= m``, so that every kept column can be used by some output.
+        Number of outputs in a tile; ``tile * n >= m``, so that every kept column can be used by some output.
     sparsity
-        Fraction of all elements pruned by both steps together, at least ``1 - n / m``.
+        Fraction of all elements pruned by both steps together, at least ``1 - n / m`` and below 1.
     n, m
-        The inner pattern, 2:4 unless told.
+        Pattern inside each tile. Default: 2:4.
     """
 
     tile: int
@@ -263,12 +261,12 @@ class TileVectorWise(Pattern):
         _fraction("tile-vector-wise", self.sparsity)
         if self.n > self.m or self.tile * self.n < self.m:
             raise PatternError(
-                f"tile-vector-wise got tile {self.tile} with {self.n}:{self.m} inside; it needs n <= m and tile * n >= m"
+                f"a tile-vector-wise pattern needs n <= m and tile * n >= m; got tile {self.tile} with {self.n}:{self.m} inside"
             )
         if self.density > self.n / self.m:
             raise PatternError(
                 f"tile-vector-wise at {percent(self.sparsity)} keeps more than {self.n}:{self.m} inside each tile allows; "
-                f"the least sparsity is {percent(1 - self.n / self.m)}"
+                f"the lowest possible sparsity is {percent(1 - self.n / self.m)}"
             )
 
     @property
@@ -277,10 +275,10 @@ class TileVectorWise(Pattern):
         return 1 - self.sparsity
 
     def refusal(self, shape: tuple[int, ...]) -> str | None:
-        """Return why ``[N, K]`` cannot take the pattern: too few outputs to use the columns they share."""
+        """Return why a weight of shape ``(N, K)`` cannot take the pattern: too few outputs to use the columns they share."""
         base = super().refusal(shape)
         if base is None and shape[0] * self.n < self.m:
-            return f"{self.n}:{self.m} inside a tile needs at least {-(-self.m // self.n)} outputs, and there are {shape[0]}"
+            return f"{self.n}:{self.m} inside a tile needs at least {-(-self.m // self.n)} outputs; the weight has {shape[0]}"
         return base
 
     @property
@@ -295,7 +293,7 @@ class TileVectorWise(Pattern):
 
 @dataclass(frozen=True)
 class Block(Pattern):
-    """Whole blocks of `rows` outputs by `cols` inputs kept or pruned: the block baseline of the tile-wise paper."""
+    """Blocks of `rows` outputs by `cols` inputs, each kept or pruned as a whole: the block baseline of the tile-wise paper."""
 
     rows: int
     cols: int
@@ -316,7 +314,7 @@ class Block(Pattern):
 
 @dataclass(frozen=True)
 class Unstructured(Pattern):
-    """Any element may be kept: the element-wise baseline."""
+    """Any element may be kept or pruned: the element-wise baseline."""
 
     sparsity: float
 
@@ -333,27 +331,26 @@ class Unstructured(Pattern):
 
 
 def percent(fraction: float) -> str:
-    """Return a fraction as exact per cent: `fraction_of` reads the same float back."""
+    """Return a fraction as an exact percentage, which `fraction_of` converts back to the same float."""
     text = format((Decimal(repr(fraction)) * 100).normalize(), "f")
     return f"{text}%"
 
 
 def fraction_of(text: str) -> float:
-    """Return the float that `percent` wrote, without its sign."""
+    """Return the fraction for the digits that `percent` wrote, passed without the percent sign."""
     return float(Decimal(text) / 100)
 
 
 def _whole(kind: str, most: int = LARGEST, **numbers: int) -> None:
     for name, number in numbers.items():
         if not isinstance(number, int) or isinstance(number, bool) or number < 1:
-            raise PatternError(f"a {kind} pattern needs a whole number of at least 1 for {name}, and got {number!r}")
+            raise PatternError(f"{name} of a {kind} pattern must be an integer of at least 1, got {number!r}")
         if number > most:
-            raise PatternError(f"a {kind} pattern takes at most {most:,} for {name}, and got {quoted(number)}")
+            raise PatternError(f"{name} of a {kind} pattern must be at most {most:,}, got {quoted(number)}")
 
 
 def _fraction(kind: str, number: float, name: str = "sparsity") -> None:
     if not isinstance(number, int | float) or isinstance(number, bool) or not 0 <= number < 1:
         raise PatternError(
-            f"a {kind} pattern needs {name} as a fraction from 0 up to but not including 1, and got {number!r}; "
-            "75% is written 0.75"
+            f"{name} of a {kind} pattern must be a fraction in [0, 1), got {number!r}; write 75% as 0.75"
         )

@@ -1,4 +1,4 @@
-"""`verify_mask`: does a mask obey a pattern, exactly or at most, and where does it first fail."""
+"""`verify_mask`: whether a mask obeys a pattern, and where it first fails."""
 
 from dataclasses import dataclass
 
@@ -11,15 +11,15 @@ from .values import NM, Block, Pattern, TileElementWise, TileVectorWise, TileWis
 __all__ = ["Verdict", "verify_mask"]
 
 _AT_ONCE = 1 << 20
-"""Elements looked at together: what counting takes beside the mask itself does not grow with it."""
+"""Elements counted at once, so that temporary memory does not grow with the mask."""
 
 _TELLING = 32
-"""Inputs below which outputs keep so few elements that tile columns and restored elements look alike."""
+"""With fewer inputs, outputs keep so few elements that tile columns and restored elements cannot be told apart."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What `verify_mask` found.
+    """Result of `verify_mask`; true if the mask obeys the pattern.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ class Verdict:
     message
         One sentence: what holds, or what fails and where.
     where
-        ``(output, input)`` of the first violation, None where there is none or it has no place.
+        ``(output, input)`` of the first violation; None if there is none or it concerns the mask as a whole.
     """
 
     ok: bool
@@ -42,25 +42,25 @@ class Verdict:
 def verify_mask(
     pattern: Pattern, mask: NDArray[np.bool_], *, exact: bool = False, check_density: bool = True
 ) -> Verdict:
-    """Say whether a mask obeys a pattern.
+    """Return whether a mask obeys a pattern and, if not, where it first fails.
 
     Parameters
     ----------
     pattern
-        The rule.
+        The pattern to check against.
     mask
         ``[N, K]``, True where an element is kept (or not zero).
     exact
-        Ask that every group keeps exactly what the pattern allows. By default keeping less is fine: a kept weight may happen to
-        be zero.
+        Require that every group keeps exactly as many elements as the pattern allows. By default it may keep fewer, because kept
+        weights can happen to be zero.
     check_density
-        For patterns with a sparsity, also ask that the mask keeps no more than that. Switch it off for one layer of a globally
-        ranked model, where only the whole meets the target.
+        For patterns with a sparsity, also require that the mask is at least that sparse. Switch this off for a single layer of a
+        globally ranked model, where only the model as a whole meets the target. Default: True.
 
     Examples
     --------
     >>> verify_mask(NM(2, 4), np.array([[True, True, True, False]])).message
-    'output 0 keeps 3 of the inputs 0 to 3, and 2:4 allows 2'
+    'output 0 keeps 3 of the inputs 0 to 3, but 2:4 allows 2'
     """
     refusal = pattern.refusal(mask.shape)
     if refusal:
@@ -71,7 +71,7 @@ def verify_mask(
         case TileWise():
             fault = _tile_fault(mask, pattern.tile) if exact else None
         case TileElementWise():
-            # Elements are restored over all layers at once: one layer may get most of them.
+            # Elements are restored over all layers at once, so one layer may get most of them.
             fault = _element_fault(pattern, mask) if check_density else None
         case TileVectorWise():
             fault = _vector_fault(pattern, mask, exact)
@@ -81,7 +81,7 @@ def verify_mask(
             fault = None
     if fault is None and check_density and not pattern.fixed:
         fault = _density_fault(pattern, mask)
-    if fault is not None:  # a fault is a Verdict too, and false
+    if fault is not None:  # a Verdict that is false
         return fault
     return Verdict(True, f"{pattern} holds{' exactly' if exact else ''}")
 
@@ -98,7 +98,7 @@ def _nm_fault(pattern: NM, mask: NDArray[np.bool_], exact: bool) -> Verdict | No
         verb = "needs" if count < allowed else "allows"
         return Verdict(
             False,
-            f"{who} {count} of the inputs {first} to {last}, and {pattern} {verb} {allowed}",
+            f"{who} {count} of the inputs {first} to {last}, but {pattern} {verb} {allowed}",
             (row, first),
         )
     if exact and pattern.tile > 1:
@@ -117,7 +117,7 @@ def _nm_fault(pattern: NM, mask: NDArray[np.bool_], exact: bool) -> Verdict | No
             return Verdict(
                 False,
                 f"input {column} is kept by {count} of the outputs {group * pattern.m} to {group * pattern.m + pattern.m - 1}, "
-                f"and {pattern} allows {allowed}",
+                f"but {pattern} allows {allowed}",
                 (group * pattern.m, column),
             )
     return None
@@ -138,7 +138,7 @@ def _group_fault(mask: NDArray[np.bool_], n: int, m: int, exact: bool) -> tuple[
 
 
 def _tile_fault(mask: NDArray[np.bool_], tile: int) -> Verdict | None:
-    """Find the first output that misses a column its tile keeps."""
+    """Find the first output that prunes a column its tile keeps."""
     for rows, columns in tile_columns(mask, tile):
         missing = np.argwhere(~mask[np.ix_(rows, columns)])
         if len(missing):
@@ -155,8 +155,8 @@ def _element_fault(pattern: TileElementWise, mask: NDArray[np.bool_]) -> Verdict
     if mask.shape[1] < _TELLING:
         return None
     _, restored = split_elements(mask, pattern.tile, fewest=True)
-    # Some cut between outputs explains what pruning did, and none leaves fewer elements than that one or one near it: twice the stated
-    # extra is a clear violation. Tile columns that just missed the budget are made up for by elements: up to a tile on each side of the cut.
+    # Some cut between outputs is the one that pruning made, and the fewest elements are found there or close by, so more than twice the
+    # stated extra is a clear violation. Elements also replace tile columns that just missed the budget: up to a tile on each side.
     limit = 2 * (pattern.extra * mask.size + pattern.tile)
     count = int(np.count_nonzero(restored))
     if count <= limit:
@@ -164,7 +164,7 @@ def _element_fault(pattern: TileElementWise, mask: NDArray[np.bool_]) -> Verdict
     row, column = (int(i) for i in np.argwhere(restored)[0])
     return Verdict(
         False,
-        f"{count} elements lie outside whole tile columns, {100 * count / mask.size:.1f}% of all, and {pattern} restores "
+        f"{count} elements lie outside whole tile columns, {100 * count / mask.size:.1f}% of all, but {pattern} restores "
         f"{100 * pattern.extra:g}%",
         (row, column),
     )
@@ -178,7 +178,7 @@ def _vector_fault(pattern: TileVectorWise, mask: NDArray[np.bool_], exact: bool)
             first = int(columns[group * pattern.m])
             return Verdict(
                 False,
-                f"output {rows[row]} keeps {count} of a group of {pattern.m} compacted inputs that starts at input {first}, and "
+                f"output {rows[row]} keeps {count} of a group of {pattern.m} compacted inputs that starts at input {first}, but "
                 f"{pattern} {'needs' if count < allowed else 'allows'} {allowed}",
                 (int(rows[row]), first),
             )
@@ -197,13 +197,13 @@ def _block_fault(pattern: Block, mask: NDArray[np.bool_]) -> Verdict | None:
     kept, size = int(counts[tuple(wrong[0])]), int(full[tuple(wrong[0])])
     return Verdict(
         False,
-        f"the block at output {row}, input {column} keeps {kept} of its {size} elements, and {pattern} keeps or prunes whole blocks",
+        f"the block at output {row}, input {column} keeps {kept} of its {size} elements, but {pattern} keeps or prunes whole blocks",
         (row, column),
     )
 
 
 def _density_fault(pattern: Pattern, mask: NDArray[np.bool_]) -> Verdict | None:
-    """Compare with the target, giving TVW the width of its rounding: a last group per tile and a widened last tile."""
+    """Compare with the target, allowing TVW for its rounding: one last group per tile and a widened last tile."""
     slack = 0.5 / mask.size
     if isinstance(pattern, TileVectorWise):
         slack += pattern.n / mask.shape[1] + pattern.m / pattern.n / len(mask)
@@ -213,6 +213,6 @@ def _density_fault(pattern: Pattern, mask: NDArray[np.bool_]) -> Verdict | None:
     kind = "elements" if isinstance(pattern, Unstructured) else "of all elements"
     return Verdict(
         False,
-        f"the mask keeps {100 * density:.2f}% {kind} (sparsity {100 - 100 * density:.2f}%), and {pattern} asks for a sparsity of "
+        f"the mask keeps {100 * density:.2f}% {kind} (sparsity {100 - 100 * density:.2f}%), but {pattern} asks for a sparsity of "
         f"{100 - 100 * pattern.density:g}%",
     )

@@ -1,4 +1,4 @@
-"""Seeing any weight as the matrix ``[N, K]`` that patterns speak of."""
+"""Viewing any weight as the matrix ``[N, K]`` that patterns describe."""
 
 from typing import Any, Literal, get_args
 
@@ -13,25 +13,27 @@ Layout = Literal["linear", "conv", "transposed"]
 """How a weight is stored.
 
 ``linear``: ``[N, K]``, also RNN weights ``[gates * H, K]`` and packed attention projections ``[3 * E, E]``.
-``conv``: ``[N, C, *kernel]``, seen as ``[N, kernel * C]`` with channels fastest, so that n:m runs along channels.
+``conv``: ``[N, C, *kernel]``, viewed as ``[N, kernel * C]`` with channels fastest, so that n:m runs along channels.
 ``transposed``: ``[K, N]``, the ``Conv1D`` of Hugging Face's GPT-2.
 """
 
 
 def matrix_shape(shape: tuple[int, ...], layout: Layout) -> tuple[int, int]:
-    """Return ``(N, K)`` of a weight of this shape; raises `PatternError` if the layout does not fit it."""
+    """Return ``(N, K)`` of a weight of this shape; raises `PatternError` if the layout does not fit."""
     if layout not in get_args(Layout):
-        raise PatternError(f"{layout!r} is no weight layout; the layouts are {', '.join(get_args(Layout))}")
+        raise PatternError(
+            f"unknown weight layout {layout!r}; expected one of {', '.join(map(repr, get_args(Layout)))}"
+        )
     if len(shape) != 2 and (layout != "conv" or len(shape) < 3):
         need = "three or more" if layout == "conv" else "two"
-        raise PatternError(f"a {layout} weight has {need} dimensions, and this one has shape {list(shape)}")
+        raise PatternError(f"a {layout} weight must have {need} dimensions, got shape {list(shape)}")
     if layout == "transposed":
         return shape[1], shape[0]
     return shape[0], int(np.prod(shape[1:]))
 
 
 def as_matrix(weight: NDArray[Any], layout: Layout) -> NDArray[Any]:
-    """Return the weight as ``[N, K]``; a view where the storage allows it.
+    """Return the weight as a matrix ``[N, K]``, as a view if possible.
 
     Raises
     ------
@@ -52,7 +54,7 @@ def as_matrix(weight: NDArray[Any], layout: Layout) -> NDArray[Any]:
 
 
 def from_matrix(matrix: NDArray[Any], layout: Layout, shape: tuple[int, ...]) -> NDArray[Any]:
-    """Return the matrix ``[N, K]`` in the stored form of `shape`: the inverse of `as_matrix`.
+    """Return the matrix ``[N, K]`` as a weight of shape `shape`: the inverse of `as_matrix`.
 
     Raises
     ------
@@ -61,8 +63,8 @@ def from_matrix(matrix: NDArray[Any], layout: Layout, shape: tuple[int, ...]) ->
     """
     if matrix.shape != matrix_shape(shape, layout):
         raise PatternError(
-            f"a matrix of shape {list(matrix.shape)} does not fill a {layout} weight of shape {list(shape)}, which is seen as "
-            f"{list(matrix_shape(shape, layout))}"
+            f"a matrix of shape {list(matrix.shape)} does not fill a {layout} weight of shape {list(shape)}; expected a matrix of "
+            f"shape {list(matrix_shape(shape, layout))}"
         )
     if layout == "transposed":
         return np.ascontiguousarray(matrix.T)

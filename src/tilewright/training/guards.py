@@ -90,7 +90,7 @@ def check_patterns(
     >>> check_patterns({"w": torch.eye(4)}, {"w": parse("1:4")}, after="the cast")
     >>> check_patterns({"w": torch.ones(4, 4)}, {"w": parse("1:4")}, after="the cast")
     Traceback (most recent call last):
-    tilewright.errors.CheckFailed: after the cast, w does not obey the pattern 1:4: output 0 keeps 4 of the inputs 0 to 3, and 1:4 allows 1
+    tilewright.errors.CheckFailed: after the cast, w does not obey the pattern 1:4: output 0 keeps 4 of the inputs 0 to 3, but 1:4 allows 1
     """
     layouts: dict[str, Layout] = {}
     if isinstance(model, nn.Module):

@@ -1,4 +1,4 @@
-"""Checkpoints of other tools: what they write becomes ours, what we have becomes theirs."""
+"""Import and export of other tools' checkpoints."""
 
 from .dense import export_dense
 from .sparse24 import export_sparse24, import_sparse24

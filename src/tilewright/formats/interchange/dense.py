@@ -1,4 +1,4 @@
-"""Dense with zeros: the checkpoint any tool can read, as large as before pruning."""
+"""Dense checkpoints with zeros: readable by any tool, and as large as before pruning."""
 
 import os
 from collections.abc import Mapping
@@ -27,14 +27,14 @@ def export_dense(
     extra_files: Mapping[str, bytes | os.PathLike[str]] | None = None,
     max_shard_bytes: int = 5_000_000_000,
 ) -> None:
-    """Write an ordinary checkpoint in which every packed weight is a dense tensor again, zeros where it was pruned.
+    """Write an ordinary checkpoint in which packed weights are dense tensors with zeros where they were pruned.
 
-    Takes what `write_checkpoint` takes, and replaces the directory's checkpoint in the same single step.
+    The parameters are those of `write_checkpoint`, and so is the way an existing checkpoint is replaced atomically.
 
     Raises
     ------
     FormatError
-        If a name is taken twice, or the files cannot be written.
+        If a name is used twice, or the files cannot be written.
     """
     tensors: dict[str, RawTensor] = {}
     for name, weight in weights.items():
@@ -42,7 +42,7 @@ def export_dense(
         tensors[name] = RawTensor(_TYPES[weight.packed.dtype], plain.shape, plain.reshape(-1).view(np.uint8))
     for name, value in dense.items():
         if name in tensors:
-            raise FormatError(f"{show(name)} is given packed and dense; drop one of them")
+            raise FormatError(f"{show(name)} is both a packed and a dense tensor; drop one of them")
         tensors[name] = raw_tensor(value, name)
     plain_config = {key: value for key, value in config.items() if key != "quantization_config"}
     text = json_bytes(plain_config, "config.json")

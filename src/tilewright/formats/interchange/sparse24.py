@@ -1,8 +1,8 @@
 """The 2:4 layout ``sparse-24-bitmask`` of compressed-tensors.
 
-A module's weight ``[N, K]`` is three tensors: ``compressed`` ``[N, K / 2]`` with the kept values of each row in order,
-``bitmask`` ``uint8[N, ceil(K / 8)]``, bit i of a row set where input i is kept (least significant bit first), and ``shape``
-``int64[2, 1]``. The kept are exactly two of every four.
+A module's weight ``[N, K]`` is stored as three tensors: ``compressed`` ``[N, K / 2]`` with the kept values of each row in order,
+``bitmask`` ``uint8[N, ceil(K / 8)]`` with bit i of a row set if input i is kept (least significant bit first), and ``shape``
+``int64[2, 1]``. Exactly two of every four elements are kept.
 """
 
 import os
@@ -35,7 +35,7 @@ _NAMES = {dtype: name for name, dtype in _TYPES.items()}
 
 
 def import_sparse24(directory: str | os.PathLike[str]) -> Checkpoint:
-    """Return the contents of a ``sparse-24-bitmask`` checkpoint, its weights as packed 2:4.
+    """Return the contents of a ``sparse-24-bitmask`` checkpoint, with its weights as packed 2:4.
 
     Parameters
     ----------
@@ -45,12 +45,12 @@ def import_sparse24(directory: str | os.PathLike[str]) -> Checkpoint:
     Returns
     -------
     Checkpoint
-        Ready for `write_checkpoint`; the other tool's ``quantization_config`` is gone from its config.
+        Contents to pass to `write_checkpoint`; the other tool's ``quantization_config`` is removed from the config.
 
     Raises
     ------
     FormatError
-        If the config names another layout, the model is quantized too, or tensors do not fit each other.
+        If the config names another layout, the model is quantized as well, or tensors do not match each other.
     """
     source = Directory(Path(directory))
     where = source.where(CONFIG)
@@ -62,12 +62,12 @@ def import_sparse24(directory: str | os.PathLike[str]) -> Checkpoint:
         module = name.removesuffix(".compressed")
         weight = f"{module}.weight"
         if weight in tensors:
-            raise FormatError(f"{where}: the weight of {show(module)} is stored compressed and dense; {DAMAGED}")
+            raise FormatError(f"{where}: the weight of {show(module)} is stored both compressed and dense; {DAMAGED}")
         parts = [tensors.pop(f"{module}.{part}", None) for part in ("compressed", "bitmask", "shape")]
         weights[weight] = StoredWeight(_packed(parts, f"{directory}: module {show(module)}"))
     lonely = next((name for name in tensors if name.endswith(".bitmask")), None)
     if lonely is not None:
-        raise FormatError(f"{where}: tensor {show(lonely)} has no values in .compressed beside it; {DAMAGED}")
+        raise FormatError(f"{where}: tensor {show(lonely)} has no matching .compressed tensor; {DAMAGED}")
     return Checkpoint(weights=weights, dense=tensors, config=config)
 
 
@@ -80,15 +80,15 @@ def export_sparse24(
     extra_files: Mapping[str, bytes | os.PathLike[str]] | None = None,
     max_shard_bytes: int = 5_000_000_000,
 ) -> None:
-    """Write a ``sparse-24-bitmask`` checkpoint; takes what `write_checkpoint` takes, and writes in the same single step.
+    """Write a ``sparse-24-bitmask`` checkpoint; parameters and atomicity are those of `write_checkpoint`.
 
-    No current reader of this layout is left: compressed-tensors dropped it after 0.13, and transformers opens such a folder with newly
-    initialised weights. `tilewright.export_dense` writes what any program reads.
+    No current program reads this layout: compressed-tensors dropped it after 0.13, and transformers opens such a folder with newly
+    initialised weights. `tilewright.export_dense` writes checkpoints that any program can read.
 
     Raises
     ------
     FormatError
-        If a weight is not 2:4 along K, K is no multiple of 4, it is no plain ``...weight`` matrix, or names collide.
+        If a weight is not 2:4 along K, K is not a multiple of 4, a weight is not a plain ``...weight`` matrix, or names collide.
     """
     tensors: dict[str, RawTensor] = {}
     for name, weight in weights.items():
@@ -119,7 +119,7 @@ def _check_config(block: object, where: str) -> None:
     found = sparsity.get("format") if isinstance(sparsity, dict) else None
     if not isinstance(block, dict) or block.get("quant_method") != METHOD or found != FORMAT:
         raise FormatError(
-            f"{where}: quantization_config must name the method {METHOD} and its sparsity_config the format {FORMAT}, and is "
+            f"{where}: quantization_config must name the method {METHOD} and its sparsity_config the format {FORMAT}, got "
             f"{show(block)}; only that layout can be imported"
         )
     if block.get("config_groups"):
@@ -131,17 +131,17 @@ def _check_config(block: object, where: str) -> None:
 def _packed(parts: list[RawTensor | None], where: str) -> Packed:
     compressed, bitmask, shape = parts
     if compressed is None or bitmask is None or shape is None:
-        raise FormatError(f"{where}: compressed, bitmask and shape belong together, and one is missing; {DAMAGED}")
+        raise FormatError(f"{where}: compressed, bitmask and shape belong together, but one is missing; {DAMAGED}")
     if compressed.dtype not in _TYPES:
-        raise FormatError(f"{where}: values are {compressed.dtype}, and {', '.join(_TYPES)} can be imported")
+        raise FormatError(f"{where}: values are {compressed.dtype}, but only {', '.join(_TYPES)} can be imported")
     if shape.dtype != "I64" or shape.shape not in ((2,), (2, 1)):
         raise FormatError(
-            f"{where}: shape must be I64 of 2 x 1, and is {shape.dtype} of {show(list(shape.shape))}; {DAMAGED}"
+            f"{where}: shape must be I64 of [2, 1], got {shape.dtype} of {show(list(shape.shape))}; {DAMAGED}"
         )
     outputs, inputs = (int(side) for side in shape.array().ravel())
     if not 1 <= outputs <= LARGEST_SIDE or not 1 <= inputs <= LARGEST_SIDE or inputs % 4:
         raise FormatError(
-            f"{where}: the weight is {outputs} x {inputs}; sides are at least 1 and inputs a multiple of 4"
+            f"{where}: the weight is {outputs} x {inputs}; sides must be at least 1 and inputs a multiple of 4"
         )
     for part, tensor, expected in (
         ("compressed", compressed, (outputs, inputs // 2)),
@@ -149,7 +149,7 @@ def _packed(parts: list[RawTensor | None], where: str) -> Packed:
     ):
         if tensor.shape != expected or (part == "bitmask" and tensor.dtype != "U8"):
             raise FormatError(
-                f"{where}: {part} is {tensor.dtype} of {show(list(tensor.shape))}, and for {outputs} x {inputs} it must be "
+                f"{where}: {part} is {tensor.dtype} of {show(list(tensor.shape))}, but for {outputs} x {inputs} it must be "
                 f"{'U8' if part == 'bitmask' else tensor.dtype} of {list(expected)}; {DAMAGED}"
             )
     return Packed(
@@ -171,7 +171,7 @@ def _columns(bitmask: NDArray[Any], inputs: int, where: str) -> NDArray[Any]:
         place = (
             f"output {wrong[0][0]}, group {wrong[0][1]} keeps {kept[tuple(wrong[0])]} of 4"
             if len(wrong)
-            else "a bit after the last"
+            else "a bit after the last input is set"
         )
         raise FormatError(f"{where}: bitmask is not 2:4: {place}; {DAMAGED}")
     return np.nonzero(bits[:, :inputs])[1].astype(index_dtype(inputs))
