@@ -1,6 +1,6 @@
-// The Python face of the kernels. Sentences for people are written in Python; here every length that a body relies on
-// is checked once more, so that no call can reach beyond an array. The contents (column indices, order of pointers)
-// are trusted: KernelArrays.of checked them once.
+// Python bindings of the kernels. Error messages for users are written in Python; here every length that a body relies
+// on is checked again, so that no call can access memory beyond an array. The contents (column indices, order of
+// pointers) are trusted, because KernelArrays.of has validated them.
 #include <time.h>
 
 #include <algorithm>
@@ -24,7 +24,7 @@ Columns columns_of(const AnyColumns& c) {
   return {c.data(), wide};
 }
 
-// The plain arrays of a packed weight; keeps them alive, knows their lengths.
+// The plain arrays of a packed weight; keeps them alive and knows their lengths.
 struct Arrays {
   std::size_t N, K, tile, n, m, few;
   In<float, 1> values;
@@ -116,7 +116,7 @@ const char* bind_unpack(const std::string& isa, const In<float, 3>& panels, cons
   return bodies.name;
 }
 
-// Seconds this thread has spent on a core: unlike wall time, the same on a busy machine.
+// Seconds this thread has spent on a core; unlike wall time, this does not depend on how busy the machine is.
 double thread_seconds() {
   timespec t{};
   clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);

@@ -1,5 +1,5 @@
 // Activation functions on contiguous floats. tanh and erf are rational functions x * P(x^2) / Q(x^2), fitted to the
-// smallest relative error up to the limit (in float32: below 4e-7 for both); all others follow from the two.
+// smallest relative error up to the limit (below 4e-7 for both in float32); all others are derived from these two.
 
 template <class V, int N>
 inline typename V::T polynomial(typename V::T t, const float (&c)[N]) {
@@ -13,7 +13,7 @@ template <class V, int N, int D>
 inline typename V::T odd_ratio(typename V::T x, float limit, const float (&p)[N], const float (&q)[D]) {
   const typename V::T t = V::mul(x, x);
   const typename V::T r = V::div(V::mul(x, polynomial<V>(t, p)), polynomial<V>(t, q));
-  // Beyond the limit exactly 1: gelu(-1e30) must be 0, not -1e30 times a rounding error.
+  // Exactly 1 beyond the limit: gelu(-1e30) must be 0, not -1e30 times a rounding error.
   return V::saturate(x, limit, V::at_most(V::set(1.0f), V::at_least(V::set(-1.0f), r)));
 }
 

@@ -27,7 +27,7 @@ inline void pack_as(const float* x, std::size_t ld_x, std::size_t tokens, std::s
     const float* from = x + t * ld_x;
     std::size_t k = 0;
     if (left >= V::lanes) {
-      // The common case apart: with constant counts the block compiles to straight-line code.
+      // The common case is separate: with constant counts the block compiles to straight-line code.
       for (; k + V::lanes <= features; k += V::lanes) pack_block<V>(from + k, ld_x, V::lanes, V::lanes, panel + k * ld + t, ld);
     }
     for (; k < features; k += V::lanes) pack_block<V>(left ? from + k : x, ld_x, left, features - k, panel + k * ld + t, ld);

@@ -1,6 +1,6 @@
 // The row kernel (tile 1): one output at a time, B vectors of tokens in registers, every output with its own columns.
-// Each element costs B panel loads for B multiply-adds, so it lives on the two loads a cycle of the L1 cache; column
-// numbers and weights come four at a time (one load each, then shifts and shuffles) to leave those loads to the panel.
+// Each element costs B panel loads for B multiply-adds, so it is limited by the L1 cache's two loads per cycle; column
+// numbers and weights are read four at a time (one load each, then shifts and shuffles) to leave those loads to the panel.
 
 constexpr std::size_t rows_ahead = 8;
 constexpr std::size_t row_vectors = Wide::lanes == 16 ? 8 : 4;
@@ -36,7 +36,7 @@ TILEWRIGHT_INLINE void row_step(typename Wide::T (&sum)[B], typename Wide::T wei
   for (int b = 0; b < B; ++b) sum[b] = Wide::fma(weight, Wide::load(row + b * Wide::lanes), sum[b]);
 }
 
-// Where one output's elements are and where its sums go.
+// Location of one output's elements, and destination of its sums.
 template <class Index>
 struct Row {
   const Index* columns;
@@ -52,9 +52,9 @@ TILEWRIGHT_INLINE void row_start(typename Wide::T (&sum)[B], const Row<Index>& r
 }
 
 // Both loops below read column numbers one round ahead: panel loads that wait for an address fill the load scheduler, and
-// the load of the next address would queue behind them.
+// the load of the next address would have to queue behind them.
 
-// One output. Two sets of sums: with one, B < 8 chains of four-cycle multiply-adds could not fill two units.
+// One output, with two sets of sums: with one set, B < 8 chains of four-cycle multiply-adds could not keep two units busy.
 template <int B, class Index>
 TILEWRIGHT_INLINE void row_single(const Row<Index>& row, std::size_t count, const float* panel, std::size_t ld,
                                   bool accumulate) {
@@ -79,7 +79,7 @@ TILEWRIGHT_INLINE void row_single(const Row<Index>& row, std::size_t count, cons
   for (int b = 0; b < B; ++b) Wide::store(row.out + b * Wide::lanes, Wide::add(even[b], odd[b]));
 }
 
-// Two outputs with equally many elements: one set of sums each, and nothing to add up at the end.
+// Two outputs with the same number of elements: one set of sums each, and nothing to add up at the end.
 template <int B, class Index>
 TILEWRIGHT_INLINE void row_pair(const Row<Index>& one, const Row<Index>& two, std::size_t count, const float* panel,
                                 std::size_t ld, bool accumulate) {
@@ -113,7 +113,7 @@ TILEWRIGHT_INLINE void row_pair(const Row<Index>& one, const Row<Index>& two, st
   for (int b = 0; b < B; ++b) Wide::store(two.out + b * Wide::lanes, second[b]);
 }
 
-// Every cache line of a piece; wherever it begins, its last element's line is one of them.
+// Every cache line of a piece, including that of its last element, wherever the piece begins.
 template <class T>
 inline void prefetch_piece(const T* piece, std::size_t count) {
   constexpr std::size_t line = 64 / sizeof(T);
@@ -135,7 +135,7 @@ inline void rows_strip(const RowJob& job, std::size_t token) {
   if (!job.pointers) {
     const auto start = [&](std::size_t i) { return i * job.stride + job.offset; };
     for (; r + 2 <= job.end; r += 2) {
-      // A block takes a short piece of each row, a long stride apart: too irregular for the hardware to foresee.
+      // A block takes a short piece of each row, a long stride apart: too irregular for the hardware prefetcher.
       const std::size_t next = start(r + rows_ahead + 1 < job.end ? r + rows_ahead : r);
       prefetch_piece(job.values + next, job.count);
       prefetch_piece(job.values + next + job.stride, job.count);

@@ -1,11 +1,11 @@
-// One to eight tokens: lanes are outputs, so the values stream past once as whole vectors and every kept column
-// broadcasts M activations. Bound by memory: time falls with density.
+// One to eight tokens: lanes are outputs, so values are streamed once as whole vectors and every kept column
+// broadcasts M activations. Bound by memory, so time is proportional to density.
 
 // The values come from beyond the L2 cache, once. With several tokens a column fills so much of the reorder window that
-// the hardware's own prefetching falls behind; with one token and full vectors it does better alone.
+// the hardware prefetcher falls behind; with one token and full vectors it is faster on its own.
 constexpr std::size_t prefetch_floats = 2048;
 
-// V outputs x M tokens, U columns at a time: U separate sums hide the latency of the multiply-add.
+// V outputs x M tokens, U columns at a time; U separate sums hide the latency of the multiply-add.
 template <class V, int M, class Index>
 inline void small_sums(const float* x, std::size_t ld, const Index* columns, std::size_t count, const float* values,
                        std::size_t width, std::size_t part, typename V::T (&sum)[M]) {
@@ -63,7 +63,7 @@ inline void small_outputs(const SmallJob& job, const Index* columns, std::size_t
   }
 }
 
-// One output, columns of its own: a dot product a token.
+// One output with its own columns: one dot product per token.
 template <int M, class Index>
 inline void small_dot(const SmallJob& job, const Index* columns, std::size_t count, const float* values, std::size_t output) {
   constexpr int U = M <= 2 ? 4 : 2;

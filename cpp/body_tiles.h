@@ -1,5 +1,5 @@
-// The tile kernel: W outputs x B vectors of tokens stay in registers while the tile's kept columns go by. Each kept
-// column costs B loads of the panel row and W broadcasts for W * B multiply-adds.
+// The tile kernel: W outputs x B vectors of tokens stay in registers while the tile's kept columns are traversed. Each
+// kept column costs B loads of the panel row and W broadcasts for W * B multiply-adds.
 
 // Registers: W*B accumulators, B panel vectors and one broadcast must fit in 32 (AVX-512) or 16.
 constexpr std::size_t tile_outputs = Wide::lanes == 16 ? 8 : 4;

@@ -5,7 +5,7 @@ namespace {
 
 #if defined(TILEWRIGHT_X86)
 constexpr bool x86 = true;
-// __builtin_cpu_supports also asks the operating system whether it saves the wider registers.
+// __builtin_cpu_supports also checks that the operating system saves the wider registers.
 bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
 bool has_avx512() {
   return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&

@@ -1,4 +1,4 @@
-// Which bodies exist in this build and which of them this CPU can run.
+// Which bodies exist in this build, and which of them this CPU can run.
 #pragma once
 
 #include <string_view>
@@ -10,7 +10,7 @@ namespace tilewright {
 
 struct Candidate {
   const char* name;
-  const char* needs;  // CPU features, as a person would look them up
+  const char* needs;  // CPU features, by their usual names
   bool built;
   bool available;
 };
@@ -18,7 +18,7 @@ struct Candidate {
 // Best first.
 const std::vector<Candidate>& candidates();
 
-// The bodies of that name, or null when the name is unknown or this CPU or build lacks it.
+// The bodies of that name, or null if the name is unknown or this CPU or build does not support it.
 const Isa* find_isa(std::string_view name);
 
 }  // namespace tilewright

@@ -1,4 +1,4 @@
-// The bodies compiled for AVX2 with FMA. This file alone gets those -m flags; nothing of it may run before cpu.cpp agreed.
+// The bodies compiled for AVX2 with FMA. Only this file gets those -m flags; none of it may run before cpu.cpp has allowed it.
 #include "jobs.h"
 
 #if defined(TILEWRIGHT_X86)

@@ -1,5 +1,5 @@
-// What the driver hands to the bodies of one instruction set: plain data, no vector types, no templates.
-// Every isa_*.cpp sees these same definitions, so nothing here may depend on a -m flag.
+// What the driver passes to the bodies of one instruction set: plain data, no vector types, no templates.
+// Every isa_*.cpp shares these definitions, so nothing here may depend on a -m flag.
 #pragma once
 
 #include <cstddef>
@@ -33,12 +33,12 @@ struct TileJob {
   const std::int64_t* pointers;
   const std::int32_t* rows;  // stored output -> original output, or null
   const float* bias;         // by original output, or null
-  std::size_t tile, stored;  // outputs a tile, stored outputs in all
+  std::size_t tile, stored;  // outputs per tile, total stored outputs
   std::size_t begin, end;
 };
 
 // Rows [begin, end) of a CSR weight against one strip. Row r uses elements [start, start + count) where
-// start = pointers[r] when there are pointers, else r * stride + offset with a fixed count.
+// start = pointers[r] if there are pointers, otherwise r * stride + offset with a fixed count.
 struct RowJob {
   Strip strip;
   const float* values;
@@ -47,7 +47,7 @@ struct RowJob {
   std::size_t stride, offset, count;
   const std::int32_t* rows;
   const float* bias;
-  bool accumulate;  // add to what `out` holds; the bias is then ignored
+  bool accumulate;  // add to the contents of `out`; the bias is then ignored
   std::size_t begin, end;
 };
 
@@ -94,11 +94,11 @@ struct AttentionJob {
   float* scores;          // [ld][vectors * lanes]
 };
 
-// One instruction set: what it is called and its bodies. Panels are 64-byte aligned; x and y need no alignment.
+// One instruction set: its name and its bodies. Panels are 64-byte aligned; x and y need no alignment.
 struct Isa {
   const char* name;
-  std::size_t lanes;         // floats a vector
-  std::size_t tile_vectors;  // most vectors a strip of the tile kernel keeps in registers
+  std::size_t lanes;         // floats per vector
+  std::size_t tile_vectors;  // maximum vectors that a strip of the tile kernel keeps in registers
   std::size_t row_vectors;   // the same for the row kernel
   // x[tokens][ld_x], columns [0, features) -> panel[features][ld], missing tokens up to ld are zero.
   void (*pack)(const float* x, std::size_t ld_x, std::size_t tokens, std::size_t features, float* panel, std::size_t ld);
@@ -110,12 +110,12 @@ struct Isa {
   void (*activate)(float* values, std::size_t count, Activation);
   void (*norm)(const NormJob&);
   void (*attention)(const AttentionJob&);
-  // Runs `rounds` of independent register-only FMAs; returns how many floating-point operations that was.
+  // Runs `rounds` of independent register-only FMAs; returns the number of floating-point operations.
   double (*peak)(std::size_t rounds);
 };
 
 const Isa* generic_isa();
-const Isa* avx2_isa();    // null when this build has no such body
+const Isa* avx2_isa();    // null if this build has no such body
 const Isa* avx512_isa();
 
 }  // namespace tilewright

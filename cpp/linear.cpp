@@ -10,14 +10,14 @@
 namespace tilewright {
 namespace {
 
-// Packed panels that are worked on together; values are read once for all of them. Half a typical L2 cache.
+// Size of the packed panels processed together; values are read once for all of them. Half a typical L2 cache.
 constexpr std::size_t group_floats = (512 << 10) / sizeof(float);
-// Outputs a chunk: the unit of work of a thread, and the width of the rows written at once.
+// Outputs per chunk: the unit of work of a thread, and the width of the rows written at once.
 constexpr std::size_t tile_chunk = 64, row_chunk = 128;
-// Vectors of a panel that stay in the L1 cache while all rows of a chunk pass over them (n:m with tile 1): 32 KB of AVX-512's.
-// Few tokens make the block longer and not the cache emptier: long pieces of a row are what the hardware prefetches by itself.
+// Vectors of a panel that stay in the L1 cache while all rows of a chunk use them (n:m with tile 1): 32 KB with AVX-512.
+// Fewer tokens make the block longer instead of leaving the cache unused: the hardware prefetches long pieces of a row itself.
 constexpr std::size_t block_vectors = 512;
-// Panels of more vectors are worked on strip by strip. One block must hold the largest group that is cut by block.
+// Panels of more vectors are processed strip by strip. A block must hold the largest group that is divided into blocks.
 constexpr std::size_t largest_strip = 8, largest_group = 64;
 static_assert(block_vectors / largest_strip >= largest_group);
 
@@ -28,8 +28,8 @@ struct Panel {
   const float* data;
 };
 
-// A range of tiles and the original outputs it answers for; the ranges of all chunks cover [0, N) exactly, pruned
-// outputs included.
+// A range of tiles and the original outputs it is responsible for; the ranges of all chunks cover [0, N) exactly,
+// including pruned outputs.
 struct Chunk {
   std::size_t begin, end, first, last;
 };
@@ -100,7 +100,7 @@ void chunk_sums(const Isa& isa, const Weight& w, const Epilogue& e, const Panel&
   for (std::size_t n = c.first; n < c.last; ++n) isa.activate(out + (n - c.first) * p.ld, used, e.activation);
 }
 
-// Panels as even as possible: with at most `most` vectors each, 4 vectors become 2 + 2.
+// Panels as even as possible: with at most `most` = 3 vectors each, 4 vectors become 2 + 2.
 std::vector<Panel> cut_tokens(std::size_t M, std::size_t lanes, std::size_t most) {
   const std::size_t vectors = ceil_div(M, lanes), count = ceil_div(vectors, most);
   std::vector<Panel> panels;
@@ -133,7 +133,7 @@ void pack_group(const Isa& isa, const float* x, std::size_t K, std::vector<Panel
   }
 }
 
-// Cuts chunks into `slices` runs of about equal work; slice i is [cuts[i], cuts[i + 1]).
+// Divides chunks into `slices` runs of about equal work; slice i is [cuts[i], cuts[i + 1]).
 std::vector<std::size_t> slice_chunks(const Weight& w, const std::vector<Chunk>& chunks, std::size_t slices) {
   std::vector<std::size_t> cuts{0};
   const std::int64_t total = w.pointers[w.tiles];
@@ -148,7 +148,7 @@ std::vector<std::size_t> slice_chunks(const Weight& w, const std::vector<Chunk>&
   return cuts;
 }
 
-// How many threads share the panels; the rest of the factor shares the outputs. Sharing panels is better (nothing is
+// Number of threads that share the panels; the remaining factor shares the outputs. Sharing panels is better (nothing is
 // packed twice), unless it would leave some threads with noticeably more panels than others.
 std::size_t panel_shares(std::size_t panels, std::size_t threads) {
   for (std::size_t p = threads; p > 1; --p) {
@@ -157,9 +157,9 @@ std::size_t panel_shares(std::size_t panels, std::size_t threads) {
   return 1;
 }
 
-// Calls work(panels, begin, end, first chunk, last chunk) so that every panel meets every chunk once. Each call owns its
-// panels and outputs: threads share only what is read, because a cache line another core has just written costs far
-// more than packing it again.
+// Calls work(panels, begin, end, first chunk, last chunk) so that every panel is combined with every chunk once. Each call
+// owns its panels and outputs: threads share only data that is read, because reading a cache line that another core has
+// just written costs far more than packing it again.
 template <class Work>
 void share(const Weight& w, const std::vector<Panel>& panels, const std::vector<Chunk>& chunks, std::size_t threads,
            const Work& work) {

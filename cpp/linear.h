@@ -1,5 +1,5 @@
-// y = activation(x @ w.T + bias) for a packed weight: cuts the work into panels and chunks of outputs, hands them to
-// the bodies of one instruction set.
+// y = activation(x @ w.T + bias) for a packed weight: divides the work into panels and chunks of outputs and passes them
+// to the bodies of one instruction set.
 #pragma once
 
 #include <cstddef>
@@ -9,7 +9,7 @@
 
 namespace tilewright {
 
-// Compressed rows over the original outputs, added to what the tiles give.
+// Compressed rows over the original outputs, added to the result of the tiles.
 struct Residual {
   const float* values = nullptr;
   Columns columns{};
@@ -18,13 +18,13 @@ struct Residual {
 
 struct Weight {
   std::size_t N, K;
-  std::size_t tile, stored, tiles;  // outputs a tile, stored outputs, number of tiles
+  std::size_t tile, stored, tiles;  // outputs per tile, stored outputs, number of tiles
   const float* values;
   Columns columns;
   const std::int64_t* pointers;
   const std::int32_t* rows;  // null: all outputs are stored, in order
-  std::size_t n, m;          // n:m with tile 1, else 0
-  std::size_t few;           // up to so many tokens it is computed with outputs in the lanes
+  std::size_t n, m;          // n:m with tile 1, otherwise 0
+  std::size_t few;           // up to this many tokens, lanes hold outputs
   Residual residual;
 };
 

@@ -26,9 +26,9 @@ void pause_briefly() {
 #endif
 }
 
-// Waiting for the next call goes from eager to asleep. A few microseconds of spinning bridge the phases of one call; then
-// the core is offered to whoever wants it (torch's threads, say) for as long as the layers of a network are apart; only
-// then does the helper sleep, because waking it can take longer than the whole call.
+// A helper waits for the next call in three stages. A few microseconds of spinning bridge the phases of one call. It then
+// yields the core to other threads (such as torch's) for about as long as it takes to get from one layer of a network to
+// the next. Only then does it sleep, because waking it can take longer than the whole call.
 constexpr int spins = 400;
 constexpr std::chrono::microseconds yielding{200};
 
@@ -88,10 +88,10 @@ struct Pool {
   std::mutex busy;
   std::vector<std::unique_ptr<Helper>> helpers;
 
-  // Adds helpers up to `count`; fewer when the system refuses more threads.
+  // Adds helpers up to `count`, or fewer if the system does not allow more threads.
   void grow(std::size_t count) {
     if (helpers.size() >= count) return;
-    // Signals belong to the threads of the program, not to ours.
+    // Signals are for the threads of the program, not for the helpers.
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
@@ -110,11 +110,11 @@ struct Pool {
 // GNU OpenMP's entry for a parallel region: run(data) on `threads` threads, the caller among them.
 using OpenMp = void (*)(void (*run)(void*), void* data, unsigned threads, unsigned flags);
 
-// After a fork the threads of libgomp are gone in the child, and it waits for them forever.
+// After a fork the threads of libgomp are gone in the child, but it would wait for them forever.
 std::atomic<bool> forked{false};
 
-// Where torch (or another) has brought GNU OpenMP along, its threads are already awake and spinning on the cores we want:
-// they are borrowed. Nothing is linked or loaded for it.
+// If torch (or another library) has loaded GNU OpenMP, its threads are already awake and spinning on the cores we need,
+// so they are borrowed. Nothing is linked or loaded for this.
 OpenMp borrowed() {
   static std::atomic<OpenMp> found{nullptr};
   if (forked.load(std::memory_order_relaxed)) return nullptr;

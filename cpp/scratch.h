@@ -1,4 +1,4 @@
-// Scratch memory of one thread: 64-byte aligned, grown when needed, kept for the next call, freed with the thread.
+// Scratch memory of a thread: 64-byte aligned, grown when needed, kept for the next call, freed with the thread.
 #pragma once
 
 #include <cstddef>
@@ -20,11 +20,11 @@ class Scratch {
   std::size_t size_ = 0;
 };
 
-// The calling thread's buffers: packed activations, and sums on their way out.
+// The calling thread's buffers, for packed activations and for sums to be written.
 Scratch& packed_scratch();
 Scratch& output_scratch();
 
-// Tests fill every buffer with NaN when it is handed out, so that a read of stale scratch shows in the result.
+// Tests fill every buffer with NaN when it is allocated, so that reading stale scratch shows in the result.
 void poison_scratch(bool on);
 
 }  // namespace tilewright

@@ -25,7 +25,7 @@ struct Avx2 {
   static T power_of_two(T n) {
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23));
   }
-  // The instruction returns its second operand when either is NaN, so NaN in `a` survives.
+  // The instruction returns its second operand if either is NaN, so NaN in `a` survives.
   static T at_least(T low, T a) { return _mm256_max_ps(low, a); }
   static T at_most(T high, T a) { return _mm256_min_ps(high, a); }
   static T saturate(T x, float limit, T a) {

@@ -21,7 +21,7 @@ struct Avx512 {
   static T root(T a) { return _mm512_sqrt_ps(a); }
   static T round(T a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
   static T power_of_two(T n) { return _mm512_scalef_ps(set(1.0f), n); }
-  // The instruction returns its second operand when either is NaN, so NaN in `a` survives.
+  // The instruction returns its second operand if either is NaN, so NaN in `a` survives.
   static T at_least(T low, T a) { return _mm512_max_ps(low, a); }
   static T at_most(T high, T a) { return _mm512_min_ps(high, a); }
   static T saturate(T x, float limit, T a) {

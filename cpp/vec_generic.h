@@ -1,5 +1,5 @@
 // The vector vocabulary in GCC/Clang vector extensions: 4 lanes on any target (SSE2, NEON, ...).
-// Included inside the namespace of one instruction set; see body.h for what each word means.
+// Included inside the namespace of one instruction set; see body.h for the meaning of each member.
 
 struct Ext4 {
   static constexpr int lanes = 4;
