@@ -171,7 +171,7 @@ def test_files_are_readable_by_others_as_the_user_wishes(tmp_path):
 
 
 def test_everything_is_on_the_disk_before_the_next_step_counts_on_it(tmp_path, monkeypatch):
-    """Flushed are files before the first rename, the removal of config.json before its data, and data before the new config.json."""
+    """Files are flushed before the first rename, config.json's removal before its data goes, and data before the new config.json."""
     folder = tmp_path / "model"
     write_checkpoint(folder, OLD, DENSE, {"old": True})
     events = []

@@ -1,6 +1,7 @@
 """Packed weights: in memory as plain arrays, on disk as a Hugging Face directory of safetensors. NumPy only.
 
-`pack` and `Packed.unpack` are exact inverses on masked weights, as are `write_checkpoint` and `read_checkpoint` on whole models.
+`pack` and `Packed.unpack` are exact inverses on masked weights, as are `write_checkpoint` and `read_checkpoint` on whole
+models.
 """
 
 from .checkpoint import Checkpoint, is_checkpoint, read_checkpoint, read_checkpoint_bytes

@@ -1,17 +1,17 @@
 """Replacing a set of files in a directory atomically: all of them or none.
 
-Everything that can fail for lack of space or time happens first, in a staging folder inside the directory, and is flushed to disk.
-Only renames remain, in an order in which old and new files can never be mistaken for one checkpoint: the old ``config.json`` is
-removed first, the new one is added last, and a directory without it is not a checkpoint. An exception between the renames, including
-Ctrl-C, undoes them in reverse order and so restores the old checkpoint.
+Everything that can fail for lack of space or time happens first, in a staging folder inside the directory, and is flushed
+to disk. Only renames remain, in an order in which old and new files can never be mistaken for one checkpoint: the old
+``config.json`` is removed first, the new one is added last, and a directory without it is not a checkpoint. An exception
+between the renames, including Ctrl-C, undoes them in reverse order and so restores the old checkpoint.
 
-A kill or a power cut between the renames cannot undo them. Therefore a file in the staging folder first records what is about to
-move, and the next process that opens the directory or writes to it finishes the job (see `complete`); the new files are all on disk
-by then. The directory is locked meanwhile, so that two writers never mix their files, and so that abandoned staging folders can be
-recognised: they are those of any process that does not hold the lock.
+A kill or a power cut between the renames cannot undo them. Therefore a file in the staging folder first records what is
+about to move, and the next process that opens the directory or writes to it finishes the job (see `complete`); the new
+files are all on disk by then. The directory is locked meanwhile, so that two writers never mix their files, and so that
+abandoned staging folders can be recognised: they are those of any process that does not hold the lock.
 
-Renaming the whole directory would avoid even that gap, but it fails on mount points, moves the directory away from processes that
-work in it, and would have to carry over files that do not belong to the checkpoint.
+Renaming the whole directory would avoid even that gap, but it fails on mount points, moves the directory away from
+processes that work in it, and would have to carry over files that do not belong to the checkpoint.
 """
 
 import json
@@ -81,8 +81,8 @@ def staged(
 def complete(directory: Path, *, last: str) -> None:
     """Finish the renames of a killed writer and remove the leftovers of dead ones; usually there is nothing to do.
 
-    On file systems without locks, dead and running writers cannot be told apart. Nothing is touched there, and the error message
-    says what to do by hand.
+    On file systems without locks, dead and running writers cannot be told apart. Nothing is touched there, and the error
+    message says what to do by hand.
 
     Raises
     ------

@@ -90,15 +90,15 @@ def read_checkpoint(directory: str | os.PathLike[str], *, mmap: bool = True) -> 
     directory
         A directory written by `write_checkpoint`.
     mmap
-        Whether to memory-map the files instead of reading them into memory. Mapped files must not be overwritten in place while the
-        checkpoint is in use: its tensors would change, or accessing them would end the process (SIGBUS). Replacing the files by
-        rename, as `write_checkpoint` does, is safe. Default: True.
+        Whether to memory-map the files instead of reading them into memory. Mapped files must not be overwritten in place
+        while the checkpoint is in use: its tensors would change, or accessing them would end the process (SIGBUS).
+        Replacing the files by rename, as `write_checkpoint` does, is safe. Default: True.
 
     Raises
     ------
     FormatError
-        If the files violate the format or change while they are read. The message names the file and the tensor. Never is much more
-        memory allocated than the files themselves take, whatever they claim.
+        If the files violate the format or change while they are read. The message names the file and the tensor. Whatever
+        the files claim, not much more memory is allocated than they take themselves.
 
     Examples
     --------

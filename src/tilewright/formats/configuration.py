@@ -31,8 +31,8 @@ def check_config(config: Mapping[str, Any], tensors: int, where: str) -> None:
     Raises
     ------
     FormatError
-        If an attention implementation is a repository, whose code would be downloaded and run, or if there are far more layers than
-        tensors.
+        If an attention implementation is a repository, whose code would be downloaded and run, or if there are far more
+        layers than tensors.
     """
     for key, value in _entries(config):
         if "attn_implementation" in key and not isinstance(value, dict) and "/" in str(value):

@@ -1,7 +1,7 @@
 """The safetensors container: header and payload, fully checked when read and written deterministically.
 
-There are three reasons not to use the library's reader: errors here name the file and the tensor, types that NumPy lacks (bfloat16,
-float8) work without torch, and nothing is copied: the tensors are views of the bytes passed in.
+There are three reasons not to use the library's reader: errors here name the file and the tensor, types that NumPy lacks
+(bfloat16, float8) work without torch, and nothing is copied: the tensors are views of the bytes passed in.
 """
 
 import json

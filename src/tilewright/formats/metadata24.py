@@ -1,7 +1,8 @@
 """The compressed operand of sparse tensor cores: kept values, and metadata in the layout that the instructions read.
 
-The layout follows CUTLASS (``host_uncompress.h``, ``host_reorder.h``, ``mma_sparse_sm80.h``): a 4-bit nibble for each group, nibbles in
-little-endian order in words that cover 256 bits of uncompressed weights, rows of words reordered, and words stored by pairs of columns.
+The layout follows CUTLASS (``host_uncompress.h``, ``host_reorder.h``, ``mma_sparse_sm80.h``): a 4-bit nibble for each
+group, nibbles in little-endian order in words that cover 256 bits of uncompressed weights, rows of words reordered, and
+words stored by pairs of columns.
 """
 
 from collections.abc import Mapping
@@ -153,7 +154,8 @@ def compress24(weight: NDArray[Any] | Packed, kind: str, mask: NDArray[np.bool_]
     Raises
     ------
     FormatError
-        If the type differs, the mask keeps more than the hardware can, or K is not a multiple of ``METADATA_KINDS[kind].covers``.
+        If the type differs, the mask keeps more than the hardware can, or K is not a multiple of
+        ``METADATA_KINDS[kind].covers``.
 
     Examples
     --------
@@ -185,9 +187,10 @@ def compress24(weight: NDArray[Any] | Packed, kind: str, mask: NDArray[np.bool_]
 def encode_metadata(mask: NDArray[np.bool_] | Packed, kind: str) -> Words:
     """Return the metadata words ``[N, K / covers]`` of a mask, rows in natural order.
 
-    Bits 0 and 1 of a nibble are the position of the first kept element of its group, bits 2 and 3 that of the second, in ascending
-    order. Groups that keep fewer elements are filled with their lowest free positions. In tf32, element e of a pair is written as the
-    positions 2e and 2e + 1. In int4, positions count pairs, and a pair is kept if either of its elements is.
+    Bits 0 and 1 of a nibble are the position of the first kept element of its group, bits 2 and 3 that of the second, in
+    ascending order. Groups that keep fewer elements are filled with their lowest free positions. In tf32, element e of a
+    pair is written as the positions 2e and 2e + 1. In int4, positions count pairs, and a pair is kept if either of its
+    elements is.
 
     Parameters
     ----------
@@ -266,8 +269,8 @@ def decode_metadata(words: Words, kind: str) -> NDArray[np.bool_]:
 def reorder_metadata(words: Words) -> Words:
     """Return words ``[N, W]`` in the order of rows and columns that the load instruction expects.
 
-    Row r of every 32 rows (16-bit words) or 16 rows (32-bit words) moves to ``(r mod 8) * 4 + r div 8`` (or ``* 2``); then the upper
-    right and lower left word of every 2 x 2 block are swapped.
+    Row r of every 32 rows (16-bit words) or 16 rows (32-bit words) moves to ``(r mod 8) * 4 + r div 8`` (or ``* 2``); then
+    the upper right and lower left word of every 2 x 2 block are swapped.
 
     Raises
     ------

@@ -39,8 +39,8 @@ def pack(
     pattern
         The pattern the weight obeys.
     mask
-        ``[N, K]``, True where an element is kept, even if it is zero. By default non-zero elements are kept, and groups with fewer
-        elements than the pattern allows are padded with zeros.
+        ``[N, K]``, True where an element is kept, even if it is zero. By default non-zero elements are kept, and groups
+        with fewer elements than the pattern allows are padded with zeros.
     dtype
         Type of the values. Default: that of `weight`.
 

@@ -68,8 +68,8 @@ def tile_of(pattern: Pattern) -> int:
 def guard_of(weight: StoredWeight) -> RawTensor:
     """Return the guard of a packed parameter: an empty tensor stored under the parameter's own name.
 
-    A program that does not know the format finds it in place of the parameter, sees the wrong shape and stops, instead of treating
-    the parameter as missing and initialising it with random values.
+    A program that does not know the format finds it in place of the parameter, sees the wrong shape and stops, instead of
+    treating the parameter as missing and initialising it with random values.
     """
     return RawTensor(_VALUE_TYPES[weight.packed.dtype], (0,), np.zeros(0, dtype=np.uint8))
 

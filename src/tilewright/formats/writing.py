@@ -38,9 +38,9 @@ def write_checkpoint(
 ) -> None:
     """Write a checkpoint atomically: on any failure the directory keeps its previous contents.
 
-    Only one process at a time may write to a directory; a second one fails. A write that was interrupted by a kill is completed by
-    the next `write_checkpoint` or `read_checkpoint`. File systems without locks (``flock``) offer neither; make sure there that only
-    one process writes.
+    Only one process at a time may write to a directory; a second one fails. A write that was interrupted by a kill is
+    completed by the next `write_checkpoint` or `read_checkpoint`. File systems without locks (``flock``) offer neither;
+    make sure there that only one process writes.
 
     Parameters
     ----------
@@ -50,8 +50,8 @@ def write_checkpoint(
     weights
         Packed weights by parameter name.
     dense
-        All other tensors by name, as arrays, `RawTensor` or (safetensors type, shape, bytes). Each name is written once; handling
-        tied tensors is up to the caller.
+        All other tensors by name, as arrays, `RawTensor` or (safetensors type, shape, bytes). Each name is written once;
+        handling tied tensors is up to the caller.
     config
         The model's ``config.json``; a ``quantization_config`` in it is replaced.
     recipe, recipe_hash
@@ -64,8 +64,8 @@ def write_checkpoint(
     Raises
     ------
     FormatError
-        If names collide, a value cannot be written as JSON, a weight exceeds the limits of the format, the directory holds other weights
-        or is being written to, or the files cannot be written.
+        If names collide, a value cannot be written as JSON, a weight exceeds the limits of the format, the directory holds
+        other weights or is being written to, or the files cannot be written.
 
     Examples
     --------

@@ -1,7 +1,8 @@
 """Sparsity patterns as values, and masks from scores. NumPy only.
 
-A pattern is a frozen value. `parse` reads its text, `mask` and `project` turn scores into masks, `verify_mask` checks a mask
-against it, `statistics` measures how evenly a mask keeps, and `as_matrix` and `from_matrix` convert weights to and from ``[N, K]``.
+A pattern is a frozen value. `parse` reads its text, `mask` and `project` turn scores into masks, `verify_mask` checks a
+mask against it, `statistics` measures how evenly a mask keeps, and `as_matrix` and `from_matrix` convert weights to and
+from ``[N, K]``.
 """
 
 from .groups import nm_mask

@@ -1,8 +1,9 @@
 """Improving masks with n entries in each row and column until no exchange gains, at which point they are optimal.
 
-Moving a column from row i, which keeps it, to row j, which does not, changes the kept score by a known amount. Moves along a closed
-walk over rows leave every row and column with as many entries as before, and a mask is optimal exactly when no such walk gains. This
-is the negative-cycle criterion of minimum-cost flow; the Bellman-Ford algorithm finds the walks, for many blocks at once.
+Moving a column from row i, which keeps it, to row j, which does not, changes the kept score by a known amount. Moves along
+a closed walk over rows leave every row and column with as many entries as before, and a mask is optimal exactly when no
+such walk gains. This is the negative-cycle criterion of minimum-cost flow; the Bellman-Ford algorithm finds the walks, for
+many blocks at once.
 """
 
 from typing import Any
@@ -22,7 +23,8 @@ def improve_(blocks: NDArray[Any], keep: NDArray[np.bool_], duals: NDArray[Any])
     Parameters
     ----------
     blocks
-        Scores ``[B, m, m]`` from 0 to 1, float32 or float64. An exchange must gain more than about 16 double-precision rounding steps.
+        Scores ``[B, m, m]`` from 0 to 1, float32 or float64. An exchange must gain more than about 16 double-precision
+        rounding steps.
     keep
         Masks ``[B, m, m]`` with the same number of entries in every row and column; modified in place.
     duals

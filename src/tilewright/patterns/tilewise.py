@@ -1,8 +1,9 @@
 """Tile-wise masks: TW, TEW and TVW, ranked over any number of layers at once.
 
-The steps follow the artifact of the tile-wise paper (Guo et al., arXiv 2008.13006): two cuts of ``1 - sqrt(1 - s)`` each, outputs
-first; the remaining outputs are regrouped into tiles; tile columns are scored by their norm over the outputs the tile spans. One
-thing differs: the second cut keeps tile columns until the budget is used up, so the target sparsity is met to within a tile column.
+The steps follow the artifact of the tile-wise paper (Guo et al., arXiv 2008.13006): two cuts of ``1 - sqrt(1 - s)`` each,
+outputs first; the remaining outputs are regrouped into tiles; tile columns are scored by their norm over the outputs the
+tile spans. One thing differs: the second cut keeps tile columns until the budget is used up, so the target sparsity is met
+to within a tile column.
 """
 
 from collections.abc import Sequence
@@ -64,10 +65,11 @@ def split_elements(
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Split a TEW mask into its tile-wise part and the elements restored on top.
 
-    The mask does not record which outputs the tile-wise part pruned. So outputs are ranked by their number of kept elements, a grid
-    of cuts between "regrouped" and "pruned" is tried, and the split that is cheapest to store wins (an element costs a value and a
-    column, a tile column its values and one column), or with `fewest` the one with the fewest single elements. The other figure
-    breaks ties, such as those of tiles of one output. The two parts always add up to the mask.
+    The mask does not record which outputs the tile-wise part pruned. So outputs are ranked by their number of kept
+    elements, a grid of cuts between "regrouped" and "pruned" is tried, and the split that is cheapest to store wins (an
+    element costs a value and a column, a tile column its values and one column), or with `fewest` the one with the fewest
+    single elements. The other figure breaks ties, such as those of tiles of one output. The two parts always add up to the
+    mask.
     """
     counts = np.count_nonzero(mask, axis=1)
     kept = int(counts.sum())
@@ -125,8 +127,8 @@ def _cut_columns(scores: Scores, outputs: Masks, tile: int, density: float) -> M
 def _column_scores(score: NDArray[Any], kept: NDArray[np.bool_], tile: int) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """Return the column scores ``[tiles, K]`` of one layer and where each tile starts among the kept outputs.
 
-    A column's score is its norm over the tile's outputs, divided by the number of original outputs the tile spans: pruned outputs
-    inside the span count as zeros. This is the artifact's rule; it does not divide by the tile size.
+    A column's score is its norm over the tile's outputs, divided by the number of original outputs the tile spans: pruned
+    outputs inside the span count as zeros. This is the artifact's rule; it does not divide by the tile size.
     """
     rows = np.flatnonzero(kept)
     starts = np.append(np.arange(0, len(rows), tile), len(rows)).astype(np.int64)
@@ -157,8 +159,8 @@ def _usable(kept: NDArray[np.bool_], norms: NDArray[Any], pattern: TileVectorWis
 def _inner(score: NDArray[Any], pattern: TileVectorWise) -> NDArray[np.bool_]:
     """Return the n:m mask of one compacted tile ``[w, c]``, every column used by at least one output.
 
-    A column that no output keeps would vanish from the mask and shift the group boundaries. It is given to the output that loses
-    least by exchanging it for another column of the same group that a second output keeps too.
+    A column that no output keeps would vanish from the mask and shift the group boundaries. It is given to the output that
+    loses least by exchanging it for another column of the same group that a second output keeps too.
     """
     mask = nm_mask(score, pattern.n, pattern.m)
     for column in np.flatnonzero(~mask.any(axis=0)):

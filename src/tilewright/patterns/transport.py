@@ -1,8 +1,8 @@
 """Choosing n of m in both directions as optimal transport: soft plans for many square blocks at once.
 
-Every row of a block ships n units, every column receives n, and an entry carries at most one: masks are the integer plans. With an
-entropy term (TSENOR: Meng, Makni and Mazumder, 2025) the best plan is ``min(1, exp(t * score + u_i + v_j))`` for some u and v, one
-number per row and one per column, which alternating projections find.
+Every row of a block ships n units, every column receives n, and an entry carries at most one: masks are the integer plans.
+With an entropy term (TSENOR: Meng, Makni and Mazumder, 2025) the best plan is ``min(1, exp(t * score + u_i + v_j))`` for
+some u and v, one number per row and one per column, which alternating projections find.
 """
 
 from typing import Any

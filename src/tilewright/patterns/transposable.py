@@ -1,8 +1,8 @@
 """Optimal masks that are n:m along both sides.
 
-Blocks up to 4 x 4 are enumerated. Large blocks follow TSENOR (Meng, Makni and Mazumder, 2025): a soft plan by optimal transport,
-rounded greedily, then improved by exchanges. Blocks in between start from the greedy choice. Unlike in TSENOR, the exchanges
-continue until none gains, so the mask is optimal.
+Blocks up to 4 x 4 are enumerated. Large blocks follow TSENOR (Meng, Makni and Mazumder, 2025): a soft plan by optimal
+transport, rounded greedily, then improved by exchanges. Blocks in between start from the greedy choice. Unlike in TSENOR,
+the exchanges continue until none gains, so the mask is optimal.
 """
 
 from functools import cache

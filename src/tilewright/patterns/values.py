@@ -70,13 +70,14 @@ class NM(Pattern):
     n, m
         Number of kept elements, and number of neighbours they are chosen from; ``1 <= n <= m``.
     tile
-        Number of neighbouring outputs that share their kept positions, which are chosen by the sum of squared scores. Default: 1.
+        Number of neighbouring outputs that share their kept positions, which are chosen by the sum of squared scores.
+        Default: 1.
     transposable
         Whether the mask also keeps at most n of every m neighbours along N, so that the transposed weight is n:m as well.
         Requires ``tile == 1``. Default: False.
     bank
-        Whether to print a pattern such as 4:64 as ``bank64@16x``. Affects printing only: patterns that differ in nothing else are
-        equal. Default: False.
+        Whether to print a pattern such as 4:64 as ``bank64@16x``. Affects printing only: patterns that differ in nothing
+        else are equal. Default: False.
 
     Raises
     ------

@@ -51,11 +51,11 @@ def verify_mask(
     mask
         ``[N, K]``, True where an element is kept (or not zero).
     exact
-        Require that every group keeps exactly as many elements as the pattern allows. By default it may keep fewer, because kept
-        weights can happen to be zero.
+        Require that every group keeps exactly as many elements as the pattern allows. By default it may keep fewer, because
+        kept weights can happen to be zero.
     check_density
-        For patterns with a sparsity, also require that the mask is at least that sparse. Switch this off for a single layer of a
-        globally ranked model, where only the model as a whole meets the target. Default: True.
+        For patterns with a sparsity, also require that the mask is at least that sparse. Switch this off for a single layer
+        of a globally ranked model, where only the model as a whole meets the target. Default: True.
 
     Examples
     --------

@@ -1,7 +1,7 @@
 """`Record`: one measured result with everything needed to judge it, stored as one line of JSON.
 
-Record files are append-only (see `files.append_line`): processes that write at the same time never mix their lines, and a killed
-run leaves at most one incomplete last line, which readers skip and the next writer removes.
+Record files are append-only (see `files.append_line`): processes that write at the same time never mix their lines, and a
+killed run leaves at most one incomplete last line, which readers skip and the next writer removes.
 """
 
 import json
@@ -31,7 +31,8 @@ class Record:
     Parameters
     ----------
     kind
-        Family of the result: ``"quality"``, ``"latency"``, ``"size"``, ``"layer"``, ``"loss"``, ``"kernel"``. Others are allowed.
+        Family of the result: ``"quality"``, ``"latency"``, ``"size"``, ``"layer"``, ``"loss"``, ``"kernel"``. Others are
+        allowed.
     name
         What was measured, for example ``"mrr"`` or ``"encode"``.
     inputs
@@ -184,7 +185,8 @@ class Record:
 def write_record(path: str | os.PathLike[str], record: Record) -> None:
     """Append one record to a record file, creating the file if needed.
 
-    An incomplete last line left by a killed run is removed first. If the record cannot be written completely, the file is restored.
+    An incomplete last line left by a killed run is removed first. If the record cannot be written completely, the file is
+    restored.
 
     Raises
     ------

@@ -1,8 +1,8 @@
 """The 2:4 layout ``sparse-24-bitmask`` of compressed-tensors.
 
-A module's weight ``[N, K]`` is stored as three tensors: ``compressed`` ``[N, K / 2]`` with the kept values of each row in order,
-``bitmask`` ``uint8[N, ceil(K / 8)]`` with bit i of a row set if input i is kept (least significant bit first), and ``shape``
-``int64[2, 1]``. Exactly two of every four elements are kept.
+A module's weight ``[N, K]`` is stored as three tensors: ``compressed`` ``[N, K / 2]`` with the kept values of each row in
+order, ``bitmask`` ``uint8[N, ceil(K / 8)]`` with bit i of a row set if input i is kept (least significant bit first), and
+``shape`` ``int64[2, 1]``. Exactly two of every four elements are kept.
 """
 
 import os
@@ -82,13 +82,14 @@ def export_sparse24(
 ) -> None:
     """Write a ``sparse-24-bitmask`` checkpoint; parameters and atomicity are those of `write_checkpoint`.
 
-    No current program reads this layout: compressed-tensors dropped it after 0.13, and transformers opens such a folder with newly
-    initialised weights. `tilewright.export_dense` writes checkpoints that any program can read.
+    No current program reads this layout: compressed-tensors dropped it after 0.13, and transformers opens such a folder
+    with newly initialised weights. `tilewright.export_dense` writes checkpoints that any program can read.
 
     Raises
     ------
     FormatError
-        If a weight is not 2:4 along K, K is not a multiple of 4, a weight is not a plain ``...weight`` matrix, or names collide.
+        If a weight is not 2:4 along K, K is not a multiple of 4, a weight is not a plain ``...weight`` matrix, or names
+        collide.
     """
     tensors: dict[str, RawTensor] = {}
     for name, weight in weights.items():

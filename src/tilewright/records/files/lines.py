@@ -13,9 +13,9 @@ __all__ = ["append_line"]
 def append_line(path: str | os.PathLike[str], line: str) -> None:
     """Append a JSON object as one line; it is on disk when this returns.
 
-    Processes that write at the same time never mix their lines. A run killed while writing leaves at most one incomplete last line,
-    which readers skip and the next writer removes; a last line that only lacks its newline is completed. If the line cannot be
-    written completely, the file is restored.
+    Processes that write at the same time never mix their lines. A run killed while writing leaves at most one incomplete
+    last line, which readers skip and the next writer removes; a last line that only lacks its newline is completed. If the
+    line cannot be written completely, the file is restored.
 
     Parameters
     ----------
