@@ -80,7 +80,7 @@ struct NormJob {
 };
 
 // One head of attention for `vectors` vectors of queries, all of them compared with keys [begin, end) of one sequence. The
-// rows of q and out are `ld` floats apart. Token t of the keys stands in panel t / ld at lane t % ld; panels are `step` floats apart.
+// rows of q and out are `ld` floats apart. Token t of the keys is in panel t / ld at lane t % ld; panels are `step` floats apart.
 struct AttentionJob {
   const float* q;         // [depth][ld], at the first query of the strip
   const float* k;         // the head's rows of panel 0

@@ -1,4 +1,4 @@
-"""Random weights and activations for the kernel tests, drawn by Hypothesis with the awkward sizes first."""
+"""Random weights and activations for the kernel tests, drawn by Hypothesis with awkward sizes first."""
 
 from dataclasses import dataclass
 
@@ -21,7 +21,7 @@ OUTPUTS = st.one_of(st.sampled_from([1, 2, 7, 16, 17, 65, 130]), st.integers(1, 
 
 @dataclass(frozen=True)
 class Case:
-    """One call: a weight, activations, bias and options."""
+    """A kernel call: a weight, activations, bias and options."""
 
     arrays: KernelArrays
     x: np.ndarray
@@ -40,7 +40,7 @@ class Case:
 
 
 def unaligned(array: np.ndarray, shift: int) -> np.ndarray:
-    """Return a copy that starts `shift` floats off the alignment NumPy gives."""
+    """Return a copy that starts `shift` floats off NumPy's alignment."""
     buffer = np.empty(array.size + shift, dtype=np.float32)
     view = buffer[shift:].reshape(array.shape)
     view[...] = array
@@ -126,7 +126,7 @@ def _values(rng: np.random.Generator, count: int) -> np.ndarray:
 
 @st.composite
 def cases(draw: st.DrawFn, operation: str) -> Case:
-    """Draw a call that runs the given operation of the table."""
+    """Draw a call that runs the given operation."""
     arrays = draw(weights(operation))
     M = draw(TOKENS)
     if operation in ("tiles", "nm", "rows", "small"):

@@ -1,4 +1,4 @@
-"""All kernel tests run with scratch memory full of NaN: a read of stale scratch shows in the result."""
+"""All kernel tests run with scratch memory full of NaN, so that reading stale scratch shows in the result."""
 
 from collections.abc import Iterator
 

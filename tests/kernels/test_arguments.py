@@ -1,4 +1,4 @@
-"""What is refused, and in which words. Nothing here may reach the C++."""
+"""Which arguments are rejected, and with which messages. Nothing here may reach the C++ code."""
 
 from collections.abc import Callable
 from typing import Any
@@ -29,22 +29,22 @@ OVERLAP = np.zeros(100, dtype=np.float32)
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda w: kernels.linear_arrays([[1.0]], w), r"x must be a NumPy array \[M, K\], and got list"),
-        (lambda w: kernels.linear_arrays(X.astype(np.float64), w), r"x must be float32, and got float64; convert it"),
+        (lambda w: kernels.linear_arrays([[1.0]], w), r"x must be a NumPy array \[M, K\], got list"),
+        (lambda w: kernels.linear_arrays(X.astype(np.float64), w), r"x must be float32, got float64; convert it"),
         (
             lambda w: kernels.linear_arrays(X[:, :7].copy(), w),
-            r"x must have shape \[M, K\] = \[any, 8\], and got \[2, 7\]",
+            r"x must have shape \[M, K\] = \[any, 8\], got \[2, 7\]",
         ),
-        (lambda w: kernels.linear_arrays(X[0], w), r"x must have shape \[M, K\] = \[any, 8\], and got \[8\]"),
+        (lambda w: kernels.linear_arrays(X[0], w), r"x must have shape \[M, K\] = \[any, 8\], got \[8\]"),
         (
             lambda w: kernels.linear_arrays(np.ones((8, 2), np.float32).T, w),
             r"x must be C-contiguous; pass numpy.ascontiguousarray",
         ),
         (
             lambda w: kernels.linear_arrays(X, w, np.ones(4, np.float32)),
-            r"bias must have shape \[N\] = \[3\], and got \[4\]",
+            r"bias must have shape \[N\] = \[3\], got \[4\]",
         ),
-        (lambda w: kernels.linear_arrays(X, w, np.ones(3)), r"bias must be float32, and got float64"),
+        (lambda w: kernels.linear_arrays(X, w, np.ones(3)), r"bias must be float32, got float64"),
         (
             lambda w: kernels.linear_arrays(X, w, out=np.ones((2, 4), np.float32)),
             r"out must have shape \[M, N\] = \[2, 3\]",
@@ -60,21 +60,21 @@ OVERLAP = np.zeros(100, dtype=np.float32)
         ),
         (
             lambda w: kernels.linear_arrays(X, w, activation="swish"),
-            r"no activation 'swish'; it is one of none, relu, gelu, gelu_tanh",
+            r"unknown activation 'swish'; expected one of none, relu, gelu, gelu_tanh",
         ),
         (
             lambda w: kernels.linear_arrays(X, w, threads=0),
-            r"threads must be a whole number from 1 to 1,024, and got 0",
+            r"threads must be an integer from 1 to 1,024, got 0",
         ),
         (
             lambda w: kernels.linear_arrays(X, w, threads=1.5),
-            r"threads must be a whole number from 1 to 1,024, and got 1.5",
+            r"threads must be an integer from 1 to 1,024, got 1.5",
         ),
-        (lambda w: kernels.pack_panels(X, 24), r"a panel holds a positive multiple of 16 tokens, and T is 24"),
-        (lambda w: kernels.pack_panels(X, 0), r"a panel holds a positive multiple of 16 tokens, and T is 0"),
+        (lambda w: kernels.pack_panels(X, 24), r"T must be a positive multiple of 16, the tokens of a panel; got 24"),
+        (lambda w: kernels.pack_panels(X, 0), r"T must be a positive multiple of 16, the tokens of a panel; got 0"),
         (
             lambda w: kernels.linear_panels(np.ones((2, 8, 16), np.float32), w, 16),
-            r"2 panels of 16 tokens hold 17 to 32 tokens, and tokens is 16",
+            r"2 panels of 16 tokens hold 17 to 32 tokens, got 16",
         ),
         (
             lambda w: kernels.unpack_panels(np.ones((1, 8, 16), np.float32), 17),
@@ -94,23 +94,26 @@ def test_bad_arguments_are_refused_in_words(call: Callable[[KernelArrays], Any],
 def test_a_read_only_output_is_refused() -> None:
     out = np.ones((2, 3), np.float32)
     out.flags.writeable = False
-    with pytest.raises(ArgumentError, match="out must be writeable, and is read-only"):
+    with pytest.raises(ArgumentError, match="out must be writeable, but is read-only"):
         kernels.linear_arrays(X, weight(), out=out)
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"columns": np.array([0, 1, 4, 9] * 3, np.uint16)}, "columns must lie in 0 to 7, and one is 9"),
-        ({"pointers": np.array([0, 8, 4, 12])}, "pointers must be 4 numbers that rise from 0 to 12"),
-        ({"pointers": np.array([0, 4, 12])}, "pointers must be 4 numbers that rise from 0 to 12"),
-        ({"pointers": np.array([1, 4, 8, 12])}, "pointers must be 4 numbers that rise from 0 to 12"),
-        ({"values": np.ones(11, np.float32)}, "do not fit each other: values do not fit the pointers"),
-        ({"values": np.ones(12, np.float64)}, "do not fit each other"),
-        ({"columns": np.array([0, 1, 4, 5] * 3, np.int64)}, "do not fit each other: columns must be uint16 or uint32"),
+        ({"columns": np.array([0, 1, 4, 9] * 3, np.uint16)}, "columns must be in 0 to 7, but one is 9"),
+        ({"pointers": np.array([0, 8, 4, 12])}, "pointers must be 4 numbers that ascend from 0 to 12"),
+        ({"pointers": np.array([0, 4, 12])}, "pointers must be 4 numbers that ascend from 0 to 12"),
+        ({"pointers": np.array([1, 4, 8, 12])}, "pointers must be 4 numbers that ascend from 0 to 12"),
+        ({"values": np.ones(11, np.float32)}, "do not match each other: values do not fit the pointers"),
+        ({"values": np.ones(12, np.float64)}, "do not match each other"),
+        (
+            {"columns": np.array([0, 1, 4, 5] * 3, np.int64)},
+            "do not match each other: columns must be uint16 or uint32",
+        ),
         ({"m": 8, "n": 3}, "columns do not fit n:m"),
-        ({"rows": np.array([0, 2, 1], np.int32)}, "rows must rise strictly within 0 to 2"),
-        ({"rows": np.array([0, 1, 3], np.int32)}, "rows must rise strictly within 0 to 2"),
+        ({"rows": np.array([0, 2, 1], np.int32)}, "rows must ascend strictly within 0 to 2"),
+        ({"rows": np.array([0, 1, 3], np.int32)}, "rows must ascend strictly within 0 to 2"),
     ],
 )
 def test_arrays_that_break_the_layout_are_refused(change: dict[str, Any], words: str) -> None:
@@ -141,9 +144,9 @@ def test_the_extension_checks_lengths_by_itself() -> None:
 )
 @pytest.mark.parametrize("verb", ["linear_arrays", "linear_panels"])
 def test_as_many_threads_as_no_processor_has_are_refused_at_once(verb, threads):
-    """2**31 of them took eleven seconds to share the work among, and 2**40 for ever."""
+    """Dividing the work among 2**31 threads took eleven seconds, and among 2**40 it never ended."""
     arguments = (X, weight()) if verb == "linear_arrays" else (np.ones((1, 8, 16), np.float32), weight(), 2)
-    with pytest.raises(ArgumentError, match="threads must be a whole number from 1 to 1,024, and got"):
+    with pytest.raises(ArgumentError, match="threads must be an integer from 1 to 1,024, got"):
         getattr(kernels, verb)(*arguments, threads=threads)
 
 

@@ -1,4 +1,4 @@
-"""From a packed weight of every pattern to the kernels, against the plain dense product: a path without the reference."""
+"""Packed weights of every pattern in the kernels, compared with the plain dense product and thus independent of the reference."""
 
 import copy
 import pickle

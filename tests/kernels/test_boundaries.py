@@ -1,4 +1,4 @@
-"""Both sides of every number that the Python of this room decides by, and what its defaults are."""
+"""Both sides of every threshold in this room's Python code, and its defaults."""
 
 import inspect
 import math
@@ -119,7 +119,7 @@ def test_panels_hold_from_one_token_more_than_the_panels_before(T: int) -> None:
         for tokens in (least - 1, most + 1):
             with pytest.raises(
                 ArgumentError,
-                match=f"{panels} panels of {T} tokens hold {least} to {most} tokens, and tokens is {tokens}",
+                match=f"{panels} panels of {T} tokens hold {least} to {most} tokens, got {tokens}",
             ):
                 kernels.linear_panels(x, weight(), tokens)
             with pytest.raises(ArgumentError, match=f"hold {least} to {most} tokens"):
@@ -133,7 +133,7 @@ def test_panels_hold_from_one_token_more_than_the_panels_before(T: int) -> None:
 
 @pytest.mark.parametrize("T", [-16, 0, 1, 15, 17])
 def test_panels_are_multiples_of_sixteen_tokens(T: int) -> None:
-    with pytest.raises(ArgumentError, match=f"a panel holds a positive multiple of 16 tokens, and T is {T}"):
+    with pytest.raises(ArgumentError, match=f"T must be a positive multiple of 16, the tokens of a panel; got {T}"):
         kernels.pack_panels(np.zeros((3, 6), np.float32), T)
 
 
@@ -146,21 +146,21 @@ def test_as_many_panels_as_the_tokens_fill(tokens: int) -> None:
 
 
 def test_one_axis_of_any_length_is_offered_as_such() -> None:
-    with pytest.raises(ArgumentError, match=r"x must have shape \[M, K\] = \[any, 6\], and got \[2, 7\]"):
+    with pytest.raises(ArgumentError, match=r"x must have shape \[M, K\] = \[any, 6\], got \[2, 7\]"):
         kernels.linear_arrays(np.zeros((2, 7), np.float32), weight())
-    with pytest.raises(ArgumentError, match=r"= \[any, any\], and got \[2, 3, 4\]"):
+    with pytest.raises(ArgumentError, match=r"= \[any, any\], got \[2, 3, 4\]"):
         kernels.pack_panels(np.zeros((2, 3, 4), np.float32), 16)
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"rows": np.array([0, 1, 2, 4], np.int32)}, "rows must rise strictly within 0 to 3"),
-        ({"rows": np.array([-1, 1, 2, 3], np.int32)}, "rows must rise strictly within 0 to 3"),
-        ({"rows": np.array([0, 1, 1, 3], np.int32)}, "rows must rise strictly within 0 to 3"),
-        ({"columns": np.array([0, 6] * 4, np.uint16)}, "columns must lie in 0 to 5, and one is 6"),
-        ({"pointers": np.array([0, 2, 4, 6, 7])}, "pointers must be 5 numbers that rise from 0 to 8"),
-        ({"pointers": np.array([0, 2, 4, 8])}, "pointers must be 5 numbers that rise from 0 to 8"),
+        ({"rows": np.array([0, 1, 2, 4], np.int32)}, "rows must ascend strictly within 0 to 3"),
+        ({"rows": np.array([-1, 1, 2, 3], np.int32)}, "rows must ascend strictly within 0 to 3"),
+        ({"rows": np.array([0, 1, 1, 3], np.int32)}, "rows must ascend strictly within 0 to 3"),
+        ({"columns": np.array([0, 6] * 4, np.uint16)}, "columns must be in 0 to 5, but one is 6"),
+        ({"pointers": np.array([0, 2, 4, 6, 7])}, "pointers must be 5 numbers that ascend from 0 to 8"),
+        ({"pointers": np.array([0, 2, 4, 8])}, "pointers must be 5 numbers that ascend from 0 to 8"),
         ({"pointers": np.array([0, 4, 2, 6, 8])}, "pointers must be 5 numbers"),
     ],
 )
@@ -190,7 +190,7 @@ def test_residuals_are_held_to_the_same_layout_by_their_own_name() -> None:
             with pytest.raises(FormatError, match="a residual needs values, columns and pointers"):
                 KernelArrays(**(fields | {name: extra[name] for name in part})).validate()
     bad = fields | extra | {"residual_columns": np.array([5, 5, 5, 6], np.uint16)}
-    with pytest.raises(FormatError, match="residual columns must lie in 0 to 5, and one is 6"):
+    with pytest.raises(FormatError, match="residual columns must be in 0 to 5, but one is 6"):
         KernelArrays(**bad).validate()
 
 
@@ -213,7 +213,11 @@ def test_weights_that_are_full_in_every_group_are_known(text: str, K: int, expec
     ("columns", "pointers", "expected"),
     [
         ([0, 1, 4, 5, 2, 3, 6, 7], [0, 4, 8], (2, 4)),
-        ([0, 1, 2, 4, 2, 3, 6, 7], [0, 4, 8], (0, 0)),  # as many in the row, but three of one group and one of the next
+        (
+            [0, 1, 2, 4, 2, 3, 6, 7],
+            [0, 4, 8],
+            (0, 0),
+        ),  # the same number in the row, but three in one group and one in the next
         ([0, 1, 4, 5, 2, 3, 6], [0, 4, 7], (0, 0)),
         ([0, 1, 4, 5, 2], [0, 4, 5], (0, 0)),
         ([], [0, 0, 0], (0, 0)),
@@ -242,7 +246,7 @@ def described(**changes: Any) -> dispatch.Implementation:
 
 def test_an_implementation_that_cannot_run_says_whether_cpu_or_build_is_the_reason() -> None:
     assert described() == dispatch.Implementation("avx9", ("one", "two"), False, "this CPU lacks one of one, two")
-    assert described(built=False).reason == "this build has no such code"
+    assert described(built=False).reason == "it is not part of this build"
     assert described(available=True) == dispatch.Implementation("avx9", ("one", "two"), True, "")
 
 

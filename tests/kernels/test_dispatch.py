@@ -1,4 +1,4 @@
-"""Which implementation runs can be listed and forced, and what ran is told by the code that ran."""
+"""Implementations can be listed and forced, and the code that ran reports which one it was."""
 
 import subprocess
 import sys
@@ -53,7 +53,7 @@ def test_the_best_available_runs_by_default(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_unknown_names_are_refused_and_the_choice_is_offered(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(
-        NotSupportedError, match=r"no kernel implementation 'sse9'; available here: .*generic, reference"
+        NotSupportedError, match=r"unknown kernel implementation 'sse9'; available here: .*generic, reference"
     ):
         kernels.linear_arrays(X, W, implementation="sse9")
     monkeypatch.setenv("TILEWRIGHT_KERNEL", "sse9")

@@ -1,4 +1,4 @@
-"""Every operation of the table, every implementation of this machine, against the definition in NumPy."""
+"""Every operation in every implementation available on this machine, compared with the definition in NumPy."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ PAIRS = [(o, i) for o in OPERATIONS if o.entry in ENTRIES for i in o.implementat
 def run(
     operation: Operation, implementation: str, case: Case, shift: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | float]:
-    """Return (result, expected, allowed difference), having checked that nothing beside the output was written."""
+    """Return (result, expected, allowed difference), after checking that nothing besides the output was written."""
     x, w, T = case.x, case.arrays, case.T
     M, panels = len(x), -(-len(x) // T)
     options = {"threads": case.threads, "implementation": implementation}
@@ -45,7 +45,7 @@ def run(
         got, expected = kernels.pack_panels(x, T, out=out, **options), reference.pack_panels(x, T)
     else:
         packed = reference.pack_panels(x, T)
-        packed.reshape(-1)[packed.reshape(-1) == 0] = np.nan  # what stands beyond the tokens must not matter
+        packed.reshape(-1)[packed.reshape(-1) == 0] = np.nan  # contents beyond the tokens must not matter
         got, expected = kernels.unpack_panels(packed, M, out=out, **options), np.where(x == 0, np.float32(np.nan), x)
     assert got is out
     assert intact(buffer, out.shape, shift)

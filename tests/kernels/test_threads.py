@@ -1,4 +1,4 @@
-"""Threads change the time and nothing else: same bits, from many Python threads at once, and in forked children."""
+"""Threads affect only time: results are bit-identical, also from many Python threads at once and in forked children."""
 
 import os
 import subprocess

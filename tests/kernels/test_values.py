@@ -14,7 +14,7 @@ EDGES = np.array([0.0, -0.0, 1e-30, -1e-30, 0.5, -0.5, 3.9, -4.1, 8.9, -9.2, 40.
 
 
 def identity(K: int, tile: int) -> KernelArrays:
-    """Return the weight of which output i is input i, in tiles that keep all their columns."""
+    """Return the identity weight, in tiles that keep all their columns."""
     tiles, blocks, columns = -(-K // tile), [], []
     for t in range(tiles):
         width = min(tile, K - t * tile)
@@ -41,7 +41,7 @@ def test_activations_at_their_edges(implementation: str, activation: str, tokens
         "silu": lambda v: 0.5 * v * (1 + math.tanh(v / 2)),
         "tanh": math.tanh,
     }[activation]
-    # The functions are accurate relative to z, so what remains far out on the negative side is measured against it.
+    # The functions are accurate relative to z, so the tiny results for very negative z are compared with z.
     slack = 0 if activation in ("none", "relu") else 3e-6
     np.testing.assert_allclose(got, np.tile([exact(v) for v in z], (tokens, 1)), rtol=5e-7, atol=slack)
     if activation == "tanh":

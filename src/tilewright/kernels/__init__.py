@@ -1,7 +1,7 @@
-"""Products of activations with packed weights, and what a network does between them, on the CPU: fast bodies in C++, their definition in NumPy.
+"""Products of activations with packed weights, and the operations between them, on the CPU: fast C++ bodies, defined in NumPy.
 
-`linear` is the verb. `OPERATIONS` lists what there is, `implementations` what this machine can run, `last_implementation` what
-ran. Needs NumPy and the compiled extension, no framework.
+Call `linear` to compute one. `OPERATIONS` lists the operations, `implementations` what this machine can run, and
+`last_implementation` what ran last. Requires NumPy and the compiled extension, but no framework.
 """
 
 from .arrays import KernelArrays

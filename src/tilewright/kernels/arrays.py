@@ -15,38 +15,39 @@ __all__ = ["KernelArrays", "few_tokens"]
 
 
 def few_tokens(tile: int) -> int:
-    """Return up to how many tokens a weight is computed with outputs in the vector lanes, where one pass over the weight is what costs.
+    """Return the largest number of tokens for which vector lanes hold outputs, so that the cost is one pass over the weight.
 
-    With tile 1 the lanes must be tokens, and 2 to 8 of them cost what one costs; tiles under 8 fill too few lanes to win beyond 4.
+    With tile 1 the lanes must be tokens, and 2 to 8 tokens cost as much as one. Tiles under 8 fill too few lanes to win
+    beyond 4.
     """
     return 8 if tile >= 8 else 4 if tile > 1 else 1
 
 
 @dataclass(frozen=True, eq=False)
 class KernelArrays:
-    """The arrays of one weight ``[N, K]``, in the one layout that every implementation takes.
+    """The arrays of a weight ``[N, K]``, in the layout shared by all implementations.
 
-    Build it with `KernelArrays.of`, which checks the contents; the kernels trust them and only check lengths.
+    Create it with `KernelArrays.of`, which validates the contents; the kernels trust them and only check lengths.
 
     Parameters
     ----------
     N, K
-        Outputs and inputs of the weight.
+        Number of outputs and inputs of the weight.
     tile
-        Stored outputs that share their kept columns; 1 means compressed rows.
+        Number of stored outputs that share their kept columns; 1 means compressed rows.
     values
-        float32: for tile t of w outputs, ``[columns of t, w]``, tile after tile.
+        Kept weights, float32, tile by tile; a tile of w outputs and c columns is stored as ``[c, w]``.
     columns
-        uint16 or uint32, kept inputs of each tile.
+        Kept inputs of each tile, uint16 or uint32.
     pointers
-        int64 ``[tiles + 1]`` into `columns`.
+        Start of each tile in `columns`, and the end of the last; int64 ``[tiles + 1]``.
     rows
-        int32, original output of each stored output, or None when all are stored in order.
+        Original output of each stored output, int32; None if all outputs are stored in order.
     n, m
-        Set for n:m weights with tile 1 whose every group of m holds exactly its n (fewer in a short last group): they are
+        Set for n:m weights with tile 1 in which every group of m keeps exactly n (fewer in a short last group). These are
         processed in blocks that stay in the first-level cache. Otherwise 0.
     residual_values, residual_columns, residual_pointers
-        Compressed rows over the original outputs, added to the rest; or None.
+        Compressed rows over the original outputs, added to the product; None if there are none.
     """
 
     N: int
@@ -69,7 +70,7 @@ class KernelArrays:
         Raises
         ------
         FormatError
-            If the contents break the layout: a column outside the weight, pointers that fall.
+            If the contents violate the layout, such as a column outside the weight or descending pointers.
         """
         N, K = packed.shape
         values, columns, pointers, tile = (
@@ -92,21 +93,21 @@ class KernelArrays:
 
     @property
     def stored(self) -> int:
-        """Outputs that are stored: N, or fewer where whole outputs were pruned."""
+        """Number of stored outputs: N, or fewer if whole outputs were pruned."""
         return self.N if self.rows is None else len(self.rows)
 
     @property
     def kept(self) -> int:
-        """Stored weights, the residual included: multiply-adds a token."""
+        """Number of stored weights including the residual, which is the number of multiply-adds per token."""
         return len(self.values) + (0 if self.residual_values is None else len(self.residual_values))
 
     def validate(self) -> None:
-        """Check every index against the weight, so that no kernel can reach outside an array.
+        """Check every index against the weight, so that no kernel can access memory outside an array.
 
         Raises
         ------
         FormatError
-            Naming the array and what it should hold.
+            If an index is out of range; the message names the array and what it should contain.
         """
         _check_rows(self.rows, self.N)
         _check_compressed("", self.columns, self.pointers, -(-self.stored // self.tile), self.K)
@@ -116,7 +117,7 @@ class KernelArrays:
 
     @cached_property
     def native(self) -> Any:
-        """The handle that the compiled extension works on, or None where the extension is missing."""
+        """Handle for the compiled extension; None if the extension is missing."""
         from .dispatch import native
 
         module = native()
@@ -139,10 +140,10 @@ class KernelArrays:
                 self.residual_pointers,
             )
         except (ValueError, TypeError) as error:
-            raise FormatError(f"the arrays of this weight do not fit each other: {error}") from None
+            raise FormatError(f"the arrays of this weight do not match each other: {error}") from None
 
     def __getstate__(self) -> dict[str, Any]:
-        # The handle points into this process; a copy builds its own when it is first used.
+        # The handle holds pointers of this process; a copy creates its own when first used.
         return _fields(self)
 
 
@@ -157,13 +158,13 @@ def _float32(values: NDArray[Any], dtype: str) -> NDArray[np.float32]:
         return values.astype(np.float32)
     if dtype == "bfloat16":
         return (values.astype(np.uint32) << np.uint32(16)).view(np.float32)
-    raise NotSupportedError(f"the CPU kernels take float32, float16 and bfloat16 values, and got {dtype!r}")
+    raise NotSupportedError(f"the CPU kernels take float32, float16 and bfloat16 values, got {dtype!r}")
 
 
 def _positions_as_rows(
     packed: Packed, pattern: TileVectorWise, values: NDArray[np.float32]
 ) -> tuple[NDArray[np.float32], NDArray[Any], NDArray[np.int64]]:
-    """Return a tile-vector-wise weight as compressed rows: each position becomes the column it stands for."""
+    """Return a tile-vector-wise weight as compressed rows, with each position replaced by its column."""
     assert packed.positions is not None
     columns = np.empty(len(packed.positions), dtype=packed.columns.dtype)
     lengths: list[NDArray[np.int64]] = [np.zeros(1, dtype=np.int64)]
@@ -179,7 +180,7 @@ def _positions_as_rows(
 
 
 def _groups(packed: Packed, columns: NDArray[Any], pointers: NDArray[np.int64]) -> tuple[int, int]:
-    """Return (n, m) if this is an n:m weight with tile 1 that is full everywhere, else (0, 0)."""
+    """Return (n, m) if this is an n:m weight with tile 1 and full groups, otherwise (0, 0)."""
     pattern = packed.pattern
     if not isinstance(pattern, NM) or packed.tile != 1:
         return 0, 0
@@ -187,9 +188,7 @@ def _groups(packed: Packed, columns: NDArray[Any], pointers: NDArray[np.int64]) 
     if a_row == 0 or not (np.diff(pointers) == a_row).all():
         return 0, 0
     group = np.arange(a_row) // pattern.n
-    full = (
-        columns.reshape(-1, a_row).astype(np.int64) // pattern.m == group
-    ).all()  # m may be more than a uint16 holds
+    full = (columns.reshape(-1, a_row).astype(np.int64) // pattern.m == group).all()  # m may overflow uint16
     return (pattern.n, pattern.m) if full else (0, 0)
 
 
@@ -198,12 +197,12 @@ def _check_rows(rows: NDArray[np.int32] | None, N: int) -> None:
         return
     if rows[0] < 0 or rows[-1] >= N or (np.diff(rows) <= 0).any():
         raise FormatError(
-            f"rows must rise strictly within 0 to {N - 1}, and run from {rows[0]} to {rows[-1]} or fall on the way"
+            f"rows must ascend strictly within 0 to {N - 1}, but go from {rows[0]} to {rows[-1]} or descend in between"
         )
 
 
 def _check_compressed(name: str, columns: NDArray[Any], pointers: NDArray[np.int64], parts: int, K: int) -> None:
     if len(pointers) != parts + 1 or pointers[0] != 0 or pointers[-1] != len(columns) or (np.diff(pointers) < 0).any():
-        raise FormatError(f"{name}pointers must be {parts + 1} numbers that rise from 0 to {len(columns)}")
+        raise FormatError(f"{name}pointers must be {parts + 1} numbers that ascend from 0 to {len(columns)}")
     if len(columns) and int(columns.max()) >= K:
-        raise FormatError(f"{name}columns must lie in 0 to {K - 1}, and one is {int(columns.max())}")
+        raise FormatError(f"{name}columns must be in 0 to {K - 1}, but one is {int(columns.max())}")

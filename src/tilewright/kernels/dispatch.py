@@ -1,4 +1,4 @@
-"""Which implementation runs: listed, forced by argument or environment, and remembered."""
+"""Which implementation runs: the list, the choice by argument or environment, and which one ran last."""
 
 import os
 import threading
@@ -16,18 +16,18 @@ VARIABLE = "TILEWRIGHT_KERNEL"
 
 @dataclass(frozen=True)
 class Implementation:
-    """One way to compute every operation.
+    """An implementation of all operations.
 
     Parameters
     ----------
     name
         ``avx512``, ``avx2``, ``generic`` or ``reference``.
     needs
-        CPU features it needs, as the operating system names them.
+        Required CPU features, as named by the operating system.
     available
         True if this machine and this build can run it.
     reason
-        Why it is not available; empty when it is.
+        Why it is not available; empty if it is.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Implementation:
 
 @cache
 def native() -> Any:
-    """Return the compiled extension, or None where it was not built."""
+    """Return the compiled extension, or None if it was not built."""
     try:
         return import_module("tilewright.kernels._native")
     except ImportError:
@@ -47,7 +47,7 @@ def native() -> Any:
 
 @cache
 def implementations() -> tuple[Implementation, ...]:
-    """Return every implementation, best first; the last one is the definition in NumPy and runs everywhere.
+    """Return all implementations, best first; the last is the definition in NumPy, which runs everywhere.
 
     Examples
     --------
@@ -67,17 +67,17 @@ def _described(candidate: dict[str, Any]) -> Implementation:
     needs = tuple(candidate["needs"].split())
     if candidate["available"]:
         return Implementation(candidate["name"], needs, True, "")
-    reason = f"this CPU lacks one of {', '.join(needs)}" if candidate["built"] else "this build has no such code"
+    reason = f"this CPU lacks one of {', '.join(needs)}" if candidate["built"] else "it is not part of this build"
     return Implementation(candidate["name"], needs, False, reason)
 
 
 def choose(asked: str | None) -> str:
-    """Return the name of the implementation to run: the one asked for, else the environment's, else the best here.
+    """Return the name of the implementation to run: the one requested, or that of the environment, or the best available.
 
     Raises
     ------
     NotSupportedError
-        If the name is unknown, or what it names cannot run here.
+        If the name is unknown, or the implementation cannot run here.
     """
     name = asked or os.environ.get(VARIABLE)
     if not name:
@@ -90,17 +90,17 @@ def choose(asked: str | None) -> str:
             raise NotSupportedError(
                 f"kernel implementation {name!r}{origin} cannot run here: {known.reason}; {_offer()}"
             )
-    raise NotSupportedError(f"there is no kernel implementation {name!r}{origin}; {_offer()}")
+    raise NotSupportedError(f"unknown kernel implementation {name!r}{origin}; {_offer()}")
 
 
 @cache
 def _best() -> str:
     best = next(known.name for known in implementations() if known.available)
     if best == "reference":
-        # The definition is hundreds of times slower: fine when asked for, a trap when nobody did.
+        # The definition is hundreds of times slower: fine on request, a trap otherwise.
         raise NotSupportedError(
-            "the compiled kernels are not installed; install tilewright with a C++20 compiler present "
-            f"(pip install .), or ask for implementation='reference' or {VARIABLE}=reference"
+            "the compiled kernels are not installed; install tilewright with a C++20 compiler available "
+            f"(pip install .), or pass implementation='reference' or set {VARIABLE}=reference"
         )
     return best
 
@@ -113,28 +113,28 @@ _last = threading.local()
 
 
 def remember(name: str) -> None:
-    """Record what ran last in this thread."""
+    """Record the implementation that ran last in this thread."""
     _last.name = name
 
 
 def last_implementation() -> str | None:
-    """Return the name of the implementation that the last kernel call of this thread ran, or None before the first."""
+    """Return the name of the implementation used by this thread's last kernel call, or None before the first call."""
     name: str | None = getattr(_last, "name", None)
     return name
 
 
 def fma_peak(seconds: float = 0.2, implementation: str | None = None) -> float:
-    """Measure the most FLOP/s one core reaches on multiply-adds that never leave its registers, per second of its own time.
+    """Measure the peak FLOP/s of one core on multiply-adds in registers, per second of CPU time.
 
     Parameters
     ----------
     seconds
-        How long to run.
+        How long to run, in seconds. Default: 0.2.
     implementation
-        Whose vector width to use; the best of this machine when None.
+        The implementation whose vector width to use. Default: the best available.
     """
     name = choose(implementation)
     if name == "reference":
-        raise NotSupportedError("the reference implementation has no register loop; name one of the compiled ones")
+        raise NotSupportedError("the reference implementation has no register loop; pass a compiled implementation")
     peak: float = native().fma_peak(name, seconds)
     return peak

@@ -1,4 +1,4 @@
-"""What each operation means, in plain NumPy, accumulating in float64. Slow on purpose; every other implementation answers to it.
+"""The definition of each operation in plain NumPy, accumulating in float64. Slow and simple: all others are checked against it.
 
 A pruned weight is absent, not zero: a NaN or infinity in x reaches exactly the outputs that keep its column.
 """
@@ -39,7 +39,7 @@ _ACTIVATE: dict[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
 def _sums(
     x: NDArray[np.float64], w: KernelArrays, bias: NDArray[np.float64] | None, absolute: bool
 ) -> NDArray[np.float64]:
-    """Return x @ w.T + bias ``[M, N]``; with `absolute`, of the magnitudes of the weight."""
+    """Return x @ w.T + bias ``[M, N]``; with `absolute`, for the magnitudes of the weight."""
     size = np.abs if absolute else np.asarray
     y = np.zeros((len(x), w.N)) + (0 if bias is None else bias)
     values, done = w.values.astype(np.float64), 0
@@ -67,7 +67,7 @@ def linear(
 
 
 def magnitude(x: NDArray[np.float32], w: KernelArrays, bias: NDArray[np.float32] | None) -> NDArray[np.float64]:
-    """Return |bias| + sum |x| |w| ``[M, N]``: the scale that rounding errors of `linear` are measured on."""
+    """Return |bias| + sum |x| |w| ``[M, N]``, the scale for rounding errors of `linear`."""
     return _sums(
         np.abs(x.astype(np.float64)), w, None if bias is None else np.abs(bias.astype(np.float64)), absolute=True
     )
@@ -89,7 +89,7 @@ def unpack_panels(panels: NDArray[np.float32], M: int) -> NDArray[np.float32]:
 def linear_panels(
     x: NDArray[np.float32], w: KernelArrays, M: int, bias: NDArray[np.float32] | None, activation: str
 ) -> NDArray[np.float32]:
-    """Return `linear` on panels ``[P, K, T]`` of M tokens as panels ``[P, N, T]``."""
+    """Return the result of `linear` as panels ``[P, N, T]``, for M tokens given as panels ``[P, K, T]``."""
     return pack_panels(linear(unpack_panels(x, M), w, bias, activation), x.shape[2])
 
 
@@ -101,7 +101,7 @@ def norm_panels(
     epsilon: float,
     centred: bool,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return the normalised panels ``[P, F, T]``, and x + residual, which they are the norm of: over F, for every token."""
+    """Return the panels ``[P, F, T]`` normalised over F for every token, and the panels x + residual before normalisation."""
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
         total = x.astype(np.float64) if residual is None else x.astype(np.float64) + residual
         left = total - total.mean(axis=1, keepdims=True) if centred else total
@@ -122,7 +122,7 @@ def attention_panels(
 ) -> NDArray[np.float32]:
     """Return ``softmax(scale * q k.T) v`` for each head and sequence, as panels ``[P, heads * depth, T]``.
 
-    Head h reads the keys and values of head ``h // (heads / key_heads)``; where causal, a query sees no later key.
+    Head h reads the keys and values of head ``h // (heads / key_heads)``; with `causal`, queries do not attend to later keys.
     """
     tokens, depth, T = int(starts[-1]), q.shape[1] // heads, q.shape[2]
     queries, keys, values = (

@@ -1,6 +1,6 @@
 """The kernel table: every operation with its arguments, layouts, types, tolerance and implementations.
 
-Dispatch, tests and benchmarks read this list; a new operation begins with a line here.
+Dispatch, tests and benchmarks read this table; a new operation starts with an entry here.
 """
 
 from dataclasses import dataclass
@@ -21,20 +21,20 @@ __all__ = [
 ]
 
 Activation = Literal["none", "relu", "gelu", "gelu_tanh", "silu", "tanh"]
-"""What is applied to x @ w.T + bias. `gelu` is exact (erf), `gelu_tanh` its usual approximation."""
+"""Activation applied to x @ w.T + bias. `gelu` is exact (erf), `gelu_tanh` its usual approximation."""
 
-# The place in this tuple is the code that the extension takes.
+# The index in this tuple is the code that the extension takes.
 ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
 
 MOST_THREADS = 1024
-"""Threads that a call may ask for: more than any processor has, and few enough to count through."""
+"""Maximum number of threads of a call: more than any processor has, and few enough to iterate over."""
 
 COMPILED = ("avx512", "avx2", "generic")
 
 
 @dataclass(frozen=True)
 class Argument:
-    """One array of an operation: its name, element type, and layout as named axes."""
+    """An array of an operation: its name, element type, and layout as named axes."""
 
     name: str
     dtype: str
@@ -43,9 +43,9 @@ class Argument:
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How far a result may lie from the reference: ``relative`` times the sum of magnitudes that went into it.
+    """Maximum deviation from the reference: ``relative`` times the sum of magnitudes of the output.
 
-    The sum of magnitudes of an output is ``|bias| + sum |x| |w|``; 0 means bit-equal.
+    The sum of magnitudes of an output is ``|bias| + sum |x| |w|``. A tolerance of 0 means bit-identical.
     """
 
     relative: float
@@ -53,24 +53,24 @@ class Tolerance:
 
 @dataclass(frozen=True)
 class Operation:
-    """One line of the table.
+    """An entry of the table.
 
     Parameters
     ----------
     name
-        The word used in tests, benchmarks and records.
+        Name used in tests, benchmarks and records.
     does
-        One sentence.
+        Description in one sentence.
     entry
-        Function of the door that runs it; several operations share `linear`, which picks by weight and tokens.
+        Public function that runs it. Several operations share `linear`, which selects one by weight and number of tokens.
     arguments, result
-        Arrays in and out.
+        Input arrays and output array.
     tolerance
-        Against the reference.
+        Maximum deviation from the reference.
     bound
-        What no implementation can go below, in words: the resource that is used up first.
+        The resource that limits every implementation, in words.
     device, dtype
-        Where it runs, and the type it multiplies in.
+        Where it runs, and the type in which it multiplies.
     implementations
         Instruction sets, best first; the last is the definition in NumPy.
     """
@@ -219,7 +219,7 @@ OPERATIONS += (
 
 
 def operation_of(arrays: KernelArrays, tokens: int) -> Operation:
-    """Return which operation `linear` runs for this weight and this many tokens."""
+    """Return the operation that `linear` runs for this weight and number of tokens."""
     if tokens <= few_tokens(arrays.tile):
         name = "small"
     elif arrays.tile > 1:
@@ -230,14 +230,14 @@ def operation_of(arrays: KernelArrays, tokens: int) -> Operation:
 
 
 def activation_code(activation: str) -> int:
-    """Return the number the extension knows an activation by.
+    """Return the code of an activation for the extension.
 
     Raises
     ------
     ArgumentError
-        If there is no such activation.
+        If the activation is unknown.
     """
     for code, name in enumerate(ACTIVATIONS):
         if name == activation:
             return code
-    raise ArgumentError(f"there is no activation {activation!r}; it is one of {', '.join(ACTIVATIONS)}")
+    raise ArgumentError(f"unknown activation {activation!r}; expected one of {', '.join(ACTIVATIONS)}")

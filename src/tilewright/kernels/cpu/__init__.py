@@ -1,1 +1,1 @@
-"""The kernels of this machine's processor, compiled from `cpp/`."""
+"""The CPU kernels, compiled from `cpp/`."""

@@ -1,4 +1,4 @@
-"""The launchers: check the arguments in sentences, pick the implementation, call it."""
+"""The launchers: check the arguments, choose the implementation and call it."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,34 +26,35 @@ def linear(
 ) -> NDArray[np.float32]:
     """Return ``activation(x @ w.T + bias)`` for a packed weight w ``[N, K]``.
 
-    Prepares the weight on every call; where it is used more than once, keep a `KernelArrays` and call `linear_arrays`.
+    Prepares the weight on every call. To use a weight more than once, keep a `KernelArrays` and call `linear_arrays`.
 
     Parameters
     ----------
     x
-        float32 ``[M, K]``, C-contiguous.
+        Activations of M tokens, float32 ``[M, K]``, C-contiguous.
     packed
         The weight.
     bias
-        float32 ``[N]``. An output whose weights were all pruned is activation(bias).
+        Bias, float32 ``[N]``. Outputs whose weights were all pruned are activation(bias). Default: no bias.
     activation
-        ``none``, ``relu``, ``gelu``, ``gelu_tanh``, ``silu`` or ``tanh``.
+        ``none``, ``relu``, ``gelu`` (exact), ``gelu_tanh``, ``silu`` or ``tanh``. Default: ``none``.
     threads
-        Most threads to use, up to 1,024.
+        Maximum number of threads, 1 to 1,024. Default: 1.
     implementation
-        Name from `implementations`; the environment variable TILEWRIGHT_KERNEL, then the best available, when None.
+        Name of one of `implementations`. Default: that of the environment variable TILEWRIGHT_KERNEL, or else the best
+        available.
     out
-        Where to write, float32 ``[M, N]``, C-contiguous, sharing no memory with x or bias.
+        Output array, float32 ``[M, N]``, C-contiguous, sharing no memory with `x` or `bias`. Default: a new array.
 
     Returns
     -------
     ndarray
-        float32 ``[M, N]``; `out` if given.
+        The result, float32 ``[M, N]``; `out` if given.
 
     Raises
     ------
     ArgumentError
-        If an array has another type, shape or layout than stated.
+        If an array does not have the type, shape and layout stated above, or another argument is invalid.
     NotSupportedError
         If the implementation is unknown or cannot run here.
 
@@ -79,7 +80,7 @@ def linear_arrays(
     implementation: str | None = None,
     out: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
-    """Return what `linear` returns, for a weight prepared once by `KernelArrays.of`; same arguments and errors."""
+    """Return the result of `linear` for a weight prepared by `KernelArrays.of`; all else is as for `linear`."""
     name = choose(implementation)
     code = activation_code(activation)
     check("x", x, (None, arrays.K), "[M, K]")
@@ -109,20 +110,20 @@ def linear_panels(
     Parameters
     ----------
     x
-        float32 ``[P, K, T]`` from `pack_panels` or an earlier call; T a multiple of 16.
+        Activations as panels, float32 ``[P, K, T]``, from `pack_panels` or an earlier call; T is a multiple of 16.
     arrays
         The weight.
     tokens
-        How many of the ``P * T`` tokens are real: more than ``(P - 1) * T``.
+        Number of actual tokens among the ``P * T``, more than ``(P - 1) * T``.
     bias, activation, threads, implementation
         As for `linear`.
     out
-        float32 ``[P, N, T]``, sharing no memory with x or bias.
+        Output array, float32 ``[P, N, T]``, sharing no memory with `x` or `bias`. Default: a new array.
 
     Returns
     -------
     ndarray
-        float32 ``[P, N, T]``; what stands at tokens beyond the real ones is unspecified.
+        The result, float32 ``[P, N, T]``. Values beyond the actual tokens are unspecified.
 
     Raises
     ------
@@ -152,7 +153,7 @@ def pack_panels(
     implementation: str | None = None,
     out: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
-    """Return activations ``[M, K]`` as panels ``[ceil(M / T), K, T]``: T tokens side by side, zero beyond M.
+    """Return activations ``[M, K]`` as panels ``[ceil(M / T), K, T]`` with T contiguous tokens, zero beyond M.
 
     Raises
     ------
@@ -180,7 +181,7 @@ def unpack_panels(
     implementation: str | None = None,
     out: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
-    """Return the first `tokens` tokens of panels ``[P, K, T]`` as rows ``[tokens, K]``.
+    """Return the first `tokens` tokens of panels ``[P, K, T]`` as activations ``[tokens, K]``.
 
     Raises
     ------
@@ -208,8 +209,8 @@ def _check_bias(bias: NDArray[np.float32] | None, N: int) -> None:
 
 def _check_panels(P: int, T: int, tokens: int) -> None:
     if T < 1 or T % 16:
-        raise ArgumentError(f"a panel holds a positive multiple of 16 tokens, and T is {T}")
+        raise ArgumentError(f"T must be a positive multiple of 16, the tokens of a panel; got {T}")
     if not max(0, (P - 1) * T) + (P > 0) <= tokens <= P * T:
         raise ArgumentError(
-            f"{P} panels of {T} tokens hold {max(0, (P - 1) * T) + (P > 0)} to {P * T} tokens, and tokens is {tokens}"
+            f"{P} panels of {T} tokens hold {max(0, (P - 1) * T) + (P > 0)} to {P * T} tokens, got {tokens}"
         )

@@ -1,4 +1,4 @@
-"""What a network does between its products, on panels: the launchers of normalisation, attention, embedding and pooling."""
+"""Launchers of the operations between products, on panels: normalisation, attention, embedding and pooling."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -33,15 +33,15 @@ def norm_panels(
     Parameters
     ----------
     x
-        float32 ``[P, F, T]``, T a multiple of 16.
+        Panels, float32 ``[P, F, T]``; T is a multiple of 16.
     scale, shift
-        float32 ``[F]``. Without a shift nothing is added.
+        Factor and offset of each feature, float32 ``[F]``. Default for `shift`: no offset.
     residual
-        float32 ``[P, F, T]``, added to x first. By default nothing is added.
+        Panels added to `x` first, float32 ``[P, F, T]``. Default: nothing is added.
     epsilon
-        Added to the variance.
+        Number added to the variance. Default: 1e-5.
     centred
-        True for layer norm; False for RMS norm, which does not subtract the mean.
+        True for layer norm, False for RMS norm, which does not subtract the mean. Default: True.
     threads, implementation
         As for `linear`.
 
@@ -97,20 +97,22 @@ def attention_panels(
     Parameters
     ----------
     q
-        float32 ``[P, heads * depth, T]``, T a multiple of 16. Token t of the batch stands in panel ``t // T`` at ``t % T``.
+        Queries, float32 ``[P, heads * depth, T]``; T is a multiple of 16. Token t of the batch is in panel ``t // T`` at lane
+        ``t % T``.
     k, v
-        float32 ``[P, key_heads * depth, T]``.
+        Keys and values, float32 ``[P, key_heads * depth, T]``.
     starts
-        int64 ``[sequences + 1]``: the token at which each sequence begins, then how many tokens there are. Sequences follow one
-        another without padding and never see each other.
+        First token of each sequence, then the total number of tokens; int64 ``[sequences + 1]``. Sequences follow one another
+        without padding and do not attend to each other.
     heads
-        Heads of the queries.
+        Number of heads of the queries.
     key_heads
-        Heads of keys and values, each read by ``heads / key_heads`` neighbouring heads of queries. By default as many as `heads`.
+        Number of heads of the keys and values, each read by ``heads / key_heads`` neighbouring heads of the queries. Default:
+        `heads`.
     causal
-        True if no token sees a later one.
+        Whether tokens cannot attend to later ones. Default: False.
     scale
-        By default ``depth ** -0.5``.
+        Factor of the scores. Default: ``depth ** -0.5``.
     threads, implementation
         As for `linear`.
 
@@ -122,12 +124,12 @@ def attention_panels(
     Raises
     ------
     ArgumentError, NotSupportedError
-        As for `linear`, and if heads, features and sequences do not fit each other.
+        As for `linear`, and if heads, features and sequences do not match each other.
 
     Notes
     -----
-    Values must be finite. The softmax is that of Milakov and Gimelshein (arXiv 1805.02867): maximum and sum go along as blocks of keys
-    go by, so memory does not grow with the square of the length.
+    Values must be finite. The softmax is that of Milakov and Gimelshein (arXiv 1805.02867): maximum and sum are updated block by
+    block of keys, so memory does not grow with the square of the length.
     """
     name, groups = choose(implementation), heads if key_heads is None else key_heads
     check("q", q, (None, None, None), "[panel, heads * depth, T]")
@@ -135,8 +137,8 @@ def attention_panels(
     _check_width(T)
     if heads < 1 or groups < 1 or heads % groups or features % heads or features == 0:
         raise ArgumentError(
-            f"q has {features} features for {heads} heads and {groups} heads of keys; features must be a multiple of heads, and heads "
-            "of heads of keys"
+            f"q has {features} features, {heads} heads and {groups} heads of keys; features must be a multiple of heads, and heads a "
+            "multiple of heads of keys"
         )
     depth = features // heads
     for label, panels in (("k", k), ("v", v)):
@@ -166,11 +168,11 @@ def embed_panels(
     Parameters
     ----------
     tables
-        float32 ``[rows, F]`` each: words, positions, types.
+        Tables of embeddings such as words, positions and types, each float32 ``[rows, F]``.
     ids
-        int64 ``[tables, tokens]``: the row of each table for each token.
+        Row of each table for each token, int64 ``[tables, tokens]``.
     T
-        Tokens of a panel, a multiple of 16.
+        Number of tokens in a panel, a multiple of 16.
     threads, implementation
         As for `linear`.
 
@@ -193,7 +195,7 @@ def embed_panels(
         check(f"tables[{i}]", table, (None, tables[0].shape[-1]), "[rows, F]")
         if ids.shape[1] and not (ids[i].min() >= 0 and ids[i].max() < len(table)):
             raise ArgumentError(
-                f"ids of table {i} go from {ids[i].min()} to {ids[i].max()}, and it has rows 0 to {len(table) - 1}"
+                f"ids of table {i} go from {ids[i].min()} to {ids[i].max()}, but its rows are 0 to {len(table) - 1}"
             )
     check_threads(threads)
     tokens, F = ids.shape[1], tables[0].shape[1]
@@ -219,11 +221,11 @@ def pool_panels(
     Parameters
     ----------
     panels
-        float32 ``[P, F, T]``.
+        Panels, float32 ``[P, F, T]``.
     starts
         As for `attention_panels`; no sequence may be empty.
     kind
-        ``"mean"`` over the sequence's tokens, or its ``"first"`` token.
+        ``"mean"`` for the mean over the sequence's tokens, ``"first"`` for its first token. Default: ``"mean"``.
     threads, implementation
         As for `linear`.
 
