@@ -1,4 +1,4 @@
-"""What every room that runs a model shares: how it is called on a batch, and in which mode."""
+"""Running models: how a model is called on a batch, and in which mode."""
 
 from .calling import call
 from .modes import evaluating, keeping_modes, without_fused_attention

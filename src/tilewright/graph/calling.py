@@ -9,16 +9,17 @@ __all__ = ["call"]
 
 
 def call(model: nn.Module, batch: Any, **options: Any) -> Any:
-    """Call a model and return its result.
+    """Call a model on a batch and return its result.
 
     Parameters
     ----------
     model
         Any module.
     batch
-        A mapping is passed as keywords, a tuple or list as positional arguments, anything else as the only argument.
+        Input of the call. A mapping is passed as keyword arguments, a tuple or list as positional arguments, and anything
+        else as the only argument.
     options
-        More keywords.
+        Further keyword arguments.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Training and evaluation mode: switched for a while, and put back for each module separately."""
+"""Training and evaluation mode: switched temporarily and restored for each module separately."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ __all__ = ["evaluating", "keeping_modes", "without_fused_attention"]
 
 @contextmanager
 def keeping_modes(model: nn.Module) -> Iterator[None]:
-    """Put every module back into the mode it is in now, whatever happens inside the block."""
+    """Restore the current mode of every module when the block ends."""
     modes = [(module, module.training) for module in model.modules()]
     try:
         yield
@@ -22,7 +22,7 @@ def keeping_modes(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put a model into evaluation mode, and every module back into its own mode afterwards."""
+    """Put a model into evaluation mode for the block, then restore the mode of every module."""
     with keeping_modes(model):
         model.eval()
         yield
@@ -30,7 +30,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def without_fused_attention() -> Iterator[None]:
-    """Switch torch's fused attention off: it computes a whole encoder layer at once, and the modules inside are never called."""
+    """Disable torch's fused attention, which computes a whole encoder layer without calling the modules inside it."""
     enabled = torch.backends.mha.get_fastpath_enabled()
     try:
         torch.backends.mha.set_fastpath_enabled(False)
