@@ -31,7 +31,7 @@ from tilewright.errors import CheckFailed, FormatError, NotSupportedError, Tilew
         ),
         (["bench", "x", "--threads", "0"], "Invalid value for '--threads'"),
         (["verify", "x", "--pattern", "9:4"], "9:4 keeps 9 of every 4"),
-        (["verify", "no/such/folder"], "no/such/folder does not exist or is no folder"),
+        (["verify", "no/such/folder"], "no/such/folder does not exist or is not a folder"),
         (["explain", "no/such/folder"], "no/such/folder"),
         (["prune", "./no/model", "out", "--pattern", "2:4"], "./no/model does not exist or is not a folder"),
         (["prune", "./no/model", "out", "--pattern", "two"], "two"),

@@ -10,7 +10,7 @@ def perceptron(seed: int = 0) -> nn.Module:
 
 
 def mixed(seed: int = 0) -> nn.Module:
-    """Layers with and without a sparse kernel, a buffer, and integer and half tensors."""
+    """Layers with and without a sparse kernel, a buffer, and integer and half-precision tensors."""
     torch.manual_seed(seed)
     model = nn.ModuleDict(
         {"conv": nn.Conv2d(8, 16, 3), "norm": nn.BatchNorm2d(16), "lstm": nn.LSTM(16, 24), "fc": nn.Linear(24, 40)}
@@ -21,7 +21,7 @@ def mixed(seed: int = 0) -> nn.Module:
 
 
 class Tied(nn.Module):
-    """Two names for one weight, as language models tie their embedding and their head."""
+    """A weight with two names, as in language models that tie their embedding and head."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Everything remembered, measured anew."""
+"""Repeating all remembered measurements."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ from tilewright.runtime.measured.timing import Timing
 
 @pytest.fixture
 def ratio(tmp_path, monkeypatch):
-    """What every measurement gives; a test may change it."""
+    """The result of every measurement; tests may change it."""
     state = {"ratio": 1.5, "quiet": True, "shapes": []}
 
     def fake(dense, sparse, inputs):

@@ -1,4 +1,4 @@
-"""Every way torch can call a packed layer gives the dense layer's answer, or a sentence: tracing, exporting, batching, tangents."""
+"""Every way torch can call a packed layer gives the dense result or a clear error: tracing, exporting, batching, tangents."""
 
 import copy
 
@@ -53,13 +53,13 @@ def test_openvino_converts_the_dense_form(pair):
     model, loaded = pair
     x = torch.randn(4, 64)
     converted = openvino.convert_model(loaded, example_input=x)
-    # At full precision: by itself it takes bfloat16 where the processor has it, which differs for a dense model as well.
+    # At full precision: by default it uses bfloat16 if the processor supports it, which changes dense results as well.
     compiled = openvino.compile_model(converted, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     with torch.no_grad():
         torch.testing.assert_close(torch.tensor(compiled(x.numpy())[0]), model(x), atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # several, all of the tracing exporter itself
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # several, all from the tracing exporter itself
 def test_onnx_by_tracing_gets_the_dense_form(pair, tmp_path):
     runtime = pytest.importorskip("onnxruntime")
     model, loaded = pair

@@ -28,7 +28,7 @@ def saved(tmp_path, monkeypatch):
 
 
 def measured(monkeypatch, ratio, whole=2.0, quiet=True):
-    """Have every layer measure the ratio (a number, or a function of the tokens), and every whole model another."""
+    """Make every layer measure one ratio (a number, or a function of the tokens), and every whole model another."""
     calls = []
 
     def fake(dense, sparse, inputs):
@@ -138,14 +138,16 @@ def test_an_implausible_figure_is_measured_twice(saved, monkeypatch, first):
     calls = measured(monkeypatch, lambda tokens: next(ratios))
     tilewright.load_(perceptron(), saved[1], tokens=16)
     assert calls == [16] * 4
-    assert not [entry for entry in remembered() if not entry["key"].startswith("Sequential")]  # the two do not agree
+    assert not [
+        entry for entry in remembered() if not entry["key"].startswith("Sequential")
+    ]  # the two measurements disagree
     calls = measured(monkeypatch, first)
     tilewright.load_(perceptron(), saved[1], tokens=16)
     assert calls == [16] * 4
     layers = [entry for entry in remembered() if not entry["key"].startswith("Sequential")]
     assert [entry["confirmed"] for entry in layers] == [True, True]
     tilewright.load_(perceptron(), saved[1], tokens=16)
-    assert calls == [16] * 4  # confirmed, so believed
+    assert calls == [16] * 4  # confirmed, so accepted
 
 
 @pytest.mark.parametrize(("ratio", "plausible"), [(0.2499, False), (0.25, True), (6.0, True), (6.001, False)])
@@ -167,7 +169,7 @@ def test_a_whole_model_that_is_slower_runs_dense(saved, monkeypatch, whole, laye
 
 
 def test_the_layer_as_it_was_is_what_a_layer_is_held_against(tmp_path, monkeypatch):
-    """GPT-2's layers store their weight [K, N] and multiply in another routine; BERT's have an activation behind them."""
+    """GPT-2's layers store their weight [K, N] and multiply with another routine; BERT's are followed by an activation."""
     from models import bert
     from transformers.pytorch_utils import Conv1D
 

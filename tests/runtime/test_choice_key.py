@@ -1,4 +1,4 @@
-"""What a remembered choice depends on: change any one of it, and the layer is measured again; and what is never measured, for it is wrong."""
+"""A layer is measured again if anything its remembered choice depends on changes; a layer with wrong results is never measured."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ from ..frozen import check_value, values_of
 
 
 def quick(dense, sparse, inputs):
-    """No round in place of many, checked as ever, on a machine that is taken to be quiet."""
+    """Skip the rounds but not the check, and assume a quiet machine."""
     for x in inputs:
         timing._check(dense, sparse, x)
     return [timing.Timing(1.0, 1.0, True) for _ in inputs]
@@ -91,7 +91,7 @@ def test_threads_are_part_of_a_choice():
 
 
 def test_layers_of_one_pattern_that_keep_different_shares_are_told_apart():
-    """A ranking over all layers leaves each its own density: under one text, a layer may keep an eighth or all."""
+    """A global ranking gives each layer its own density: under the same pattern, a layer may keep an eighth or everything."""
     kept = {share: np.zeros((48, 64), dtype=bool) for share in (1, 2, 8)}
     for share, where in kept.items():
         where[:, : 64 // share] = True

@@ -1,4 +1,4 @@
-"""Measured costs: one entry a layer and pattern, never more than dense, good for a plan."""
+"""Measured costs: one entry per layer and pattern, never more than dense, usable for a plan."""
 
 import math
 
@@ -27,7 +27,7 @@ class Mixed(nn.Module):
 
 @pytest.fixture
 def timed(monkeypatch):
-    """Times that follow from the layer alone, and the calls that were made."""
+    """Replace timing by a function of the layer alone; return the calls made."""
     calls = []
 
     def fake(dense, sparse, inputs):
@@ -48,7 +48,7 @@ def test_layers_of_one_shape_are_measured_once(timed):
     assert {name for name, _ in found} == {"first.weight", "second.weight", "head.weight"}
     assert found["second.weight", "dense"] == 1024.0
     assert found["second.weight", "2:4"] == 512.0
-    assert found["second.weight", "3:4"] == 1024.0  # slower packed: it would run dense
+    assert found["second.weight", "3:4"] == 1024.0  # slower packed, so it would run dense
 
 
 def test_a_refused_pattern_has_no_entry_and_dense_always_has(timed):
@@ -78,7 +78,7 @@ def test_a_kernel_that_is_wrong_is_not_timed(monkeypatch):
 def test_nothing_to_measure_is_said():
     with pytest.raises(ArgumentError, match="no linear layer that could run packed"):
         measured_costs(nn.Sequential(nn.Conv1d(4, 4, 3)), ["2:4"])
-    with pytest.raises(ArgumentError, match="tokens must be a whole number"):
+    with pytest.raises(ArgumentError, match="tokens must be a positive integer"):
         measured_costs(Mixed(), ["2:4"], tokens=0)
 
 

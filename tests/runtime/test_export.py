@@ -1,4 +1,4 @@
-"""The way back: what an export leaves opens in a program that has never heard of this package, with the same outputs."""
+"""Exported models open in programs that do not know this package, with the same outputs."""
 
 import subprocess
 import sys

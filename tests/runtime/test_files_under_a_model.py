@@ -1,4 +1,4 @@
-"""What happens to a model when somebody writes to the files it was loaded from."""
+"""What happens to a model when the files it was loaded from are modified."""
 
 import os
 
@@ -19,7 +19,7 @@ def saved(folder, model=None):
 
 
 def overwrite(path):
-    """Copy another file over one in place, as ``cp`` does: the same file, with other bytes."""
+    """Overwrite a file in place with another, as ``cp`` does: the same file with other bytes."""
     before = os.stat(path).st_ino
     path.write_bytes(bytes(len(path.read_bytes())))
     assert os.stat(path).st_ino == before
@@ -44,7 +44,7 @@ def test_a_model_read_into_memory_is_not_changed_by_what_happens_to_its_files(tm
     model = load()
     before = outputs(model).clone()
     overwrite(tmp_path / "model.safetensors")
-    (tmp_path / "model.safetensors").write_bytes(b"")  # cut short: a mapped tensor would end the process here
+    (tmp_path / "model.safetensors").write_bytes(b"")  # truncated: a mapped tensor would end the process here
     torch.testing.assert_close(outputs(model), before, rtol=0, atol=0)
 
 
@@ -68,7 +68,7 @@ def test_a_file_that_changes_while_it_is_read_is_noticed(tmp_path, monkeypatch, 
 
 @pytest.mark.parametrize("how", ["in place", "by rename"])
 def test_a_file_that_changes_while_a_model_is_filled_is_noticed(tmp_path, monkeypatch, how):
-    """In place the tensors change under the model; replaced by rename they are those that were checked."""
+    """Overwriting in place changes the model's tensors; replacing by rename leaves those that were checked."""
     model = saved(tmp_path)
     attach = tilewright.runtime.checkpoint.loading.attach_weights
 

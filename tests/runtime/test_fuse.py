@@ -1,4 +1,4 @@
-"""An activation is fused where a class's code is known to be ``act(dense(x))``, and whatever is done, outputs do not change."""
+"""Activations are fused if a class's code is known to be ``act(dense(x))``, and outputs never change."""
 
 import copy
 
@@ -168,7 +168,7 @@ def test_relatives_of_bert_are_fused(family, tmp_path):
 
 @pytest.mark.parametrize("key", [*transformers.activations.ACT2CLS, "torch gelu", "torch tanh gelu", "torch elu"])
 def test_an_activation_is_fused_under_the_name_of_the_function_it_computes(key):
-    """The two kinds of GELU lie 5e-4 apart, so that one under the other's name is seen."""
+    """The two kinds of GELU differ by 5e-4, enough to notice if one is used for the other."""
     of_torch = {"torch gelu": nn.GELU(), "torch tanh gelu": nn.GELU("tanh"), "torch elu": nn.ELU()}
     activation = of_torch.get(key) or transformers.activations.ACT2FN[key]
     name = _name_of(activation)

@@ -1,4 +1,4 @@
-"""Folders that somebody else made: nothing they name is run, and what makes no model is refused in a sentence."""
+"""Untrusted folders: nothing they name is run, and invalid models are rejected with clear messages."""
 
 import json
 import shutil
@@ -108,7 +108,7 @@ def test_modules_that_are_not_known_are_refused_before_anything_is_imported(tmp_
     before = set(sys.modules)
     with pytest.raises(
         FormatError,
-        match=r"modules\.json: module 1 is of type .*, whose code is not run; known are Transformer, Pooling",
+        match=r"modules\.json: module 1 has the type .*, whose code is not run; expected one of Transformer, Pooling",
     ):
         open_sentence_transformer(str(tmp_path))
     assert "evil" not in sys.modules
@@ -119,7 +119,7 @@ def test_modules_that_are_not_known_are_refused_before_anything_is_imported(tmp_
 def test_modules_stand_inside_the_folder(tmp_path, place):
     module = {"idx": 0, "name": "0", "path": place, "type": "sentence_transformers.models.Transformer"}
     (tmp_path / "modules.json").write_text(json.dumps([module]))
-    with pytest.raises(FormatError, match="which is no folder inside"):
+    with pytest.raises(FormatError, match="which is not a folder inside"):
         open_sentence_transformer(str(tmp_path))
 
 
@@ -172,14 +172,14 @@ def test_releases_that_run_what_a_folder_names_are_refused(tmp_path, monkeypatch
     monkeypatch.setitem(sys.modules, "sentence_transformers", old)
     with pytest.raises(
         NotSupportedError,
-        match=rf"sentence-transformers {release} runs code .*; version 6 or later is needed: pip install",
+        match=rf"sentence-transformers {release} runs code .*; version 6 or later is needed; pip install",
     ):
         open_sentence_transformer(str(tmp_path))
 
 
 def test_a_missing_release_is_said(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
-    with pytest.raises(NotSupportedError, match="needs the package sentence-transformers: pip install"):
+    with pytest.raises(NotSupportedError, match="needs the package sentence-transformers; pip install"):
         open_sentence_transformer(str(tmp_path))
 
 
@@ -187,7 +187,7 @@ def test_files_that_make_no_model_are_refused_in_a_sentence(tmp_path):
     module = {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"}
     (tmp_path / "modules.json").write_text(json.dumps([module]))
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert", "hidden_size": -1}))
-    with pytest.raises(FormatError, match="does not open as a SentenceTransformer"):
+    with pytest.raises(FormatError, match="cannot be opened as a SentenceTransformer"):
         open_sentence_transformer(str(tmp_path), device="cpu", local_files_only=True)
 
 
@@ -207,7 +207,7 @@ def test_a_small_file_cannot_claim_a_mask_that_fills_the_memory(tmp_path, patter
     write_checkpoint(tmp_path, {"w": StoredWeight(packed)}, {}, {})
     tracemalloc.start()
     try:
-        with pytest.raises(FormatError, match=r"elements are claimed and 1 stored; such a mask is not expanded"):
+        with pytest.raises(FormatError, match=r"elements but stores 1; its mask is not expanded"):
             tilewright.verify(tmp_path, pattern)
         assert tracemalloc.get_traced_memory()[1] < 100 << 20
     finally:
@@ -237,5 +237,5 @@ def test_looking_for_a_pattern_takes_little_beside_the_mask():
 
 
 def test_torch_is_what_it_was():
-    """A configuration that is refused half-way leaves no default type behind."""
+    """A configuration rejected halfway does not leave a changed default type behind."""
     assert torch.get_default_dtype() == torch.float32

@@ -104,7 +104,7 @@ def test_a_dense_head_is_left_out(tmp_path, kind, choice, expected):
     assert {row["layer"].removesuffix(".weight") for row in report.rows} == expected
     wanted = choice["targets"] if isinstance(choice.get("targets"), dict) else {}
     assert {row["pattern"] for row in report.rows} == (set(wanted.values()) or {"2:4"})
-    if kind != "checkpoint":  # packed weights are all there is to look at in one, and the head is not packed
+    if kind != "checkpoint":  # a checkpoint has only packed weights to check, and the head is not packed
         assert not tilewright.verify(model if kind == "model" else place, "2:4").ok
 
 
@@ -125,12 +125,12 @@ def test_an_expression_that_matches_nothing_is_an_error(tmp_path, kind, role):
         tilewright.save(model, tmp_path)
     elif kind == "zeros":
         save_file(model.state_dict(), tmp_path / "model.safetensors")
-    with pytest.raises(TargetError, match=rf"^{role} 'boddy.0' matches no weight here; the nearest names are body\.0"):
+    with pytest.raises(TargetError, match=rf"^{role}: 'boddy.0' matches no weight; the closest names are body\.0"):
         tilewright.verify(model if kind == "model" else tmp_path, "2:4", **{role: ["boddy.0"]})
 
 
 def test_text_instead_of_a_list_is_refused():
-    with pytest.raises(TargetError, match=r"ignore must be a list of expressions, and it is 'head'; write \['head'\]"):
+    with pytest.raises(TargetError, match=r"ignore must be a list of expressions, got 'head'; write \['head'\]"):
         tilewright.verify(perceptron(), "2:4", ignore="head")
     with pytest.raises(TargetError, match=r"targets must be a list of expressions or a mapping"):
         tilewright.verify(perceptron(), "2:4", targets=[])
@@ -141,10 +141,10 @@ def test_nothing_to_verify_is_said(tmp_path):
         tilewright.verify(perceptron())
     with pytest.raises(FormatError, match="does not exist"):
         tilewright.verify(tmp_path / "nowhere")
-    with pytest.raises(FormatError, match="holds no safetensors file"):
+    with pytest.raises(FormatError, match="contains no safetensors file"):
         tilewright.verify(tmp_path, "2:4")
     (tmp_path / "a.safetensors").write_bytes(b"garbage")
-    with pytest.raises(FormatError, match=r"a.safetensors is no readable safetensors file"):
+    with pytest.raises(FormatError, match=r"a.safetensors is not a readable safetensors file"):
         tilewright.verify(tmp_path, "2:4")
     with pytest.raises(PatternError, match="unknown pattern 'half'"):
         tilewright.verify(perceptron(), "half")

@@ -1,4 +1,4 @@
-"""`SparseLinear` against the dense layer, as a module, an operator, a compiled and an exported graph."""
+"""`SparseLinear` compared with the dense layer as a module, an operator, and a compiled and an exported graph."""
 
 import copy
 import pickle
@@ -114,13 +114,13 @@ def test_it_computes_wide_and_answers_narrow():
 
 def test_other_inputs_are_refused_in_sentences():
     layer, _, _ = layer_of("2:4")
-    with pytest.raises(ArgumentError, match=r"takes float32, and got torch.float64; convert x with .float()"):
+    with pytest.raises(ArgumentError, match=r"takes float32, got torch.float64; convert x with .float()"):
         layer(torch.randn(2, 96, dtype=torch.float64))
-    with pytest.raises(ArgumentError, match=r"must be the layer's 96 inputs, and x has shape \[2, 95\]"):
+    with pytest.raises(ArgumentError, match=r"must be the layer's 96 inputs, but x has shape \[2, 95\]"):
         layer(torch.randn(2, 95))
-    with pytest.raises(ArgumentError, match=r"activation is 'softplus'"):
+    with pytest.raises(ArgumentError, match=r"unknown activation 'softplus'; expected one of none, relu"):
         SparseLinear(layer.packed(), None, "softplus")
-    with pytest.raises(ArgumentError, match=r"bias must be a float tensor of 100 entries, and has shape \[3\]"):
+    with pytest.raises(ArgumentError, match=r"bias must be a float tensor of shape \[100\], got torch.float32 \[3\]"):
         SparseLinear(layer.packed(), torch.zeros(3))
 
 
@@ -202,7 +202,7 @@ def test_torch_s_thread_count_is_used(threads):
 @pytest.mark.parametrize("text", ["2:4", "tw8@60%", "tew8@60%+5%", "tvw8@75%", "any@80%"])
 @pytest.mark.parametrize("names", [[], ["bias"], ["values"], ["values", "bias"], ["unknown"]], ids=str)
 def test_a_part_of_a_state_changes_that_part_alone(text, names):
-    """With strict=False whatever is not in the state stays; arrays made anew held whatever memory held before."""
+    """With strict=False arrays missing from the state are kept; newly allocated ones used to contain uninitialised memory."""
     layer, other = (layer_of(text, seed=seed)[0] for seed in (1, 1))
     before = {name: tensor.clone() for name, tensor in layer.state_dict().items()}
     with torch.no_grad():
@@ -213,7 +213,7 @@ def test_a_part_of_a_state_changes_that_part_alone(text, names):
     for fill in (torch.nan, 0.0):
         scratch = [
             torch.full((tensor.numel() + 1,), fill) for tensor in before.values()
-        ]  # what the allocator hands out next
+        ]  # reused by the next allocation
         del scratch
         layer.load_state_dict(part, strict=False)
     for name, tensor in layer.state_dict().items():

@@ -1,4 +1,4 @@
-"""Options of `load`: unknown ones are refused with the nearest name, and the type asked for is the type there is."""
+"""Options of `load`: unknown ones are rejected with the closest name, and the requested type is applied."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""A pruned model goes to disk without its zeros and comes back as what it was, running packed."""
+"""A pruned model is saved without its zeros and loaded as the same model, running packed."""
 
 import json
 
@@ -140,7 +140,7 @@ def test_shards_and_recipes_are_written(tmp_path):
 
 
 def test_nothing_pruned_is_nothing_to_save(tmp_path):
-    with pytest.raises(ArgumentError, match=r"nothing in this Sequential is pruned.*prune it first"):
+    with pytest.raises(ArgumentError, match=r"no weight of this Sequential is pruned.*prune it first"):
         tilewright.save(perceptron(), tmp_path / "m")
     assert not (tmp_path / "m").exists()
 
@@ -161,10 +161,10 @@ def test_wrong_modules_are_refused_before_anything_changes(tmp_path):
     tilewright.save(model, tmp_path / "m")
     deeper = nn.Sequential(*perceptron(), nn.Linear(32, 2))
     before = {name: tensor.clone() for name, tensor in deeper.state_dict().items()}
-    with pytest.raises(FormatError, match=r"2 tensors are missing in the checkpoint, first 3.weight"):
+    with pytest.raises(FormatError, match=r"2 tensors are missing from the checkpoint, first 3.weight"):
         tilewright.load_(deeper, tmp_path / "m")
     assert all(torch.equal(before[name], tensor) for name, tensor in deeper.state_dict().items())
-    with pytest.raises(FormatError, match=r"holds 0.weight with shape \[96, 64\], and the module's has \[96, 60\]"):
+    with pytest.raises(FormatError, match=r"0.weight has shape \[96, 64\] in .*, but \[96, 60\] in the module"):
         tilewright.load_(nn.Sequential(nn.Linear(60, 96), nn.ReLU(), nn.Linear(96, 32)), tmp_path / "m")
 
 
@@ -183,7 +183,7 @@ def test_save_pretrained_points_to_save(tmp_path):
     tilewright.sparsify_(model, "2:4", targets=["encoder.*"])
     tilewright.save(model, tmp_path / "m")
     fresh = tilewright.load(tmp_path / "m", measure=False)
-    with pytest.raises(FormatError, match=r"written by tilewright.save\(model, path\)"):
+    with pytest.raises(FormatError, match=r"cannot be written by save_pretrained; use tilewright.save\(model, path\)"):
         fresh.save_pretrained(tmp_path / "n")
     tilewright.save(fresh, tmp_path / "n")
     again = tilewright.load(tmp_path / "n", measure=False)
@@ -222,7 +222,7 @@ def test_adapters_are_merged_before_saving(tmp_path):
     tilewright.sparsify_(model, "2:4")
     lora_(model, rank=2)
     with pytest.raises(
-        ArgumentError, match=r"0 has an adapter beside its weight.*call tilewright.training.merge_lora_"
+        ArgumentError, match=r"0 has an adapter next to its weight.*call tilewright.training.merge_lora_"
     ):
         tilewright.save(model, tmp_path / "m")
     assert not (tmp_path / "m").exists()

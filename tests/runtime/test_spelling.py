@@ -1,4 +1,4 @@
-"""A pattern is reported the way it was written, however far it has travelled."""
+"""A pattern is reported the way it was written, even after saving and loading."""
 
 import json
 

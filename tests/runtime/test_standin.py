@@ -1,4 +1,4 @@
-"""What code sees that reads the weight of a packed layer: type, shape and device, or a sentence; never memory that nobody wrote."""
+"""Code that reads the weight of a packed layer gets its type, shape and device, or a clear error; never uninitialised memory."""
 
 import copy
 
@@ -67,7 +67,7 @@ def test_computing_with_the_weight_is_refused_in_a_sentence(name, tmp_path):
     loaded = packed(tmp_path, Reads(PRODUCTS[name]).eval())
     with torch.no_grad(), pytest.raises((NotSupportedError, RuntimeError)) as caught:
         loaded(torch.randn(5, 64))
-    if name not in ("numpy", "list"):  # torch's own refusals, which name the type
+    if name not in ("numpy", "list"):  # torch's own errors, which name the type
         assert "is packed" in str(caught.value)
         assert "SparseLinear(in_features=64, out_features=32, pattern=2:4" in str(caught.value)
         assert "layer.dense().weight" in str(caught.value)
@@ -110,7 +110,7 @@ def test_questions_about_it_are_answered(dtype, tmp_path):
 
 
 class Asks(nn.Module):
-    """Asks the weight for its type and shape before it calls the layer, as T5 does."""
+    """Reads the type and shape of the weight before calling the layer, as T5 does."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -158,11 +158,13 @@ def test_a_layer_can_be_loaded_dense(target, tmp_path):
 
 
 def test_a_layer_that_does_not_exist_cannot_be_loaded_dense(tmp_path):
-    with pytest.raises(TargetError, match=r"dense names '7', which matches no packed layer; the first of 2 are 0, 2"):
+    with pytest.raises(
+        TargetError, match=r"`dense` contains '7', which matches no packed layer; the first of 2 are 0, 2"
+    ):
         packed(tmp_path, perceptron(), dense=["7"])
 
 
-@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")  # torch's own, for the dense encoder
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")  # torch's own warning, for the dense encoder
 @pytest.mark.parametrize("padded", [False, True])
 def test_the_encoder_of_torch_runs_packed(padded, tmp_path):
     torch.manual_seed(0)

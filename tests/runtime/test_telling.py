@@ -1,4 +1,4 @@
-"""A loaded model says how it runs, counts its parameters as the dense one does, and takes the types that models are cast to."""
+"""A loaded model reports how it runs, counts its parameters like the dense one, and accepts casts to other types."""
 
 import copy
 import logging
@@ -23,7 +23,7 @@ def test_num_parameters_is_that_of_the_dense_model(build, targets, tmp_path):
             assert loaded.num_parameters(**words) == dense.num_parameters(**words)
             assert copy.deepcopy(loaded).num_parameters(**words) == dense.num_parameters(**words)
         packed = sum(layer.out_features * layer.in_features for layer in sparse_layers(loaded).values())
-        assert packed > 0 or measure  # a measured one may end up dense, whole or in part
+        assert packed > 0 or measure  # a measured model may end up dense, entirely or in part
         assert loaded.num_parameters(only_trainable=True) <= dense.num_parameters() - packed
     assert pickle.loads(pickle.dumps(loaded)).num_parameters() == dense.num_parameters()
 

@@ -1,4 +1,4 @@
-"""How two forms are timed: cold weights, in turns, until stable, and with an eye on what else runs. No test asserts a time."""
+"""How two forms are timed: with cold weights, in turns, until stable, and watching what else runs. No test asserts a time."""
 
 import multiprocessing
 import os
@@ -37,12 +37,12 @@ def test_as_many_weights_in_turn_as_exceed_the_last_cache(monkeypatch, cache_byt
     seen = count_calls(monkeypatch, cache_bytes)
     weight = 4 * (64 * 64 + 64)
     for addresses in seen.values():
-        copies = set(addresses[1:])  # the first call is the check's
+        copies = set(addresses[1:])  # the first call is made by the check
         assert len(copies) >= 2
         assert len(copies) * weight >= 2 * cache_bytes
         assert (len(copies) - 1) * weight < max(2 * cache_bytes, 2 * weight)
         order = addresses[1 : 1 + 3 * len(copies)]
-        assert order == order[: len(copies)] * 3  # round and round: none comes back before all others were used
+        assert order == order[: len(copies)] * 3  # in rotation: no weight is reused before all others
 
 
 def test_no_more_copies_of_a_tiny_layer_than_stated(monkeypatch):

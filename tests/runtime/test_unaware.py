@@ -1,4 +1,4 @@
-"""A packed folder opened by other programs: right in every one that imports this package, refused in every one that does not."""
+"""A packed folder opened by other programs: it works in those that import this package and raises an error in all others."""
 
 import json
 import subprocess
@@ -32,7 +32,7 @@ for name, loader in LOADERS.items():
 
 
 def answers(imports, folder):
-    """Return what each loader answers in a fresh process, or its error, and what the process printed."""
+    """Return the result or error of each loader in a fresh process, and what the process printed."""
     script = f"import {imports}\nFOLDER, LOADERS = {str(folder)!r}, {LOADERS!r}\n{PROGRAM}"
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -42,7 +42,7 @@ def answers(imports, folder):
 
 @pytest.fixture(scope="module")
 def packed(tmp_path_factory):
-    """A pruned MiniLM as a SentenceTransformer, and what its encoder answers."""
+    """A pruned MiniLM as a SentenceTransformer, and the outputs of its encoder."""
     from sentence_transformers import SentenceTransformer
 
     from tilewright.jobs.models import model_folder

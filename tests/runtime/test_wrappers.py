@@ -1,4 +1,4 @@
-"""What stands around a model when it is saved: taken off, or refused in a sentence; never written so that nothing loads it."""
+"""Wrappers around a model are removed on saving or rejected with a clear message; an unloadable checkpoint is never written."""
 
 import pytest
 import torch
@@ -38,14 +38,14 @@ def test_adapters_that_are_not_merged_are_refused_and_merged_ones_saved(tmp_path
     model = bert()
     tilewright.sparsify_(model, "2:4", targets=["encoder.*"])
     adapted = peft.get_peft_model(model, peft.LoraConfig(target_modules=["query"]))
-    with pytest.raises(ArgumentError, match=r"query is an adapter of peft .*call model\.merge_and_unload\(\) first"):
+    with pytest.raises(ArgumentError, match=r"query is a peft adapter .*call model\.merge_and_unload\(\) first"):
         tilewright.save(adapted, tmp_path)
     assert not list(tmp_path.iterdir())
     tilewright.save(adapted.merge_and_unload(), tmp_path)
     assert type(tilewright.load(tmp_path, measure=False)).__name__ == "BertModel"
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, of TorchScript
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own warning about TorchScript
 def test_programs_are_refused(tmp_path):
     model = nn.Sequential(nn.Linear(64, 8)).eval()
     tilewright.sparsify_(model, "2:4")
@@ -57,7 +57,7 @@ def test_weights_that_are_not_there_are_refused(tmp_path):
     model = nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 8))
     tilewright.sparsify_(model, "2:4", targets=["0"])
     model[1].to("meta")
-    with pytest.raises(ArgumentError, match=r"1\.weight is on the meta device and holds no values"):
+    with pytest.raises(ArgumentError, match=r"1\.weight is on the meta device and has no values"):
         tilewright.save(model, tmp_path)
 
 

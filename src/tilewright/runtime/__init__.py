@@ -1,7 +1,7 @@
-"""Running sparse models: layers that keep their weights packed, `save` and `load`, and the reasons for what runs how.
+"""Running sparse models: layers that keep their weights packed, `save` and `load`, and reports on what runs sparse and why.
 
-`SparseLinear` is the layer; `load` gives the user's own model class with such layers inside, `load_` does it to a module you
-built; `explain` says what runs sparse and why, `verify` whether every pattern holds.
+`SparseLinear` is the layer. `load` returns the original model class with such layers inside, `load_` does the same to a
+module you have built. `explain` reports what runs sparse and why, `verify` whether all patterns hold.
 """
 
 from .checkpoint.exporting import export_dense

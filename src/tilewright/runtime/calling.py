@@ -1,7 +1,7 @@
 """How a call of a sparse layer reaches the kernels: directly, through the dispatcher, or, for converters, as a dense product.
 
-The direct way skips what torch's dispatcher does besides calling a kernel: differentiation, batching, tracing, modes. So it is
-taken only where none of them is at work.
+A direct call skips everything else that torch's dispatcher does, such as differentiation, batching, tracing and modes. It
+is therefore used only when none of these is active.
 """
 
 import sys
@@ -18,7 +18,7 @@ from ..errors import NotSupportedError
 
 __all__ = ["activated", "check_transforms", "has_tangent", "is_plain", "parts_of", "traced_by_converter", "untraced"]
 
-_set_tracing_state: Callable[[object], None] = getattr(torch._C, "_set_tracing_state")  # noqa: B009 (in no stub of torch)
+_set_tracing_state: Callable[[object], None] = getattr(torch._C, "_set_tracing_state")  # noqa: B009 (missing from torch's stubs)
 
 _ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "none": lambda x: x,
@@ -31,12 +31,12 @@ _ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 
 
 def activated(x: torch.Tensor, activation: str) -> torch.Tensor:
-    """Apply one of the kernels' activations by torch's own function."""
+    """Apply one of the kernels' activations with torch's own function."""
     return _ACTIVATIONS[activation](x)
 
 
 def is_plain(x: torch.Tensor) -> bool:
-    """Return True if a call on x needs nothing but its result."""
+    """Return True if a call on x needs nothing but its result, so that the dispatcher can be skipped."""
     return not (
         torch.compiler.is_compiling()
         or type(x) is not torch.Tensor
@@ -49,13 +49,13 @@ def is_plain(x: torch.Tensor) -> bool:
 
 
 def check_transforms() -> None:
-    """Refuse `torch.func.grad` and its relatives, which need a derivative of the operator; `torch.vmap` passes."""
+    """Reject `torch.func.grad` and similar transforms, which need a derivative of the operator; `torch.vmap` is allowed."""
     stack = torch._C._functorch.get_interpreter_stack() or ()
     kind = torch._C._functorch.TransformType
     if any(interpreter.key() in (kind.Grad, kind.Jvp) for interpreter in stack):
         raise NotSupportedError(
-            "a packed layer is for inference and has no gradient under torch.func; differentiate the masked dense model, or, for "
-            "tangents alone, use torch.autograd.forward_ad"
+            "a packed layer is for inference and has no gradient under torch.func; differentiate the masked dense model or, if you "
+            "only need tangents, use torch.autograd.forward_ad"
         )
 
 
@@ -75,14 +75,14 @@ def _dual_level() -> int:
 
 
 def traced_by_converter() -> bool:
-    """Return True while a program is being traced that will run where the operator is unknown: by ONNX's or OpenVINO's exporter.
+    """Return True while ONNX's or OpenVINO's exporter is tracing, whose programs run where the operator is unknown.
 
-    `torch.jit.trace` alone keeps the operator, since its programs run in torch.
+    Under `torch.jit.trace` alone the operator is kept, since its programs run in torch.
 
     Raises
     ------
     NotSupportedError
-        Under ONNX's exporter by `torch.export`, where tensors hold no values that could be unpacked.
+        If ONNX's exporter uses `torch.export`, where tensors have no values that could be unpacked.
     """
     if torch.compiler.is_compiling():
         if torch.onnx.is_in_onnx_export():
@@ -98,7 +98,7 @@ def traced_by_converter() -> bool:
 
 @contextmanager
 def untraced() -> Iterator[None]:
-    """Compute a constant of a traced program without recording how."""
+    """Suspend tracing for the block, to compute a constant of the traced program."""
     state = torch._C._get_tracing_state()
     _set_tracing_state(None)
     try:
@@ -108,7 +108,7 @@ def untraced() -> Iterator[None]:
 
 
 def _called_from(package: str) -> bool:
-    """Return True if code of a package is among the callers; OpenVINO says nowhere else that it is tracing."""
+    """Return True if code of a package is among the callers; OpenVINO gives no other sign that it is tracing."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         if str(frame.f_globals.get("__name__", "")).startswith(package):

@@ -1,4 +1,4 @@
-"""`explain`: what runs sparse, what runs dense, and why."""
+"""`explain`: which layers run sparse, which run dense, and why."""
 
 import os
 from collections.abc import Iterator
@@ -15,19 +15,19 @@ __all__ = ["explain"]
 
 
 def explain(model_or_path: nn.Module | str | os.PathLike[str], *, tokens: int | None = None) -> Report:
-    """Say for every prunable layer how it runs here, sparse or dense, with which kernel, and why.
+    """Report for every prunable layer whether it runs sparse or dense on this machine, with which kernel, and why.
 
     Parameters
     ----------
     model_or_path
-        A model from `load`, or a checkpoint, which is loaded for the purpose.
+        A model from `load`, or a checkpoint, which is then loaded.
     tokens
-        As for `load`; only used when a path is given or a layer was not measured before.
+        As for `load`; used only for a checkpoint, or for layers that have not been measured yet.
 
     Returns
     -------
     Report
-        A row a layer: pattern, shape, density, how it runs, kernel, dense time over sparse time, reason.
+        One row per layer: pattern, shape, density, how it runs, kernel, dense time over sparse time, and the reason.
 
     Examples
     --------
@@ -57,7 +57,7 @@ def explain(model_or_path: nn.Module | str | os.PathLike[str], *, tokens: int | 
 
 
 def _unmeasured(layer: SparseLinear, tokens: int | None) -> Note:
-    """Measure a layer that was loaded without: it stays sparse, and the report says what the measurement would have chosen."""
+    """Measure a layer that was loaded without measuring: it stays sparse, and the note says what would have been chosen."""
     choice = choose(layer, (tokens,)) if tokens else choose(layer)
     return Note(layer.pattern, layer.stored_dtype, f"sparse as asked; {choice.reason}", min(choice.ratios.values()))
 
@@ -76,7 +76,7 @@ def _row(name: str, shape: tuple[int, ...], density: float, runs: str, kernel: s
 
 
 def _dense_rows(name: str, module: nn.Module) -> Iterator[dict[str, object]]:
-    """Rows for the prunable weights that a module itself holds dense."""
+    """Yield rows for the dense prunable weights of a module itself."""
     patterns = patterns_of(module)
     for weight in prunable(module):
         if "." in weight.name:

@@ -1,4 +1,4 @@
-"""Merging an activation into the sparse layer before it, where the code between the two is known to the instruction."""
+"""Fusing an activation into the sparse layer before it, if the bytecode that calls the two is known."""
 
 from collections import Counter
 from typing import Any
@@ -11,10 +11,10 @@ __all__ = ["fuse_activations_"]
 
 
 def _dense_then_activation(self: Any, hidden_states: Any) -> Any:
-    """What a class's ``forward`` must compile to: BERT's intermediate layer and that of its many relatives in transformers."""
+    """The bytecode a ``forward`` must have: that of BERT's intermediate layer and of its many relatives in transformers."""
     hidden_states = self.dense(hidden_states)
     hidden_states = self.intermediate_act_fn(hidden_states)
-    return hidden_states  # noqa: RET504 (the instructions count)
+    return hidden_states  # noqa: RET504 (the bytecode must match)
 
 
 _LINEAR, _ACTIVATION = "dense", "intermediate_act_fn"
@@ -29,9 +29,10 @@ _OF_TRANSFORMERS = {
 
 
 def fuse_activations_(model: nn.Module) -> int:
-    """Fuse what can be fused, in place; return how many layers were.
+    """Fuse activations into the sparse layers before them, in place; return the number of fused layers.
 
-    A class counts by what its ``forward`` does, not by its name. Layers with hooks, or that stand in several places, stay as they are.
+    A class is recognised by what its ``forward`` does, not by its name. Layers with hooks, and layers used in several
+    places, are left unchanged.
     """
     places = Counter(id(module) for _, module in model.named_modules(remove_duplicate=False))
     fused = 0
@@ -54,7 +55,7 @@ def fuse_activations_(model: nn.Module) -> int:
 
 
 def _is_known(module: nn.Module) -> bool:
-    """Return True if the module's ``forward`` has the instructions of `_dense_then_activation`."""
+    """Return True if the module's ``forward`` has the bytecode of `_dense_then_activation`."""
     code = getattr(type(module).forward, "__code__", None)
     known = _dense_then_activation.__code__
     if "forward" in module.__dict__ or code is None:
@@ -70,7 +71,7 @@ def _hooked(module: nn.Module) -> bool:
 
 
 def _name_of(function: object) -> str | None:
-    """Return the kernels' name of an activation, or None if they lack it. Of classes derived from these nothing is known."""
+    """Return the kernels' name for an activation, or None if they do not support it. Subclasses are never recognised."""
     if type(function) is nn.GELU:
         return "gelu" if function.approximate == "none" else "gelu_tanh"
     if type(function).__module__ == "transformers.activations":

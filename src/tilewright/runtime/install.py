@@ -1,4 +1,4 @@
-"""Putting packed weights into a module: sparse layers where there is a kernel, dense parameters where there is none."""
+"""Installing packed weights in a module: as sparse layers if there is a kernel, otherwise as dense parameters."""
 
 import copy
 from collections.abc import Iterable, Mapping
@@ -34,18 +34,18 @@ _NOTE = "tilewright_note"
 
 @dataclass(frozen=True)
 class Note:
-    """Why a layer of a checkpoint runs as it does; pinned to the module by `pin`, read by `note_of`.
+    """Why a layer of a checkpoint runs sparse or dense; attached to the module by `pin`, read by `note_of`.
 
     Parameters
     ----------
     pattern
         Text of the pattern in the checkpoint.
     dtype
-        Type of its values there.
+        Type of the values in the checkpoint.
     reason
-        One phrase.
+        The reason, as a phrase.
     ratio
-        Dense time over sparse time where it was measured, the least of several.
+        Dense time over sparse time, the lowest if there are several; None if it was not measured.
     """
 
     pattern: str
@@ -60,7 +60,7 @@ def pin(module: nn.Module, note: Note, parameter: str = "weight") -> None:
 
 
 def note_of(module: nn.Module, parameter: str = "weight") -> Note | None:
-    """Return the note pinned to a parameter of a module, or None."""
+    """Return the note attached to a parameter of a module, or None."""
     notes: dict[str, Note] = getattr(module, _NOTE, {})
     return notes.get(parameter)
 
@@ -69,20 +69,20 @@ _NO_KERNEL = "no sparse kernel for {kind} yet: unpacked to dense"
 
 
 def has_kernel(module: nn.Module, parameter: str, layout: str) -> bool:
-    """Return True if the weight of this module can run packed: linear layers, and the ``Conv1D`` of Hugging Face."""
+    """Return True if the weight of this module can run packed: that of linear layers and of Hugging Face's ``Conv1D``."""
     linear = type(module) is nn.Linear and layout == "linear"
     return parameter == "weight" and (linear or (layout == "transposed" and type(module).__name__ == "Conv1D"))
 
 
 def attach_weights(model: nn.Module, weights: Mapping[str, StoredWeight]) -> None:
-    """Give the modules of a model their packed weights, by parameter name; other parameters stay as they are.
+    """Install packed weights in the modules of a model, by parameter name; other parameters are unchanged.
 
     Raises
     ------
     FormatError
-        If the model has no such parameter, or one of another shape.
+        If the model has no parameter of that name, or its shape differs.
     """
-    names: dict[int, list[str]] = {}  # all names of a module: a layer may stand in several places
+    names: dict[int, list[str]] = {}  # all names of a module: a layer may be used in several places
     for name, module in model.named_modules(remove_duplicate=False):
         names.setdefault(id(module), []).append(name)
     for name, weight in weights.items():
@@ -98,12 +98,12 @@ def _attach(model: nn.Module, name: str, weight: StoredWeight, names: Mapping[in
     current = getattr(module, parameter, None)
     if module is None or not isinstance(current, torch.Tensor):
         raise FormatError(
-            f"the checkpoint holds {name}, and {type(model).__name__} has no such parameter; load it into the model it was saved from"
+            f"the checkpoint contains {name}, but {type(model).__name__} has no such parameter; load it into the model it was saved from"
         )
     if tuple(current.shape) != tuple(weight.original_shape):
         raise FormatError(
-            f"the checkpoint holds {name} with shape {list(weight.original_shape)}, and the model's has {list(current.shape)}; load "
-            "it into a model of the same configuration"
+            f"{name} has shape {list(weight.original_shape)} in the checkpoint, but {list(current.shape)} in the model; load it into "
+            "a model with the same configuration"
         )
     if has_kernel(module, parameter, weight.layout):
         bias = getattr(module, "bias", None)
@@ -129,12 +129,12 @@ def unpack_into(module: nn.Module, parameter: str, weight: StoredWeight) -> None
 
 
 def unpack_named_(model: nn.Module, expressions: Iterable[str], prefix: str = "") -> None:
-    """Make the sparse layers that expressions name dense, in place; `prefix` is what stands before the names a user knows.
+    """Unpack the sparse layers that match an expression, in place; `prefix` precedes the names the user knows.
 
     Raises
     ------
     TargetError
-        If an expression names no packed layer.
+        If an expression matches no packed layer.
     """
     layers = dict(sparse_layers(model))
     for expression in expressions:
@@ -142,7 +142,7 @@ def unpack_named_(model: nn.Module, expressions: Iterable[str], prefix: str = ""
         if not names:
             known = ", ".join(name.removeprefix(prefix) for name in [*layers][:3])
             raise TargetError(
-                f"dense names {expression!r}, which matches no packed layer; the first of {len(layers)} are {known}"
+                f"`dense` contains {expression!r}, which matches no packed layer; the first of {len(layers)} are {known}"
             )
         for name in names:
             layer = layers.pop(name)
@@ -152,13 +152,13 @@ def unpack_named_(model: nn.Module, expressions: Iterable[str], prefix: str = ""
 
 
 def set_submodule(model: nn.Module, name: str, module: nn.Module) -> None:
-    """Replace a submodule by name."""
+    """Replace the submodule of a given name."""
     parent, _, child = name.rpartition(".")
     setattr(model.get_submodule(parent), child, module)
 
 
 def densified(model: nn.Module) -> nn.Module:
-    """Return a copy of a model with its sparse layers as ordinary dense ones, zeros and fused activations included."""
+    """Return a copy of a model in which sparse layers are ordinary dense ones, including zeros and fused activations."""
     twin = copy.deepcopy(model)
     for name, layer in sparse_layers(twin).items():
         set_submodule(twin, name, dense_twin(layer))
@@ -166,7 +166,7 @@ def densified(model: nn.Module) -> nn.Module:
 
 
 def dense_twin(layer: SparseLinear) -> nn.Module:
-    """Return the layer as it was before it was packed, its fused activation included: an `nn.Linear`, or transformers' ``Conv1D``."""
+    """Return the layer as it was before packing, plus its fused activation: an `nn.Linear` or the ``Conv1D`` of transformers."""
     dense = layer.dense()
     if layer.layout == "transposed":
         return _transposed(dense)
@@ -179,7 +179,7 @@ def dense_twin(layer: SparseLinear) -> nn.Module:
 
 
 def _transposed(dense: nn.Linear) -> nn.Module:
-    """Return a linear layer as ``Conv1D``, which multiplies by ``[K, N]`` in another routine, at another speed."""
+    """Return a linear layer as ``Conv1D``, which multiplies by ``[K, N]`` with another routine at another speed."""
     from transformers import pytorch_utils
 
     make: Any = pytorch_utils.Conv1D
@@ -192,7 +192,7 @@ def _transposed(dense: nn.Linear) -> nn.Module:
 
 
 class _ActivatedLinear(nn.Linear):
-    """A dense linear layer and the activation that was fused into its sparse form, under the same parameter names."""
+    """A dense linear layer followed by the activation fused into its sparse form, with the same parameter names."""
 
     def __init__(self, inputs: int, outputs: int, bias: bool, activation: str) -> None:
         super().__init__(inputs, outputs, bias=bias)

@@ -1,4 +1,4 @@
-"""`SparseLinear`: the drop-in for `torch.nn.Linear` that keeps its weight packed."""
+"""`SparseLinear`: a drop-in replacement for `torch.nn.Linear` that keeps its weight packed."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -23,26 +23,27 @@ __all__ = ["SparseLinear"]
 class SparseLinear(nn.Module):
     """A linear layer whose weight ``[N, K]`` stays compressed: ``activation(x @ w.T + bias)``.
 
-    Takes float32 ``[..., K]`` on the CPU and returns ``[..., N]``; float16 and bfloat16 come back as they are, and so does
-    float64 in a model that is ``double()``, all computed in float32. For inference: it has no gradient. Threads are those of
-    ``torch.get_num_threads()``.
+    Takes float32 ``[..., K]`` on the CPU and returns ``[..., N]``. float16 and bfloat16 inputs, and float64 inputs in a
+    model that is ``double()``, are computed in float32 and returned in their own type. The layer is for inference: it has
+    no gradient. It uses ``torch.get_num_threads()`` threads.
 
     Parameters
     ----------
     packed
         The weight.
     bias
-        float32 ``[N]`` or None.
+        Bias, a float tensor ``[N]``. Default: no bias.
     activation
-        Applied in the same pass: ``none``, ``relu``, ``gelu``, ``gelu_tanh``, ``silu``, ``tanh``.
+        Activation applied in the same pass: ``none``, ``relu``, ``gelu``, ``gelu_tanh``, ``silu`` or ``tanh``. Default:
+        ``none``.
     layout
-        How the weight stood in the module it came from: ``linear``, or ``transposed`` for Hugging Face's ``Conv1D``. Only
-        matters when it is written back.
+        Layout of the weight in the module it came from: ``linear``, or ``transposed`` for Hugging Face's ``Conv1D``. It only
+        matters when the weight is saved. Default: ``linear``.
 
     Raises
     ------
     ArgumentError
-        If bias or activation do not fit.
+        If the activation is unknown, or the bias is not a float tensor ``[N]``.
 
     Examples
     --------
@@ -76,12 +77,12 @@ class SparseLinear(nn.Module):
         self.surrounding = torch.float32  # type of the model around it; the layer itself stays float32
         self.activation = activation
         if activation not in ACTIVATIONS:
-            raise ArgumentError(f"activation is {activation!r}, and a sparse linear layer has {', '.join(ACTIVATIONS)}")
+            raise ArgumentError(f"unknown activation {activation!r}; expected one of {', '.join(ACTIVATIONS)}")
         if bias is not None and (tuple(bias.shape) != (self.out_features,) or not bias.is_floating_point()):
             raise ArgumentError(
-                f"bias must be a float tensor of {self.out_features} entries, and has shape {list(bias.shape)}"
+                f"bias must be a float tensor of shape [{self.out_features}], got {bias.dtype} {list(bias.shape)}"
             )
-        with torch.inference_mode(False):  # tensors made under inference mode do not count writes, which `op` looks at
+        with torch.inference_mode(False):  # tensors made in inference mode do not count writes, on which `op` relies
             arrays = arrays_of(packed)
             for name in ARRAYS:
                 self.register_buffer(name, arrays.get(name))
@@ -93,7 +94,7 @@ class SparseLinear(nn.Module):
         if x.dtype in (torch.float16, torch.bfloat16) or x.dtype == torch.float64 == self.surrounding:
             return self.forward(x.float()).to(x.dtype)
         if is_plain(x):
-            # The operator's own body: the same work without the dispatcher, which would cost as much as a small layer.
+            # The operator's body without the dispatcher, which would cost as much as a small layer.
             return run(*self._arguments(x))
         if not torch.compiler.is_compiling():
             check_transforms()
@@ -107,13 +108,13 @@ class SparseLinear(nn.Module):
         return y
 
     def _arguments(self, x: torch.Tensor) -> Any:
-        # By attribute, each tensor would cost a microsecond.
+        # Attribute access would cost a microsecond per tensor.
         tensors = [self._buffers[name] for name in ARRAYS]
         bias = self._parameters["bias"]
         return (x, *tensors, bias, self.pattern, self.out_features, self.in_features, self.tile, self.activation)
 
     def _dual(self, x: torch.Tensor) -> torch.Tensor:
-        """Forward-mode differentiation with respect to x: the layer is linear up to its activation, which torch differentiates."""
+        """Differentiate in forward mode with respect to x: the layer is linear up to its activation, which torch differentiates."""
         value, tangent = parts_of(x)
         tensors = [self._buffers[name] for name in ARRAYS]
         linear = (self.pattern, self.out_features, self.in_features, self.tile, "none")
@@ -121,7 +122,7 @@ class SparseLinear(nn.Module):
         return activated(forward_ad.make_dual(*product), self.activation)  # type: ignore[no-untyped-call]
 
     def packed(self) -> Packed:
-        """Return the weight, sharing the module's memory; widened values return to the type they were stored in."""
+        """Return the packed weight in the type it was stored in; float32 weights share the module's memory."""
         wide = packed_of({name: getattr(self, name) for name in ARRAYS}, self.pattern, *self.shape, self.tile)
         if self.stored_dtype == "float32":
             return wide
@@ -137,14 +138,14 @@ class SparseLinear(nn.Module):
 
     @property
     def nbytes(self) -> int:
-        """Bytes held by the weight and the bias."""
+        """Size of the weight and the bias in memory, in bytes."""
         return sum(t.numel() * t.element_size() for t in (*self.buffers(), *self.parameters()))
 
     @property
     def weight(self) -> torch.Tensor:
-        """A stand-in for code that asks for the type, shape or device of a linear layer's weight; computing with it raises.
+        """A stand-in for code that reads the type, shape or device of a linear layer's weight; computing with it raises.
 
-        In code compiled by `torch.compile` or exported by `torch.export` it is the weight itself, unpacked where it is used.
+        In code compiled by `torch.compile` or exported by `torch.export` it is the weight itself, unpacked on use.
         """
         if torch.compiler.is_compiling():
             tensors = [getattr(self, name) for name in ARRAYS]
@@ -156,9 +157,9 @@ class SparseLinear(nn.Module):
         return StandIn(self.shape, self.surrounding, self.values.device, owner)
 
     def dense(self) -> nn.Linear:
-        """Return an ordinary `torch.nn.Linear` with the same weight, zeros included, in the type of the model around it.
+        """Return a `torch.nn.Linear` with the same weight, including zeros, in the type of the surrounding model.
 
-        The activation is not part of it.
+        The activation is not included.
         """
         with torch.device("meta"):
             layer = nn.Linear(self.in_features, self.out_features, bias=self.bias is not None)
@@ -169,13 +170,13 @@ class SparseLinear(nn.Module):
         return layer.to(self.surrounding)
 
     def extra_repr(self) -> str:
-        """Return the line that `print` shows."""
+        """Return the parameters shown by `print`."""
         density = (self.values.numel() + _size(self.residual_values)) / (self.out_features * self.in_features)
         act = "" if self.activation == "none" else f", activation={self.activation}"
         return f"in_features={self.in_features}, out_features={self.out_features}, pattern={self.pattern}, density={density:.3f}{act}"
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> "SparseLinear":
-        """Move with the model, but keep float32 and the index as they are: casts only change what surrounds the layer."""
+        """Move with the model, but keep the types of the arrays: casts only change the type of inputs and outputs."""
 
         def keep(tensor: torch.Tensor) -> torch.Tensor:
             moved = fn(tensor)
@@ -188,7 +189,7 @@ class SparseLinear(nn.Module):
         return self
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
-        """Take arrays of other lengths too (another mask of the same pattern), and check them before they are used."""
+        """Accept arrays of other lengths too (another mask of the same pattern), and validate them before use."""
         given = {name: state_dict.get(prefix + name, getattr(self, name)) for name in ARRAYS}
         if any(prefix + name in state_dict for name in ARRAYS):
             try:
@@ -196,7 +197,7 @@ class SparseLinear(nn.Module):
             except FormatError as error:
                 raise FormatError(f"{prefix.rstrip('.') or 'the layer'} cannot load this state: {error}") from None
             for name, tensor in given.items():
-                if prefix + name in state_dict:  # what is not there stays: with strict=False a part may be all there is
+                if prefix + name in state_dict:  # keep the others: with strict=False the state may be partial
                     self.register_buffer(name, torch.empty_like(tensor))
         super()._load_from_state_dict(state_dict, prefix, *args)
 

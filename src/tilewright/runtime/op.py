@@ -1,7 +1,7 @@
 """The torch operator ``tilewright::sparse_linear``: the CPU kernels, seen by torch.compile and torch.export.
 
-Internal: modules call it. Its index tensors are checked in full when they are first seen and after every write that torch counts, so
-that a caller with other tensors gets an error and not a crash. Writes behind torch's back (``.data``, ``.numpy()``) are not seen.
+Internal: called by modules. Index tensors are validated in full on first use and after every write that torch counts, so
+that invalid tensors cause an error rather than a crash. Writes behind torch's back (``.data``, ``.numpy()``) go unnoticed.
 """
 
 import atexit
@@ -36,7 +36,7 @@ atexit.register(_seen.clear)  # traced programs keep tensors alive past the end 
 
 
 def _prepare(tensors: tuple[_Optional, ...], pattern: str, outputs: int, inputs: int, tile: int) -> KernelArrays:
-    """Return the kernel arrays behind these tensors, validated once for as long as they live unchanged."""
+    """Return the kernel arrays of these tensors, validated once as long as the tensors live and do not change."""
     values = tensors[0]
     assert values is not None
     key = (*map(_identity, tensors), pattern, outputs, inputs, tile)
@@ -51,7 +51,7 @@ def _prepare(tensors: tuple[_Optional, ...], pattern: str, outputs: int, inputs:
 
 
 def _identity(tensor: _Optional) -> tuple[int, int, int] | None:
-    """Tell a tensor from any other, and from itself after a write (inference tensors do not count their writes)."""
+    """Return a key that differs for every tensor, and for a tensor after a write (which inference tensors do not count)."""
     if tensor is None:
         return None
     return tensor.data_ptr(), tensor.numel(), 0 if tensor.is_inference() else tensor._version
@@ -74,7 +74,7 @@ def run(
     tile: int,
     activation: str,
 ) -> torch.Tensor:
-    """Compute the operator on the CPU; arguments as in its schema."""
+    """Compute the operator on the CPU; the arguments are those of its schema."""
     tensors = (values, columns, pointers, rows, positions, residual_values, residual_columns, residual_pointers)
     _check(x, inputs)
     arrays = _prepare(tensors, pattern, outputs, inputs, tile)
@@ -84,7 +84,7 @@ def run(
         x.detach().contiguous().numpy().reshape(count, inputs),
         arrays,
         None if bias is None else bias.detach().numpy(),
-        activation,  # type: ignore[arg-type]  # the kernels name the activations they have when they refuse one
+        activation,  # type: ignore[arg-type]  # the kernels reject unknown ones
         threads=min(torch.get_num_threads(), MOST_THREADS),
         out=out.numpy().reshape(count, outputs),
     )
@@ -93,13 +93,11 @@ def run(
 
 def _check(x: torch.Tensor, inputs: int) -> None:
     if x.device.type != "cpu" or x.layout != torch.strided:
-        raise ArgumentError(f"a sparse linear layer runs on the CPU, and x is on {x.device.type}; move x with .cpu()")
+        raise ArgumentError(f"a sparse linear layer runs on the CPU, but x is on {x.device.type}; move x with .cpu()")
     if x.dtype != torch.float32:
-        raise ArgumentError(
-            f"a sparse linear layer on the CPU takes float32, and got {x.dtype}; convert x with .float()"
-        )
+        raise ArgumentError(f"a sparse linear layer on the CPU takes float32, got {x.dtype}; convert x with .float()")
     if x.ndim == 0 or x.shape[-1] != inputs:
-        raise ArgumentError(f"the last dimension must be the layer's {inputs} inputs, and x has shape {list(x.shape)}")
+        raise ArgumentError(f"the last dimension must be the layer's {inputs} inputs, but x has shape {list(x.shape)}")
 
 
 def _fake(x: torch.Tensor, *rest: object) -> torch.Tensor:
@@ -120,17 +118,17 @@ def _no_gradient(ctx: object, *gradients: torch.Tensor) -> None:
 
 
 def _unpack(values: torch.Tensor, *rest: Any) -> torch.Tensor:
-    """Return the weight ``[N, K]`` behind the tensors, zeros included."""
+    """Return the dense weight ``[N, K]`` of the tensors, including zeros."""
     *tensors, pattern, outputs, inputs, tile = rest
     packed = packed_of(dict(zip(ARRAYS, (values, *tensors), strict=True)), pattern, outputs, inputs, tile)
     return torch.from_numpy(packed.unpack())
 
 
 def _batched(info: Any, dims: tuple[int | None, ...], x: torch.Tensor, *rest: Any) -> tuple[torch.Tensor, int]:
-    """Under `torch.vmap`: a batch of inputs is one more leading axis; a batch of weights is not possible."""
+    """Handle `torch.vmap`: a batch of inputs is an additional leading axis; batches of weights are not supported."""
     if any(dim is not None for dim in dims[1:]):
         raise NotSupportedError(
-            "torch.vmap over the packed weight of a sparse linear layer; only its input can be batched"
+            "torch.vmap cannot batch the packed weight of a sparse linear layer; batch only its input"
         )
     assert dims[0] is not None
     return sparse_linear(x.movedim(dims[0], 0), *rest), 0
@@ -150,4 +148,4 @@ sparse_linear = torch.ops.tilewright.sparse_linear.default
 """``sparse_linear(x, *arrays, bias, pattern, outputs, inputs, tile, activation)``; see `SparseLinear`."""
 
 dense_weight = torch.ops.tilewright.dense_weight.default
-"""``dense_weight(*arrays, pattern, outputs, inputs, tile)``: the weight itself, for compiled code that computes with it."""
+"""``dense_weight(*arrays, pattern, outputs, inputs, tile)``: the dense weight, for compiled code that computes with it."""

@@ -1,4 +1,4 @@
-"""`Selection`: which weights `verify` looks at, and what each is held against."""
+"""`Selection`: which weights `verify` checks, and against which patterns."""
 
 import difflib
 from collections.abc import Mapping, Sequence
@@ -14,31 +14,32 @@ __all__ = ["Selection"]
 
 
 class Selection:
-    """Targets and what is ignored, with a memory of which expressions have matched something.
+    """The weights selected by `targets` and `ignore`, keeping track of expressions that match nothing.
 
     Parameters
     ----------
     pattern
-        What every weight is held against; None for the pattern on record.
+        Pattern to check every weight against; None for the patterns on record.
     targets
-        Expressions, the first that matches wins; a mapping gives each its own pattern. None for every weight.
+        Expressions for the weights to check, of which the first match wins. A mapping gives each expression its own
+        pattern. None selects every weight.
     ignore
-        Expressions for what is left out, whatever `targets` says.
+        Expressions for weights to leave out, even if they match `targets`.
 
     Raises
     ------
     TargetError
-        If one of them is text instead of a list, or `targets` is empty.
+        If one of them is a string instead of a list, or `targets` is empty.
     """
 
     def __init__(self, pattern: Pattern | None, targets: Targets | None, ignore: Sequence[str]) -> None:
         if isinstance(targets, str) or (targets is not None and not targets):
             raise TargetError(
-                f"targets must be a list of expressions or a mapping of them to patterns, and it is {targets!r}; leave it out to "
-                "verify every weight"
+                f"targets must be a list of expressions or a mapping from expressions to patterns, got {targets!r}; omit it to verify "
+                "every weight"
             )
         if isinstance(ignore, str):
-            raise TargetError(f"ignore must be a list of expressions, and it is {ignore!r}; write [{ignore!r}]")
+            raise TargetError(f"ignore must be a list of expressions, got {ignore!r}; write [{ignore!r}]")
         self.pattern = pattern
         self.targets, self.ignore = None if targets is None else list(targets), list(ignore)
         self.patterns: dict[str, Pattern] = {}
@@ -48,7 +49,7 @@ class Selection:
         self._names: dict[str, None] = {}
 
     def see(self, module_name: str, module: nn.Module | None = None) -> None:
-        """Take note of a module, and of those around it: `ignore` may name what has nothing to verify."""
+        """Register a module and its parents as existing: `ignore` may name modules that have nothing to verify."""
         self._names[module_name] = None
         around = [module_name]
         while around[-1]:
@@ -57,16 +58,16 @@ class Selection:
             self._match("ignore", self.ignore, name, "", _classes(module) if name == module_name else ())
 
     def rule(self, name: str, record: Pattern | None, module: nn.Module | None = None) -> Pattern | None:
-        """Return what a weight is held against; None where it is left out, or nothing is known of it.
+        """Return the pattern to check a weight against; None if it is left out or has no pattern.
 
         Parameters
         ----------
         name
-            Of the weight, its parameter's name last.
+            Name of the weight, ending with the name of its parameter.
         record
-            Its pattern on record.
+            Pattern of the weight on record, or None.
         module
-            Its module, for class names, where there is one.
+            Module of the weight, needed to match class names. Default: None, which matches no class name.
         """
         owner, _, parameter = name.rpartition(".")
         self._names[owner] = None
@@ -79,14 +80,14 @@ class Selection:
         return self.patterns.get(target or "") or self.pattern or record
 
     def require_all_used(self) -> None:
-        """Raise `TargetError` for the first expression that has matched nothing."""
+        """Raise `TargetError` for the first expression that matched nothing."""
         for role, expressions in (("targets", self.targets or ()), ("ignore", self.ignore)):
             for expression in expressions:
                 if expression in self._unused[role]:
                     near = difflib.get_close_matches(expression.removeprefix("re:"), self._names, n=3, cutoff=0.4)
                     nearest = near or list(self._names)[:3]
                     raise TargetError(
-                        f"{role} {expression!r} matches no weight here; the nearest names are {', '.join(nearest)}"
+                        f"{role}: {expression!r} matches no weight; the closest names are {', '.join(nearest)}"
                     )
 
     def _match(
@@ -101,6 +102,6 @@ class Selection:
 
 
 def _classes(module: nn.Module | None) -> list[str]:
-    """Return the names of a module's classes; a sparse layer also answers to the name of what it stands for."""
+    """Return the names of a module's classes; a sparse layer also counts as ``Linear``."""
     names = [base.__name__ for base in type(module).__mro__] if module is not None else []
     return [*names, "Linear"] if isinstance(module, SparseLinear) else names

@@ -1,8 +1,8 @@
-"""What stands where a linear layer has its weight: a tensor that knows its type, shape and device, and refuses everything else.
+"""`StandIn`: the ``weight`` of a packed layer, a tensor that has a type, shape and device and rejects everything else.
 
 Models read ``layer.weight`` for two reasons. Asking for its type or shape is harmless and common (T5 does it in every block).
-Computing with it goes around the layer, so a packed layer cannot answer; torch's own tensors without values would be computed with as
-if they held some. This one raises instead, before anything reads memory.
+Computing with it bypasses the layer, which a packed layer cannot support. Torch's own tensors without values would let the
+computation go ahead; this one raises before anything reads memory.
 """
 
 from collections.abc import Callable
@@ -54,7 +54,7 @@ _QUESTIONS = frozenset(
     }
 )
 _BORROWERS = frozenset({torch.Tensor.to, torch.Tensor.type_as})
-"""Take the type and device of another tensor; harmless where the stand-in is that other one."""
+"""Methods that copy the type and device of another tensor, which is harmless if the stand-in is the other tensor."""
 
 
 class StandIn(torch.Tensor):
@@ -65,21 +65,21 @@ class StandIn(torch.Tensor):
     shape
         ``(N, K)``.
     dtype, device
-        What it answers when asked.
+        Type and device it reports.
     owner
-        How messages call the layer.
+        Description of the layer for error messages.
     """
 
     _shape: torch.Size
     _owner: str
 
     @staticmethod
-    def __new__(cls, shape: tuple[int, int], dtype: torch.dtype, device: torch.device, owner: str) -> "StandIn":  # noqa: D102 (the class says it)
+    def __new__(cls, shape: tuple[int, int], dtype: torch.dtype, device: torch.device, owner: str) -> "StandIn":  # noqa: D102 (documented in the class)
         tensor: StandIn = torch.Tensor._make_wrapper_subclass(cls, shape, dtype=dtype, device=device)
         tensor._shape, tensor._owner = torch.Size(shape), owner
         return tensor
 
-    def __repr__(self, **_: object) -> str:  # type: ignore[override]  # torch's own says nothing of its option
+    def __repr__(self, **_: object) -> str:  # type: ignore[override]  # torch's own does not declare its option
         return f"StandIn(shape={list(self._shape)}, dtype={self.dtype}, of {self._owner})"
 
     __str__ = __repr__
@@ -92,7 +92,7 @@ class StandIn(torch.Tensor):
         cls, func: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         if args and isinstance(args[0], StandIn):
-            # Sizes come from here: asked of torch, tracers would record the question as an operation on a constant.
+            # Sizes are answered here, because tracers would record torch's answer as an operation on a constant.
             if func == torch.Tensor.shape.__get__:  # type: ignore[attr-defined]
                 return args[0]._shape
             if func == torch.Tensor.size:
@@ -119,9 +119,9 @@ class StandIn(torch.Tensor):
 def _refusal(args: object, kwargs: object, operation: str) -> NotSupportedError:
     owner = next((tensor._owner for tensor in _tensors((args, kwargs))), "a packed layer")
     return NotSupportedError(
-        f"{operation} was called on the weight of {owner}, which is packed: it answers for its type, shape and device, and its values "
-        "cannot be read or written. Call the layer; take layer.dense().weight; or load it dense, if the model's own code computes with "
-        "the weight: tilewright.load(path, dense=[...]) with the layer's name"
+        f"{operation} was called on the weight of {owner}, which is packed: its type, shape and device are available, but its values "
+        "cannot be read or written. Call the layer instead, or use layer.dense().weight; if the model's own code computes with the weight, "
+        "load the layer dense: tilewright.load(path, dense=[...]) with the layer's name"
     )
 
 

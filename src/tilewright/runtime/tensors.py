@@ -1,4 +1,4 @@
-"""Between torch tensors and the NumPy arrays of `Packed`, without copying."""
+"""Conversion between torch tensors and the NumPy arrays of `Packed`, without copying."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ ARRAYS = (
     "residual_columns",
     "residual_pointers",
 )
-"""Names of the arrays of a packed weight, in the order the custom operator takes them."""
+"""Names of the arrays of a packed weight, in the order of the custom operator's arguments."""
 
 _RAW = {
     torch.float64: "F64",
@@ -44,12 +44,12 @@ _RAW = {
 }
 _TORCH = {name: dtype for dtype, name in _RAW.items()}
 
-# torch runs few operators on uint16 and uint32; column numbers are held in the signed type of the same width.
+# torch supports few operators on uint16 and uint32, so column numbers are held in the signed type of the same width.
 _SIGNED = {np.dtype(np.uint16): np.int16, np.dtype(np.uint32): np.int32}
 
 
 def tensor_of(raw: RawTensor) -> torch.Tensor:
-    """Return a tensor read from a file as a torch tensor that shares its (privately mapped) memory.
+    """Return a tensor of a file as a torch tensor that shares its (privately mapped) memory.
 
     Raises
     ------
@@ -66,7 +66,7 @@ def tensor_of(raw: RawTensor) -> torch.Tensor:
 
 
 def raw_of(tensor: torch.Tensor) -> RawTensor:
-    """Return a tensor as the bytes a file holds; shares memory with a contiguous CPU tensor."""
+    """Return a tensor as bytes for a file; contiguous CPU tensors share their memory."""
     dtype = _RAW.get(tensor.dtype)
     if dtype is None:
         raise FormatError(f"a checkpoint cannot hold {tensor.dtype} tensors; convert them before saving")
@@ -75,7 +75,7 @@ def raw_of(tensor: torch.Tensor) -> RawTensor:
 
 
 def value_array(tensor: torch.Tensor) -> tuple[NDArray[Any], ValueType]:
-    """Return a weight as an array that `pack` takes, and the type of its values; bfloat16 as its bits.
+    """Return a weight as an array for `pack`, with bfloat16 as its bits, and the type of its values.
 
     Raises
     ------
@@ -89,13 +89,11 @@ def value_array(tensor: torch.Tensor) -> tuple[NDArray[Any], ValueType]:
         return plain.numpy(), "float32"
     if plain.dtype == torch.float16:
         return plain.numpy(), "float16"
-    raise FormatError(
-        f"a packed weight holds float32, float16 or bfloat16, and this one is {plain.dtype}; convert it first"
-    )
+    raise FormatError(f"a packed weight must be float32, float16 or bfloat16, got {plain.dtype}; convert it first")
 
 
 def arrays_of(packed: Packed) -> dict[str, torch.Tensor]:
-    """Return the arrays of a packed weight as tensors that share their memory, the values widened to float32."""
+    """Return the arrays of a packed weight as tensors that share their memory, with values widened to float32."""
     arrays = packed.arrays()
     for name in ("values", "residual_values"):
         if name in arrays:
@@ -104,20 +102,20 @@ def arrays_of(packed: Packed) -> dict[str, torch.Tensor]:
 
 
 def packed_of(tensors: dict[str, torch.Tensor | None], pattern: str, outputs: int, inputs: int, tile: int) -> Packed:
-    """Return the packed weight behind tensors made by `arrays_of`, sharing their memory.
+    """Return the packed weight of tensors made by `arrays_of`, sharing their memory.
 
     Raises
     ------
     FormatError
-        If the tensors contradict each other: everything is checked here, so that kernels can trust it.
+        If the tensors contradict each other. Everything is checked here, so that kernels can trust the arrays.
     """
     missing = [name for name in ("values", "columns", "pointers") if tensors.get(name) is None]
     if missing:
-        raise FormatError(f"a packed weight needs {missing[0]}, and it is missing")
+        raise FormatError(f"a packed weight needs {missing[0]}, which is missing")
     arrays = {name: _array(name, t) for name, t in tensors.items() if t is not None}
     absent = [f"residual_{name}" for name in ("columns", "pointers") if f"residual_{name}" not in arrays]
     if "residual_values" in arrays and absent:
-        raise FormatError(f"a packed weight with residual_values needs {absent[0]}, and it is missing")
+        raise FormatError(f"a packed weight with residual_values needs {absent[0]}, which is missing")
     residual = None
     if "residual_values" in arrays:
         residual = Residual(arrays["residual_pointers"], arrays["residual_columns"], arrays["residual_values"])
@@ -150,13 +148,13 @@ _TYPES: dict[str, tuple[torch.dtype, ...]] = {
 def _array(name: str, tensor: torch.Tensor) -> NDArray[Any]:
     if tensor.device.type != "cpu" or tensor.layout != torch.strided or tensor.dtype not in _TYPES[name]:
         wanted = " or ".join(str(kind) for kind in _TYPES[name])
-        raise FormatError(f"{name} must be a {wanted} tensor on the CPU, and is {tensor.dtype} on {tensor.device.type}")
+        raise FormatError(f"{name} must be a {wanted} tensor on the CPU, got {tensor.dtype} on {tensor.device.type}")
     array: NDArray[Any] = tensor.detach().numpy()
     return _unsigned(array) if name.endswith("columns") else array
 
 
 def _signed(array: NDArray[Any]) -> NDArray[Any]:
-    writable = array if array.flags.writeable else array.copy()  # torch refuses to share read-only memory
+    writable = array if array.flags.writeable else array.copy()  # torch cannot share read-only memory
     return writable.view(_SIGNED[array.dtype]) if array.dtype in _SIGNED else writable
 
 

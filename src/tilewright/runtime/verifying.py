@@ -1,4 +1,4 @@
-"""`verify`: whether the masks of a model or a checkpoint fit their patterns, and where they first fail."""
+"""`verify`: whether the masks of a model or checkpoint obey their patterns, and where they first fail."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -21,8 +21,10 @@ from .tensors import value_array
 __all__ = ["verify"]
 
 _SMALL = 1 << 24
+"""Elements of a mask that a file may always claim."""
+
 _FOR_EACH = 1 << 14
-"""Elements of a mask that a file may claim: so many, and so many more for each that it stores."""
+"""Further elements that a file may claim for each element it stores."""
 
 
 def verify(
@@ -33,33 +35,36 @@ def verify(
     targets: Targets | None = None,
     ignore: Sequence[str] = (),
 ) -> Report:
-    """Say for every pruned weight whether its pattern holds, and where it first fails.
+    """Report for every pruned weight whether it obeys its pattern, and where it first fails.
 
     Parameters
     ----------
     model_or_path
-        A model pruned by `sparsify_` or loaded by `load`; a checkpoint written by `save`; or any folder of safetensors with zeros
-        in dense tensors, such as another tool left, which needs `pattern`.
+        A model pruned by `sparsify_` or loaded by `load`, a checkpoint written by `save`, or any folder of safetensors with
+        zeros in dense tensors, such as those of other tools; for the last, `pattern` is required.
     pattern
-        What every weight with two or more dimensions (embeddings aside) is held against, instead of the patterns on record.
+        Pattern to check all weights against that have two or more dimensions and are not embeddings. Default: the patterns on
+        record.
     exact
-        Ask that each group keeps exactly what the pattern allows, not at most.
+        Require that each group keeps exactly as many elements as the pattern allows, rather than at most. Default: False.
     targets, ignore
-        Expressions for the weights to look at and to leave out, as for `sparsify_`; ``ignore=["lm_head"]`` leaves out a head that
-        stayed dense. A mapping holds each target against a pattern of its own. Class names need a model: files have none.
+        Expressions for the weights to check and to leave out, as for `sparsify_`; ``ignore=["lm_head"]`` leaves out a dense
+        head. A mapping as `targets` gives each expression its own pattern. Class names only match in models, since files
+        have none.
 
     Returns
     -------
     Report
-        A row a weight: pattern, shape, density, sparsity, holds, and a finding. ``ok`` is False if any fails. A weight that lost
-        every element fails under n:m; under patterns whose sparsity is shared out over layers it is a finding, and counted.
+        One row per weight: pattern, shape, density, sparsity, whether the pattern holds, and a finding. ``ok`` is False if
+        any weight fails. A weight with no kept element fails under n:m; under patterns with a global budget it is only
+        noted and counted.
 
     Raises
     ------
     ArgumentError
-        If there is nothing to verify: no pattern on record and none given.
+        If there is nothing to verify: no pattern is on record and none is given.
     FormatError
-        If the path is no readable checkpoint.
+        If the path is not a readable checkpoint.
     TargetError
         If an expression matches nothing.
 
@@ -86,7 +91,7 @@ def verify(
         density = float(np.count_nonzero(mask)) / mask.size
         shape = "x".join(map(str, mask.shape))
         finding = verdict.message if not verdict else "every element pruned" if not density else ""
-        # A ranking over all layers may empty one, which is worth saying; n:m leaves something in every group, so there it is a fault.
+        # A global ranking may empty a layer, which is worth noting; n:m keeps something in every group, so there it is a fault.
         lost = not density and rule.fixed
         rows.append(
             {"layer": name, "pattern": str(rule), "shape": shape, "density": density, "sparsity": 1 - density}
@@ -94,8 +99,8 @@ def verify(
         )
     if not rows:
         raise ArgumentError(
-            "there is nothing to verify: no weight that was asked about has a pattern on record; prune it first, or say which pattern "
-            "to look for (pattern='2:4', or --pattern on the command line)"
+            "there is nothing to verify: none of the selected weights has a pattern on record; prune the model first, or pass the "
+            "pattern to check (pattern='2:4', or --pattern on the command line)"
         )
     bad = sum(not row["holds"] for row in rows)
     summary = {"weights": len(rows), "density": kept / total, "sparsity": 1 - kept / total, "violations": bad}
@@ -120,7 +125,7 @@ def _model_masks(model: nn.Module, selection: Selection) -> _Found:
             continue
         nonzero = as_matrix((weight.tensor.detach() != 0).cpu().numpy(), weight.layout)
         mask = masks.get(weight.name)
-        # The stored mask, and anything outside it that came back to life.
+        # The stored mask, plus any elements outside it that are no longer zero.
         yield weight.name, rule, nonzero if mask is None else nonzero | as_matrix(mask.cpu().numpy(), weight.layout)
     for name, layer in sparse_layers(model).items():
         packed = layer.packed()
@@ -142,27 +147,27 @@ def _path_masks(path: Path, selection: Selection) -> _Found:
     elif selection.pattern is not None or selection.patterns:
         yield from _dense_masks(path, selection)
     elif not path.is_dir():
-        raise FormatError(f"{path} does not exist or is no folder; name the folder of a model")
+        raise FormatError(f"{path} does not exist or is not a folder; pass the folder of a model")
 
 
 def _mask_of(packed: Packed, where: str) -> NDArray[np.bool_]:
-    """Return the mask of a weight whose size only a file claims: a byte an element, so the bytes stored must bear it out."""
+    """Return the mask of a weight from a file; it takes a byte per element, so its claimed size must be plausible."""
     elements = packed.shape[0] * packed.shape[1]
     if elements > _SMALL + _FOR_EACH * packed.kept:
         raise FormatError(
-            f"{where}: {packed.shape[0]:,} x {packed.shape[1]:,} elements are claimed and {packed.kept:,} stored; such a mask is not expanded. The "
-            "file is damaged or was made to exhaust memory"
+            f"{where}: the file claims {packed.shape[0]:,} x {packed.shape[1]:,} elements but stores {packed.kept:,}; its mask is not expanded. "
+            "The file is damaged or was made to exhaust memory"
         )
     return packed.mask()
 
 
 def _dense_masks(path: Path, selection: Selection) -> _Found:
-    """Masks of the weights of an ordinary safetensors folder: what is not zero; embeddings are no products and left out."""
+    """Yield the masks of non-zero elements of the weights in a safetensors folder, leaving out embeddings."""
     from safetensors import SafetensorError, safe_open
 
     files = sorted(path.glob("*.safetensors"))
     if not files:
-        raise FormatError(f"{path} holds no safetensors file; name the folder of a model")
+        raise FormatError(f"{path} contains no safetensors file; pass the folder of a model")
     for file in files:
         try:
             with safe_open(str(file), framework="pt") as tensors:
@@ -180,4 +185,6 @@ def _dense_masks(path: Path, selection: Selection) -> _Found:
                         dense = value_array(tensor.float())[0] != 0
                         yield name, rule, as_matrix(dense, "linear" if tensor.ndim == 2 else "conv")
         except SafetensorError as error:
-            raise FormatError(f"{file} is no readable safetensors file: {error}; fetch or write it again") from None
+            raise FormatError(
+                f"{file} is not a readable safetensors file: {error}; download or write it again"
+            ) from None

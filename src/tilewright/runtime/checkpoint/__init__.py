@@ -1,1 +1,1 @@
-"""Models on disk: saving, loading, and opening packed folders with other libraries."""
+"""Models on disk: saving, loading, and opening packed checkpoints with other libraries."""

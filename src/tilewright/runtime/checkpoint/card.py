@@ -1,4 +1,4 @@
-"""The README of a saved model: what the folder is, and how to open it, for whoever finds it without knowing this package."""
+"""The README of a saved model: what the folder contains and how to open it, for people who do not know this package."""
 
 import math
 from collections import Counter
@@ -13,7 +13,7 @@ TITLE = "# Packed by Tilewright"
 
 
 def is_own_card(text: str) -> bool:
-    """Return True for a README that `model_card` made, with whatever stands in front of it."""
+    """Return True for a README that `model_card` made, whatever precedes it."""
     return TITLE in text.splitlines()
 
 
@@ -23,11 +23,11 @@ def model_card(weights: Mapping[str, StoredWeight], opener: str, existing: str =
     Parameters
     ----------
     weights
-        What is packed, by parameter name.
+        Packed weights by parameter name.
     opener
         The line of Python that opens the folder.
     existing
-        A model card that other software wrote; ours goes in front of it, behind its front matter.
+        A model card by other software; the new text is inserted between its front matter and its body. Default: none.
     """
     kept = sum(weight.packed.kept for weight in weights.values())
     density = kept / sum(math.prod(weight.packed.shape) for weight in weights.values())
@@ -36,8 +36,8 @@ def model_card(weights: Mapping[str, StoredWeight], opener: str, existing: str =
     front, body = _split(existing)
     return f"""{front}{TITLE}
 
-{len(weights)} weights of this model are stored without their zeros: density {density:.3f}, sparsity {1 - density:.3f}. Patterns and how many weights have
-them: {listed}.
+{len(weights)} weights of this model are stored without their zeros: density {density:.3f}, sparsity {1 - density:.3f}. Patterns, with the number of weights
+of each: {listed}.
 
 ```python
 import tilewright
@@ -46,12 +46,12 @@ import tilewright
 ```
 
 Programs that import `tilewright` can also open the folder with `from_pretrained` and `SentenceTransformer`. Without it, transformers stops with a size mismatch: each
-packed weight has an empty tensor under its own name, so that nothing runs on newly initialised weights. `tilewright.runtime.densified(model)` is the ordinary dense model.
+packed weight has an empty tensor under its own name, so that nothing runs on newly initialised weights. `tilewright.runtime.densified(model)` returns the ordinary dense model.
 {body}"""
 
 
 def _split(text: str) -> tuple[str, str]:
-    """Return the YAML front matter of a card with a blank line behind it, and the rest with one before it."""
+    """Return the YAML front matter of a card followed by a blank line, and the rest preceded by one."""
     if not text.startswith("---\n") or "\n---\n" not in text[4:]:
         return "", f"\n{text}" if text else ""
     end = text.index("\n---\n", 4) + 5

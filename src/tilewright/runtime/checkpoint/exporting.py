@@ -1,4 +1,4 @@
-"""`export_dense`: the way back: a packed model as the ordinary checkpoint that programs which do not know this package read."""
+"""`export_dense`: write a packed model as an ordinary checkpoint for programs that do not know this package."""
 
 import os
 from collections.abc import Mapping
@@ -22,23 +22,24 @@ def export_dense(
     files: Mapping[str, bytes | os.PathLike[str]] | None = None,
     max_shard_bytes: int = 5_000_000_000,
 ) -> None:
-    """Write a model as dense tensors with zeros in them, under their original names; as one step, or not at all.
+    """Write a model as dense tensors with zeros, under their original names, atomically.
 
-    A program that knows nothing of this package opens the result: ``from_pretrained`` of transformers, ``SentenceTransformer(folder)``, or, for a
-    plain module, ``safetensors.torch.load_model``. Its outputs are those of the packed model; its size is that of the model before pruning.
+    The result can be opened without this package: by ``from_pretrained`` of transformers, ``SentenceTransformer(folder)``
+    or, for a plain module, ``safetensors.torch.load_model``. Its outputs are those of the packed model, and its size is
+    that of the model before pruning.
 
     Parameters
     ----------
     model_or_checkpoint
-        A model pruned by `sparsify_` or loaded by `load` or `load_`, or the directory of a checkpoint written by `save`, whose tokenizer and other files
-        are copied.
+        A model pruned by `sparsify_` or loaded by `load` or `load_`, or the directory of a checkpoint written by `save`, whose
+        tokenizer and other files are copied.
     folder
-        Directory; made if missing, its checkpoint replaced if there is one. Not the checkpoint itself.
+        Destination; created if missing, replaced if it is a checkpoint. It must not be the checkpoint being exported.
     files
-        Further files to write, contents or paths by relative name, such as the tokenizer's of a plain ``transformers`` model in memory. A
-        SentenceTransformer brings its own.
+        Further files to write, as contents or paths by relative name, such as the tokenizer of a plain ``transformers``
+        model in memory. A SentenceTransformer brings its own. Default: none.
     max_shard_bytes
-        Split the tensors over several files beyond this.
+        Maximum payload of a file in bytes; larger models are split into several files.
 
     Raises
     ------
@@ -75,7 +76,7 @@ def export_dense(
 
 
 def _others(source: Path) -> dict[str, Any]:
-    """Return the files of a checkpoint that are neither weights nor about how they are packed."""
+    """Return the files of a checkpoint that neither contain weights nor describe how they are packed."""
     files = (path for path in sorted(source.rglob("*")) if path.is_file())
     names = {str(path.relative_to(source)): path for path in files}
     return {name: path for name, path in names.items() if not _own(name)}

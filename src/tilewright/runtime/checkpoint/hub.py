@@ -1,8 +1,8 @@
-"""Registration with ``transformers``: its own ``from_pretrained`` then reads packed checkpoints. Importing this file does it, once.
+"""Registration with ``transformers``, so that its ``from_pretrained`` reads packed checkpoints. Importing this file registers, once.
 
-`tilewright.hooks` imports it as soon as both packages are there. Loading runs in two steps around the library's own. Before it reads the file, every packed layer is replaced by a stand-in that
-only has the bias; the library fills in all dense tensors. Afterwards the stand-ins become `SparseLinear` (or get their weight
-back unpacked, where there is no kernel).
+`tilewright.hooks` imports it as soon as both packages are imported. Loading takes two steps around that of the library.
+Before the library reads the file, every packed layer is replaced by a stand-in that only has the bias; the library fills in
+all dense tensors. Afterwards the stand-ins become `SparseLinear`, or get their weight back unpacked if there is no kernel.
 """
 
 import re
@@ -25,7 +25,7 @@ _PACKED_TENSORS = r"\.(values|index|inner|rows|residual_values|residual_index)$"
 
 
 class _Awaiting(nn.Module):
-    """Stands where a linear layer was until its packed weight is attached; holds the bias, which the library loads."""
+    """Stand-in for a linear layer until its packed weight is attached; holds the bias, which the library loads."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class _Awaiting(nn.Module):
 
 
 def _placeholder() -> torch.Tensor:
-    """Return an empty tensor that counts as initialised: some models initialise layers by name."""
+    """Return an empty tensor marked as initialised, because some models initialise layers by name."""
     tensor = torch.empty(0)
     tensor._is_hf_initialized = True  # type: ignore[attr-defined]
     return tensor
@@ -75,11 +75,11 @@ class TilewrightQuantizer(HfQuantizer):  # type: ignore[misc,unused-ignore]
         for name, weight in self.checkpoint.weights.items():
             owner, parameter = self.names[name].rpartition(".")[::2]
             if not _has(model, self.names[name]):
-                continue  # attaching says so
+                continue  # reported when attaching
             module = model.get_submodule(owner)
             if has_kernel(module, parameter, weight.layout):
                 set_submodule(model, owner, _Awaiting(module))
-            else:  # out of the library's sight, which would compare it with the file's empty tensor
+            else:  # hidden from the library, which would compare it with the file's empty tensor
                 self.unpacked[self.names[name]] = module._parameters.pop(parameter)
                 setattr(module, parameter, _placeholder())
         guards = {rf"^{re.escape(name)}$" for names in self.names.items() for name in names}
@@ -105,8 +105,8 @@ class TilewrightQuantizer(HfQuantizer):  # type: ignore[misc,unused-ignore]
         return model
 
     def get_state_dict_and_metadata(self, model: nn.Module) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-        """Refuse: ``save_pretrained`` would write the sparse layers' working arrays, which no reader knows."""
-        raise FormatError("a packed model is written by tilewright.save(model, path), not by save_pretrained")
+        """Raise: ``save_pretrained`` would write the working arrays of sparse layers, which no reader knows."""
+        raise FormatError("a packed model cannot be written by save_pretrained; use tilewright.save(model, path)")
 
     def is_serializable(self, **_: Any) -> bool:
         return True
@@ -117,18 +117,18 @@ class TilewrightQuantizer(HfQuantizer):  # type: ignore[misc,unused-ignore]
 
 
 def _extend(model: nn.Module, attribute: str, expressions: set[str]) -> None:
-    """Add to one of the lists of names the library ignores, on this model alone."""
+    """Add to one of the lists of names that the library ignores, for this model only."""
     setattr(model, attribute, set(getattr(model, attribute, None) or ()) | expressions)
 
 
 def _folder(files: list[str] | None) -> Path:
     if not files:
-        raise FormatError("the checkpoint has no model file; it must hold model.safetensors or its shards")
+        raise FormatError("the checkpoint has no model file; it must contain model.safetensors or its shards")
     return Path(files[0]).parent
 
 
 def _local_names(model: nn.Module, checkpoint: Checkpoint) -> dict[str, str]:
-    """Return the model's name of every packed weight: a base model and its headed forms differ by a prefix."""
+    """Return the model's name of every packed weight; base models and models with a head differ by a prefix."""
     base = f"{getattr(model, 'base_model_prefix', '')}."
     inside = hasattr(model, base[:-1])
     local = {}

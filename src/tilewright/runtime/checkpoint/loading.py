@@ -1,4 +1,4 @@
-"""`load` and `load_`: a checkpoint back into a model that runs, its weights packed all the way."""
+"""`load` and `load_`: turn a checkpoint into a running model, without ever expanding its weights."""
 
 import inspect
 import os
@@ -35,39 +35,43 @@ def load(
 ) -> Any:
     """Return the model of a checkpoint as the class it was saved from, with sparse layers inside.
 
-    Weights go from the file to the kernels without ever being expanded. Then each layer is measured once against its dense twin
-    on this machine (cached), and one that would be slower runs dense; `explain` gives the reason for each. The logger ``tilewright`` says in one
-    line, at INFO, how many run how. ``num_parameters()`` of a ``transformers`` model counts packed weights by their dense shape.
+    Weights go from the file to the kernels without ever being expanded. Each layer is then measured once on this machine
+    against its dense form, and runs dense if it would be slower; the results are cached, and `explain` gives the reasons.
+    The logger ``tilewright`` reports at INFO, in one line, how many layers run sparse and dense. ``num_parameters()`` of a
+    ``transformers`` model counts packed weights by their dense shape.
 
     Parameters
     ----------
     path
         Directory written by `save`: a ``transformers`` model or a ``SentenceTransformer``.
     tokens
-        Tokens a call will usually carry (batch times length). Unless told, a layer must win at 16 and at 128 to run sparse, and at
-        1 and 128 in a model that generates text.
+        Typical number of tokens per call (batch size times length). By default a layer must be faster at both 16 and 128
+        tokens to run sparse, or at 1 and 128 in a model that generates text.
     measure
-        False runs every packed layer sparse. ``"again"`` measures anew where a figure is remembered, and remembers that.
+        Whether to measure layers. False runs every packed layer sparse; ``"again"`` also repeats remembered measurements.
+        Default: True.
     dense
-        Expressions, as the targets of `sparsify_`, for layers to unpack whatever their speed: those whose weight the model's own
-        code computes with.
+        Expressions, like the targets of `sparsify_`, for layers to unpack whatever their speed, because the model's own
+        code computes with their weights. Default: none.
     mmap
-        By default dense tensors are views of the checkpoint's files, mapped into memory: loading is quick, and processes share
-        them. Such files must not be overwritten in place (``cp``, ``rsync --inplace``): the model would change, or the process end with
-        SIGBUS. Replacing them by rename, as `save` does, is safe. False reads the files into memory instead.
+        Whether dense tensors are memory-mapped views of the checkpoint's files, which makes loading fast and lets processes
+        share them. Mapped files must not be overwritten in place (``cp``, ``rsync --inplace``): the model would change, or
+        the process would end with SIGBUS. Replacing them by rename, as `save` does, is safe. False reads the files into
+        memory. Default: True.
     options
-        ``dtype`` (``"float32"``, ``"float16"``, ``"bfloat16"`` or the torch type): type of everything that runs dense, and of what
-        goes in and out of sparse layers, which compute in float32 themselves. Default: the type on record. The rest are changes to the
-        model's configuration, such as ``attn_implementation="eager"``; for a ``SentenceTransformer``, its arguments.
+        ``dtype`` (``"float32"``, ``"float16"``, ``"bfloat16"`` or the torch type) is the type of everything that runs
+        dense, and of the inputs and outputs of sparse layers, which compute in float32. Default: the type on record. All
+        other options change the model's configuration, such as ``attn_implementation="eager"``, or are arguments of
+        ``SentenceTransformer``.
 
     Raises
     ------
     FormatError
-        If the directory is no checkpoint, or a damaged one, or it changes while it is read.
+        If the directory is not a checkpoint, is damaged, or changes while it is read.
     ArgumentError
-        If the model has no such option; the message has the nearest name.
+        If the model has no such option; the message suggests the closest name.
     NotSupportedError
-        If the model's library is not installed, or the checkpoint is of a plain module: build it and call `load_`.
+        If the model's library is not installed, or the checkpoint is of a plain module: build that module and call `load_`.
 
     Examples
     --------
@@ -77,7 +81,7 @@ def load(
     """
     folder = Path(path)
     if not is_checkpoint(folder):
-        read_checkpoint(folder)  # raises, with the reason
+        read_checkpoint(folder)  # raises with the reason
     if (folder / "modules.json").is_file():
         transformer = _sentence_transformer(folder, options)
         return _finished(transformer if mmap else _in_memory(transformer), tokens, measure, dense)
@@ -98,25 +102,25 @@ def load_(
     dense: Iterable[str] = (),
     mmap: bool = True,
 ) -> nn.Module:
-    """Load a checkpoint into a module you built; linear layers that were packed become `SparseLinear`, in place.
+    """Load a checkpoint into a module you have built; packed linear layers become `SparseLinear`, in place.
 
     Parameters
     ----------
     module
-        Same architecture as the one saved; its values do not matter (built on the ``meta`` device it takes no memory, if it has no
-        buffers that are not saved).
+        A module of the same architecture as the one saved; its values do not matter. Built on the ``meta`` device it takes
+        no memory, which is possible if all its buffers are saved.
     path, tokens, measure, dense, mmap
         As for `load`.
 
     Returns
     -------
     torch.nn.Module
-        The same module, or its replacement if the module is itself a packed linear layer.
+        The same module, or its replacement if the module itself is a packed linear layer.
 
     Raises
     ------
     FormatError
-        If the checkpoint is damaged or does not fit the module. Names and shapes are checked before anything is changed.
+        If the checkpoint is damaged or does not match the module. Names and shapes are checked before anything is changed.
 
     Examples
     --------
@@ -143,9 +147,9 @@ def _filled(
     dense: Iterable[str],
     dtype: torch.dtype | None = None,
 ) -> nn.Module:
-    """Give a module the tensors of a checkpoint that fits it, in place of its own; in another type if there is one."""
+    """Replace the tensors of a module by those of a matching checkpoint, converted to `dtype` if given."""
     _check_fit(module, checkpoint, path)
-    remove_masks_(module)  # of a model that was pruned itself; the checkpoint's patterns take their place
+    remove_masks_(module)  # if the module was pruned itself; the checkpoint's patterns replace its own
     root = nn.Sequential()
     root.add_module("root", module)
     root.load_state_dict(_state(root, checkpoint, dtype), strict=False, assign=True)
@@ -156,7 +160,7 @@ def _filled(
 
 
 def _state(root: nn.Module, checkpoint: Checkpoint, dtype: torch.dtype | None) -> dict[str, torch.Tensor]:
-    """Return the dense tensors under every name they have in the module; tied parameters stay one object."""
+    """Return the dense tensors under all their names in the module; tied parameters remain one object."""
     names, parameters = _names(root), dict(root.named_parameters(remove_duplicate=False))
     state: dict[str, torch.Tensor] = {}
     for name, raw in checkpoint.dense.items():
@@ -171,7 +175,7 @@ def _state(root: nn.Module, checkpoint: Checkpoint, dtype: torch.dtype | None) -
 
 
 def _names(module: nn.Module) -> dict[str, list[str]]:
-    """Return all names of the tensor behind each name: more than one where it is tied."""
+    """Return for each name all names of its tensor, more than one if it is tied."""
     same: dict[int, list[str]] = {}
     tensors = [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]
     for name, tensor in tensors:
@@ -180,11 +184,11 @@ def _names(module: nn.Module) -> dict[str, list[str]]:
 
 
 def _check_fit(module: nn.Module, checkpoint: Checkpoint, path: Path) -> None:
-    state, names = module.state_dict(keep_vars=True), _names(module)  # the tensors themselves, to know masks by
+    state, names = module.state_dict(keep_vars=True), _names(module)  # the tensors themselves, to recognise masks
     empty = [name for name, buffer in module.named_buffers() if buffer.is_meta and name not in state]
     if empty:
         raise FormatError(
-            f"{empty[0]} is a buffer that no checkpoint holds, and on the meta device it has no values; build the module on the CPU"
+            f"{empty[0]} is a buffer that checkpoints do not store, and on the meta device it has no values; build the module on the CPU"
         )
     given = {name: raw.shape for name, raw in checkpoint.dense.items()}
     given |= {name: tuple(weight.original_shape) for name, weight in checkpoint.weights.items()}
@@ -194,11 +198,11 @@ def _check_fit(module: nn.Module, checkpoint: Checkpoint, path: Path) -> None:
     unknown = [name for name in given if name not in state]
     if missing or unknown:
         raise FormatError(
-            f"{path} does not fit this {type(module).__name__}: "
+            f"{path} does not match this {type(module).__name__}: "
             + "; ".join(
                 f"{len(names)} {what}, first {names[0]}"
                 for names, what in (
-                    (missing, "tensors are missing in the checkpoint"),
+                    (missing, "tensors are missing from the checkpoint"),
                     (unknown, "tensors are unknown to the module"),
                 )
                 if names
@@ -207,9 +211,7 @@ def _check_fit(module: nn.Module, checkpoint: Checkpoint, path: Path) -> None:
         )
     for name, shape in given.items():
         if tuple(state[name].shape) != tuple(shape):
-            raise FormatError(
-                f"{path} holds {name} with shape {list(shape)}, and the module's has {list(state[name].shape)}"
-            )
+            raise FormatError(f"{name} has shape {list(shape)} in {path}, but {list(state[name].shape)} in the module")
 
 
 def _finished(model: Any, tokens: int | None, measure: Measure, dense: Iterable[str], prefix: str = "") -> Any:
@@ -223,7 +225,7 @@ def _finished(model: Any, tokens: int | None, measure: Measure, dense: Iterable[
 
 
 def _in_memory(model: Any) -> Any:
-    """Give a model tensors of its own in place of those mapped from files."""
+    """Replace the memory-mapped tensors of a model by copies in memory."""
     for tensor in (*model.parameters(), *model.buffers()):
         tensor.data = tensor.data.clone()
     return model
@@ -234,7 +236,7 @@ def _sentence_transformer(folder: Path, options: dict[str, Any]) -> Any:
 
 
 def _skeleton(folder: Path, checkpoint: Checkpoint, options: dict[str, Any]) -> Any:
-    """Return the transformers model a checkpoint was saved from, its parameters allocated and never written."""
+    """Return the transformers model a checkpoint was saved from, with parameters allocated but not initialised."""
     names = checkpoint.config.get("architectures")
     names = names if isinstance(names, list) and names and isinstance(names[0], str) else ["class that is not recorded"]
     try:
@@ -242,12 +244,12 @@ def _skeleton(folder: Path, checkpoint: Checkpoint, options: dict[str, Any]) -> 
         from transformers.initialization import no_init_weights
     except ImportError:
         raise NotSupportedError(
-            f"{folder} is a {names[0]}; install tilewright[hf] to load it, or build the module and call load_"
+            f"{folder} contains a {names[0]}; install tilewright[hf] to load it, or build the module and call load_"
         ) from None
     cls = getattr(transformers, str(names[0]), None)
     if getattr(cls, "config_class", None) is None:
         raise NotSupportedError(
-            f"{folder} was saved from a {names[0]}, which is no class of transformers; build the module yourself and call "
+            f"{folder} was saved from a {names[0]}, which is not a class of transformers; build the module yourself and call "
             "tilewright.load_(module, path)"
         )
     assert cls is not None
@@ -258,9 +260,9 @@ def _skeleton(folder: Path, checkpoint: Checkpoint, options: dict[str, Any]) -> 
         with no_init_weights(), _default_dtype(config.dtype):
             model = cls(config, **built)
         model.tie_weights()
-    except Exception as error:  # whatever a library makes of a configuration that it cannot take
-        raise FormatError(f"{folder}/config.json does not make a {names[0]}: {brief(error)}") from error
-    model.save_pretrained = _refuse_to_save  # it would write the working arrays of the layers, which no reader knows
+    except Exception as error:  # the library may raise anything for an invalid configuration
+        raise FormatError(f"{folder}/config.json does not describe a valid {names[0]}: {brief(error)}") from error
+    model.save_pretrained = _refuse_to_save  # it would write the layers' working arrays, which no reader knows
     if (folder / "generation_config.json").is_file():
         try:
             model.generation_config = transformers.GenerationConfig.from_pretrained(folder)
@@ -270,10 +272,10 @@ def _skeleton(folder: Path, checkpoint: Checkpoint, options: dict[str, Any]) -> 
 
 
 def _built_as(cls: Any, config: Any, names: set[str]) -> dict[str, bool]:
-    """Return the switches of a class's constructor that give a model with tensors of these names.
+    """Return the boolean arguments of a class's constructor that yield a model with tensors of these names.
 
-    A configuration does not say that a BERT was built with ``add_pooling_layer=False``; the names do. Models on the meta device cost
-    nothing, so each switch is tried. If none fits better than the constructor's defaults, those stay.
+    A configuration does not record that a BERT was built with ``add_pooling_layer=False``, but the names reveal it. Models
+    on the meta device cost nothing, so each argument is tried. Defaults are kept unless another value fits better.
     """
     switches = {
         name: parameter.default
@@ -293,7 +295,7 @@ def _built_as(cls: Any, config: Any, names: set[str]) -> dict[str, bool]:
 
 @contextmanager
 def _default_dtype(dtype: object) -> Iterator[None]:
-    """Make parameters in the type a configuration names, as ``from_pretrained`` does."""
+    """Create parameters in the type that a configuration names, as ``from_pretrained`` does."""
     before = torch.get_default_dtype()
     if isinstance(dtype, torch.dtype):
         torch.set_default_dtype(dtype)
@@ -304,4 +306,4 @@ def _default_dtype(dtype: object) -> Iterator[None]:
 
 
 def _refuse_to_save(*_: object, **__: object) -> None:
-    raise FormatError("a packed model is written by tilewright.save(model, path), not by save_pretrained")
+    raise FormatError("a packed model cannot be written by save_pretrained; use tilewright.save(model, path)")

@@ -1,4 +1,4 @@
-"""The options of `load` beyond its own: known before a model is built, so that a mistyped one is an error and not ignored."""
+"""Further options of `load`, checked before a model is built, so that a mistyped option is an error rather than ignored."""
 
 import inspect
 from collections.abc import Collection, Mapping
@@ -11,38 +11,38 @@ from ...errors import ArgumentError, unknown
 __all__ = ["config_options", "dtype_of", "require_known", "sentence_options"]
 
 _OWN = ("tokens", "measure", "dense", "mmap")
-"""Named parameters of `load`, which a mistyped word may have meant."""
+"""Named parameters of `load`, to suggest for mistyped options."""
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 def require_known(options: Mapping[str, Any], known: Collection[str], model: str) -> None:
-    """Refuse the first option that the model's library would ignore.
+    """Raise for the first option that the model's library would ignore.
 
     Raises
     ------
     ArgumentError
-        With the nearest name.
+        If an option is unknown; the message suggests the closest name.
     """
-    expected = "a parameter of load, or one of those of the model"
+    expected = "a parameter of load or of the model"
     for name in options:
         if name not in known:
             raise ArgumentError(unknown(f"option of {model}", name, [*_OWN, *sorted(known)], expected))
 
 
 def config_options(config_class: Any) -> set[str]:
-    """Return every word that a ``transformers`` configuration takes."""
+    """Return all options of a ``transformers`` configuration."""
     config = config_class()
     return {*config.to_dict(), *config.attribute_map, "attn_implementation", "dtype"}
 
 
 def dtype_of(value: object) -> torch.dtype | None:
-    """Return the type that ``dtype=`` names; None for ``"auto"`` and None, which leave the type on record.
+    """Return the torch type of a ``dtype`` option; None for ``"auto"`` and None, which keep the type on record.
 
     Raises
     ------
     ArgumentError
-        If it is no type that a model can have here.
+        If the type is not supported.
     """
     if value is None or value == "auto":
         return None
@@ -53,7 +53,7 @@ def dtype_of(value: object) -> torch.dtype | None:
 
 
 def sentence_options(cls: type, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of a ``SentenceTransformer``; ``dtype`` becomes one of the model inside."""
+    """Return the arguments of a ``SentenceTransformer``; ``dtype`` is passed to the model inside."""
     parameters = inspect.signature(cls).parameters
     taken = {name for name, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
     known = (taken | {"dtype"}) - {"model_name_or_path", "modules"}

@@ -1,4 +1,4 @@
-"""`save`: a pruned model as a checkpoint that holds no zeros."""
+"""`save`: write a pruned model as a checkpoint without its zeros."""
 
 import json
 import os
@@ -32,33 +32,35 @@ def save(
     max_shard_bytes: int = 5_000_000_000,
     files: Mapping[str, bytes | os.PathLike[str]] | None = None,
 ) -> None:
-    """Write a pruned model as a Hugging Face directory with packed weights; as one step, or not at all.
+    """Write a pruned model as a Hugging Face directory with packed weights, atomically.
 
     Parameters
     ----------
     model
-        A model pruned by `sparsify_` or loaded by `load`, also inside `torch.compile`, data parallelism or an average of weights: a ``transformers`` model, a ``SentenceTransformer`` (its other files
-        are written too), or any module (which `load_` reads back). Tokenizers of plain ``transformers`` models are saved by their
-        own ``save_pretrained``, into the same folder.
+        A model pruned by `sparsify_` or loaded by `load`: a ``transformers`` model, a ``SentenceTransformer`` (whose other
+        files are written too), or any module (which `load_` reads back). It may be wrapped by `torch.compile`, data
+        parallelism or weight averaging. Save the tokenizer of a plain ``transformers`` model with its own
+        ``save_pretrained``, into the same folder.
     path
-        Directory; made if missing, replaced if it is a checkpoint. Weights that this package did not write, and a README.md of
-        your own, are never replaced.
+        Directory; created if missing, replaced if it is a checkpoint. Weights that this package did not write, and a
+        README.md of your own, are never replaced.
     dtype
-        Type of the packed values on disk: ``float32``, ``float16`` or ``bfloat16``. As the weights are, unless told.
+        Type of the packed values on disk: ``float32``, ``float16`` or ``bfloat16``. Default: the type of the weights.
     recipe, recipe_hash
-        Stored with the patterns.
+        The recipe that produced the model and its hash, stored with the patterns. Default: not stored.
     max_shard_bytes
-        Split the tensors over several files beyond this.
+        Maximum payload of a file in bytes; larger models are split into several files.
     files
-        Further files to write in the same step, contents or paths by relative name: the tokenizer of a plain ``transformers`` model.
+        Further files to write in the same step, as contents or paths by relative name, such as the tokenizer's. Default: none.
 
     Raises
     ------
     ArgumentError
-        If nothing in the model was pruned, or it cannot be loaded again: an adapter is not merged, a weight is quantized, or offloaded.
+        If nothing in the model was pruned, or it could not be loaded again because an adapter is not merged or a weight is
+        quantized or offloaded.
     FormatError
-        If a weight no longer obeys its pattern, the directory holds weights of other software, another process is writing to it, or the
-        files cannot be written; what stood there before is unchanged.
+        If a weight no longer obeys its pattern, the directory holds weights of other software, another process is writing
+        to it, or the files cannot be written; the previous contents are then unchanged.
 
     Examples
     --------
@@ -73,25 +75,27 @@ def save(
     True
     """
     if dtype is not None:
-        storage_dtype(dtype)  # refuses other names
+        storage_dtype(dtype)  # raises for unknown names
     inner, others = _sentence_transformer(bare(model))
     _refuse_unsaveable(inner)
     weights, dense = contents_of(inner, dtype)
     if not weights:
         raise ArgumentError(
-            f"nothing in this {type(inner).__name__} is pruned, so there is nothing to pack; prune it first with "
+            f"no weight of this {type(inner).__name__} is pruned, so there is nothing to pack; prune it first with "
             "tilewright.sparsify_(model, '2:4')"
         )
     adapted = [name for name, module in inner.named_modules() if "lora_A" in module._parameters]
     if adapted:
         raise ArgumentError(
-            f"{adapted[0] or type(inner).__name__} has an adapter beside its weight, and no model without one could load the checkpoint; call "
+            f"{adapted[0] or type(inner).__name__} has an adapter next to its weight, and a model without one could not load the checkpoint; call "
             "tilewright.training.merge_lora_(model) first"
         )
     config, more = _config_files(inner)
     extra = {**others, **(files or {})}
     existing, card = _text(extra.pop("README.md", b"")), Path(path) / "README.md"
-    if not card.is_file() or is_own_card(card.read_text(encoding="utf-8", errors="replace")):  # the user's own stays
+    if not card.is_file() or is_own_card(
+        card.read_text(encoding="utf-8", errors="replace")
+    ):  # never replace the user's own
         more["README.md"] = model_card(weights, _opener(inner), existing).encode()
     write_checkpoint(
         path,
@@ -110,39 +114,37 @@ def _text(content: bytes | os.PathLike[str]) -> str:
 
 
 def _refuse_unsaveable(model: nn.Module) -> None:
-    """Refuse what would be written so that nothing could load it."""
+    """Reject models whose checkpoint could not be loaded."""
     if isinstance(model, torch.jit.ScriptModule):
-        raise ArgumentError(
-            "this is a TorchScript program, which has no class to load it into; save the model it was made from"
-        )
+        raise ArgumentError("a TorchScript program has no class to load it into; save the model it was made from")
     for name, module in model.named_modules():
         if type(module).__name__ == "FullyShardedDataParallel":
             raise ArgumentError(
-                f"{name or 'the model'} is wrapped by FullyShardedDataParallel, which flattens parameters; save the model inside, with its full state "
+                f"{name or 'the model'} is wrapped in FullyShardedDataParallel, which flattens parameters; save the model inside, with its full state "
                 "loaded"
             )
         if hasattr(module, "base_layer") and hasattr(module, "merged_adapters"):
             raise ArgumentError(
-                f"{name} is an adapter of peft around a layer, and no model without it could load the checkpoint; call "
+                f"{name} is a peft adapter around a layer, and a model without it could not load the checkpoint; call "
                 "model.merge_and_unload() first"
             )
     for name, tensor in model.state_dict(keep_vars=True).items():
         if is_quantized(tensor):
             raise ArgumentError(
-                f"{name} is quantized ({type(tensor).__name__}), and packed weights are float32, float16 or bfloat16; save the model before "
-                "it is quantized"
+                f"{name} is quantized ({type(tensor).__name__}), but packed weights must be float32, float16 or bfloat16; save the model before "
+                "quantizing it"
             )
         if tensor.is_meta:
             raise ArgumentError(
-                f"{name} is on the meta device and holds no values, as weights do that are offloaded to disk; load the model without "
-                "offloading it and save that"
+                f"{name} is on the meta device and has no values, like weights offloaded to disk; load the model without offloading and "
+                "save that"
             )
 
 
 def contents_of(
     model: nn.Module, dtype: ValueType | None = None
 ) -> tuple[dict[str, StoredWeight], dict[str, RawTensor]]:
-    """Return the packed weights and all other tensors of a model, by name; tied tensors once."""
+    """Return the packed weights and all other tensors of a model by name; tied tensors are included once."""
     weights = dict(_packed(model, dtype))
     state = model.state_dict(keep_vars=True)  # the tensors themselves: tied ones are one object
     skipped = {id(mask) for mask in masks_of(model).values()}
@@ -164,7 +166,7 @@ def _packed(model: nn.Module, dtype: ValueType | None) -> Iterator[tuple[str, St
         if weight.name in masks:
             mask, rule = masks[weight.name], patterns[weight.name]
             yield weight.name, _pack(weight.name, weight.tensor, weight.layout, rule, mask, dtype)
-        elif note is not None:  # loaded packed, and running dense here
+        elif note is not None:  # was loaded packed but runs dense
             rule, kind = parse(note.pattern), dtype or note.dtype
             yield weight.name, _pack(weight.name, weight.tensor, weight.layout, rule, None, kind)
     for name, layer in sparse_layers(model).items():
@@ -197,15 +199,15 @@ def _pack(
 
 
 def _narrowed(name: str, tensor: torch.Tensor, dtype: ValueType) -> torch.Tensor:
-    """Return a weight in another type; refuse if a finite value would overflow."""
+    """Return a weight in another type; raise if a finite value would overflow."""
     value = tensor.detach().to(getattr(torch, dtype))
     if bool((torch.isfinite(tensor) & ~torch.isfinite(value)).any()):
-        raise FormatError(f"{name} holds values beyond the range of {dtype}; store it as bfloat16 or float32")
+        raise FormatError(f"{name} has values beyond the range of {dtype}; store it as bfloat16 or float32")
     return value
 
 
 def files_around(model: nn.Module) -> tuple[nn.Module, dict[str, Any], dict[str, bytes]]:
-    """Return the model whose weights are stored, its configuration, and the other files that it brings."""
+    """Return the model whose weights are stored, its configuration, and its other files."""
     inner, others = _sentence_transformer(bare(model))
     _refuse_unsaveable(inner)
     config, more = _config_files(inner)
@@ -213,7 +215,7 @@ def files_around(model: nn.Module) -> tuple[nn.Module, dict[str, Any], dict[str,
 
 
 def _sentence_transformer(model: nn.Module) -> tuple[nn.Module, dict[str, bytes]]:
-    """Return the transformer inside a SentenceTransformer and its other files; any other model as it is."""
+    """Return the transformer inside a SentenceTransformer, and its other files; return any other model unchanged."""
     if type(model).__name__ != "SentenceTransformer":
         return model, {}
     first: Any = model[0]  # type: ignore[index]
@@ -222,7 +224,7 @@ def _sentence_transformer(model: nn.Module) -> tuple[nn.Module, dict[str, bytes]
     outside = [w.name for w in prunable(model) if id(w.module) not in inside and w.name in masks_of(model)]
     if outside:
         raise ArgumentError(
-            f"{outside[0]} is pruned and not part of the transformer; only that is stored packed: prune model[0].auto_model"
+            f"{outside[0]} is pruned but not part of the transformer, which alone is stored packed; prune model[0].auto_model"
         )
     with tempfile.TemporaryDirectory() as folder, _silenced(inner):
         model.save(folder)  # type: ignore[operator]
@@ -238,7 +240,7 @@ def _sentence_transformer(model: nn.Module) -> tuple[nn.Module, dict[str, bytes]
 
 @contextmanager
 def _silenced(model: nn.Module) -> Iterator[None]:
-    """Keep a transformer from writing its weights while the SentenceTransformer around it writes its other files."""
+    """Keep a transformer from writing its weights while its SentenceTransformer writes the other files."""
     before = model.__dict__.get("save_pretrained")
     model.__dict__["save_pretrained"] = lambda *_, **__: None
     try:
@@ -251,10 +253,10 @@ def _silenced(model: nn.Module) -> Iterator[None]:
 
 
 def _opener(model: nn.Module) -> str:
-    """Return the line that opens the checkpoint of a model."""
+    """Return the line of Python that opens the checkpoint of a model."""
     if hasattr(getattr(model, "config", None), "to_json_string"):
         return 'model = tilewright.load("FOLDER")'
-    return f'model = tilewright.load_({type(model).__name__}(...), "FOLDER")  # build the module as it was built before saving'
+    return f'model = tilewright.load_({type(model).__name__}(...), "FOLDER")  # build the module as before saving'
 
 
 def _config_files(model: nn.Module) -> tuple[dict[str, Any], dict[str, bytes]]:

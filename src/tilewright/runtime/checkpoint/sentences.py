@@ -1,4 +1,4 @@
-"""Opening a SentenceTransformer that somebody else may have made: nothing it names is run that is not on the list below."""
+"""Opening a SentenceTransformer from an untrusted source: only the modules listed below are run."""
 
 import json
 import re
@@ -10,7 +10,7 @@ from ...errors import FormatError, NotSupportedError, TilewrightError, brief, qu
 __all__ = ["open_sentence_transformer", "sentence_class"]
 
 _OLDEST = 6
-"""Releases before it import, and so run, whatever module of a local folder ``modules.json`` names."""
+"""Earlier releases import, and thus run, any module of a local folder that ``modules.json`` names."""
 
 _MODULES = [
     "Transformer",
@@ -40,26 +40,34 @@ def sentence_class() -> Any:
         import sentence_transformers
     except ImportError:
         raise NotSupportedError(
-            "this model embeds sentences and needs the package sentence-transformers: pip install 'tilewright[demo]'"
+            "this model embeds sentences and needs the package sentence-transformers; pip install 'tilewright[demo]'"
         ) from None
     release = str(sentence_transformers.__version__)
     if int(release.partition(".")[0]) < _OLDEST:
         raise NotSupportedError(
-            f"sentence-transformers {release} runs code that a model's folder names; version {_OLDEST} or later is needed: "
+            f"sentence-transformers {release} runs code that a model's folder names; version {_OLDEST} or later is needed; "
             "pip install 'tilewright[demo]'"
         )
     return sentence_transformers.SentenceTransformer
 
 
 def open_sentence_transformer(folder: str, **arguments: Any) -> Any:
-    """Return the model in a folder (or, by ``owner/name``, on the hub), with the arguments of its class.
+    """Return the model in a folder, or on the hub by ``owner/name``.
+
+    Parameters
+    ----------
+    folder
+        The folder, or the name of the model on the hub.
+    arguments
+        Arguments of the class ``SentenceTransformer``.
 
     Raises
     ------
     FormatError
-        If ``modules.json`` names anything but the usual modules (nothing is imported then), or the files do not make a model.
+        If ``modules.json`` names anything but the usual modules (in which case nothing is imported), or the files are not a
+        valid model.
     NotSupportedError
-        As `sentence_class`.
+        As for `sentence_class`.
     """
     cls = sentence_class()
     if (Path(folder) / "modules.json").exists():
@@ -68,8 +76,8 @@ def open_sentence_transformer(folder: str, **arguments: Any) -> Any:
         return cls(folder, **arguments)
     except TilewrightError:
         raise
-    except Exception as error:  # whatever a library makes of files that it cannot take
-        raise FormatError(f"{folder} does not open as a SentenceTransformer: {brief(error)}") from error
+    except Exception as error:  # the library may raise anything for invalid files
+        raise FormatError(f"{folder} cannot be opened as a SentenceTransformer: {brief(error)}") from error
 
 
 def _check_modules(folder: Path) -> None:
@@ -77,15 +85,15 @@ def _check_modules(folder: Path) -> None:
     try:
         modules = json.loads(where.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
-        raise FormatError(f"{where} is not readable JSON: {brief(error)}; fetch or save the model again") from None
+        raise FormatError(f"{where} is not readable JSON: {brief(error)}; download or save the model again") from None
     if not isinstance(modules, list) or not 0 < len(modules) <= _MOST_MODULES:
-        raise FormatError(f"{where} must list 1 to {_MOST_MODULES} modules; fetch or save the model again")
+        raise FormatError(f"{where} must list 1 to {_MOST_MODULES} modules; download or save the model again")
     for number, module in enumerate(modules):
         kind, place = (module.get("type"), module.get("path")) if isinstance(module, dict) else (None, None)
         if not isinstance(kind, str) or not _TYPE.fullmatch(kind):
             raise FormatError(
-                f"{where}: module {number} is of type {quoted(kind)}, whose code is not run; known are {', '.join(_MODULES)}. Build the model "
-                "yourself if you trust it, and use tilewright.load_ on the transformer inside"
+                f"{where}: module {number} has the type {quoted(kind)}, whose code is not run; expected one of {', '.join(_MODULES)}. If you trust "
+                "it, build the model yourself and call tilewright.load_ on the transformer inside"
             )
         if not isinstance(place, str) or not _FOLDER.fullmatch(place):
-            raise FormatError(f"{where}: module {number} stands in {quoted(place)}, which is no folder inside {folder}")
+            raise FormatError(f"{where}: module {number} is in {quoted(place)}, which is not a folder inside {folder}")

@@ -1,1 +1,1 @@
-"""Never slower: what is measured on this machine, how it is remembered, and the choice between dense and sparse."""
+"""Never slower: measuring on this machine, remembering the results, and choosing between dense and sparse."""

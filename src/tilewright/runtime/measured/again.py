@@ -1,4 +1,4 @@
-"""`measure_again`: everything remembered about this machine, measured anew."""
+"""`measure_again`: repeat every measurement remembered for this machine."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -19,23 +19,23 @@ __all__ = ["measure_again"]
 
 
 def measure_again() -> Report:
-    """Measure anew every layer whose choice between sparse and dense is remembered for this machine, kernel and thread count.
+    """Measure again every layer whose choice between sparse and dense is remembered for this machine, kernel and thread count.
 
-    A layer is made with drawn weights of the same shape and pattern: values do not matter to its speed. What is found takes the place
-    of what was remembered, unless the machine is busy.
+    Layers are rebuilt with random weights of the same shape and pattern, since values do not affect speed. New results
+    replace the remembered ones unless the machine is busy.
 
     Returns
     -------
     Report
-        A row a layer and number of tokens: dense time over sparse time as it was remembered and as it is. ``ok`` is False if the machine
-        was too busy to keep a figure.
+        One row per layer and number of tokens, with the remembered and the new ratio of dense time to sparse time. ``ok``
+        is False if the machine was too busy to keep a result.
 
     Examples
     --------
     >>> import os, tempfile
     >>> from unittest import mock
     >>> with tempfile.TemporaryDirectory() as empty, mock.patch.dict(os.environ, TILEWRIGHT_CACHE=empty):
-    ...     measure_again().rows  # nothing is remembered there
+    ...     measure_again().rows  # nothing remembered yet
     ()
     """
     memory = Memory()
@@ -71,7 +71,7 @@ def measure_again() -> Report:
 
 
 def _layer(what: Mapping[str, Any]) -> SparseLinear | None:
-    """Return a layer of the kind described; None if the description is of none."""
+    """Return a layer that fits a description; None if the description is invalid."""
     try:
         outputs, inputs = what["shape"]
         pattern = parse(str(what["pattern"]))

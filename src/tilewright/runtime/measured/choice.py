@@ -1,7 +1,7 @@
-"""Never slower: each sparse layer is measured against the layer as it was, and the faster one runs; then the whole model once.
+"""Never slower: each sparse layer is measured against its dense form, and the faster one runs; then the whole model is measured.
 
-A measurement depends on the processor, the library versions, the thread count, and the layer's shape, pattern and density, not on its
-values, so it is made once and remembered.
+A measurement depends on the processor, the library versions, the thread count, and the layer's shape, pattern and density,
+but not on its values, so it is made once and remembered.
 """
 
 import os
@@ -23,19 +23,21 @@ from .whole import whole_ratios
 __all__ = ["Choice", "Measure", "check_measure", "check_tokens", "choose", "kernel_in_use", "settle_"]
 
 Measure = bool | Literal["again"]
-"""Whether layers are measured: remembered figures are used, or, with ``"again"``, replaced."""
+"""Whether layers are measured. Remembered results are used with True and replaced with ``"again"``."""
 
 _TOKENS: dict[bool, tuple[int, ...]] = {True: (1, 128), False: (16, 128)}
-"""Where a layer must win when the caller does not say how many tokens a call carries, by whether the model generates text:
-then it sees one token at a time as well, and otherwise a short sentence is the least."""
+"""Default numbers of tokens at which a layer must win, by whether the model generates text. Models that do see one token at a time;
+for others a short sentence is the minimum."""
 
 _LEAST_PLAUSIBLE = 0.25
+"""Ratios below this are measured a second time before they are accepted."""
+
 _NOISE = 0.97
-"""Figures below the first are measured twice before they are believed; a whole model may measure down to the second of its dense form."""
+"""Lowest ratio at which a whole model does not count as slower than its dense form."""
 
 
 def settle_(model: nn.Module, tokens: int | None = None, measure: Measure = True) -> dict[str, Choice]:
-    """Measure every sparse layer of a model (or look it up) and make those dense that would be slower; in place."""
+    """Measure (or look up) every sparse layer of a model, and make those dense that would be slower; in place."""
     check_tokens(tokens)
     memory, again = Memory(), measure == "again"
     counts = _counts(model, tokens)
@@ -67,7 +69,7 @@ def choose(
     *,
     again: bool = False,
 ) -> Choice:
-    """Return whether a layer should run sparse here, for calls of so many tokens; measured, or remembered."""
+    """Return the choice for a layer at the given numbers of tokens per call, remembered or measured."""
     memory = memory if memory is not None else Memory()
     key = key_of(layer, counts)
     choice = memory.get(key)
@@ -78,19 +80,21 @@ def choose(
 
 
 def check_tokens(tokens: object) -> None:
-    """Refuse anything but None and a whole number from 1."""
+    """Raise unless `tokens` is None or a positive integer."""
     if tokens is not None and (not isinstance(tokens, int) or isinstance(tokens, bool) or tokens < 1):
-        raise ArgumentError(f"tokens must be a whole number of at least 1, or None for the usual ones; got {tokens!r}")
+        raise ArgumentError(f"tokens must be a positive integer, or None for the default; got {tokens!r}")
 
 
 def check_measure(measure: object) -> None:
-    """Refuse anything but True, False and ``"again"``."""
+    """Raise unless `measure` is True, False or ``"again"``."""
     if not isinstance(measure, bool) and measure != "again":
-        raise ArgumentError(f"measure must be True, False or 'again' (measure anew and remember that); got {measure!r}")
+        raise ArgumentError(
+            f"measure must be True, False or 'again' (measure again and remember the result); got {measure!r}"
+        )
 
 
 def kernel_in_use() -> str:
-    """Return the implementation that runs where none is asked for by name."""
+    """Return the name of the implementation that runs by default."""
     forced = os.environ.get("TILEWRIGHT_KERNEL")
     return forced or next(implementation.name for implementation in implementations() if implementation.available)
 
@@ -105,7 +109,7 @@ def _counts(model: nn.Module, tokens: int | None) -> tuple[int, ...]:
 
 
 def measured(layer: SparseLinear, counts: tuple[int, ...]) -> Choice:
-    """Measure a layer, twice if a figure is out of the ordinary."""
+    """Measure a layer, twice if a ratio is implausible."""
     first = _once(layer, counts)
     if _plausible(first, _density(layer)):
         return first
@@ -126,7 +130,7 @@ def _once(layer: SparseLinear, counts: tuple[int, ...]) -> Choice:
 
 
 def _plausible(choice: Choice, density: float) -> bool:
-    """Return True unless a figure is far from what a layer of this density can do: work saved, and a weight that fits a nearer cache."""
+    """Return True unless a ratio is far from what this density allows, given the work saved and a weight in a nearer cache."""
     most = 3 / max(density, 1e-3)
     return all(_LEAST_PLAUSIBLE <= ratio <= most for ratio in choice.ratios.values())
 
@@ -134,7 +138,7 @@ def _plausible(choice: Choice, density: float) -> bool:
 def _whole(
     model: nn.Module, sparse: dict[str, SparseLinear], counts: tuple[int, ...], memory: Memory, again: bool
 ) -> Choice | None:
-    """Return what the whole model measures against all of it dense; None where that cannot be had."""
+    """Return the measured choice for the whole model, sparse against dense; None if it cannot be measured."""
     if not sparse:
         return None
     key = f"{type(model).__name__} of {len(sparse)} | " + " || ".join(
@@ -147,14 +151,14 @@ def _whole(
             return None
         ratios = {count: result.ratio for count, result in results.items()}
         kept = all(result.quiet for result in results.values())
-        faster = not kept or min(ratios.values()) >= _NOISE  # what a busy machine says decides nothing here
+        faster = not kept or min(ratios.values()) >= _NOISE  # results of a busy machine are ignored
         choice = Choice(faster, ratios, kernel_in_use(), torch.get_num_threads(), kept)
         memory.put(key, choice)
     return choice
 
 
 def describe(layer: SparseLinear) -> dict[str, object]:
-    """Return what `again` needs to make a layer that measures like this one."""
+    """Return the description from which `again` builds a layer of the same speed."""
     return {
         "pattern": layer.pattern,
         "shape": list(layer.shape),
@@ -172,7 +176,7 @@ def _density(layer: SparseLinear) -> float:
 
 
 def key_of(layer: SparseLinear, counts: tuple[int, ...]) -> str:
-    """Return everything that a measurement depends on, as one line."""
+    """Return everything a measurement depends on, as one line of text."""
     stored = layer.out_features if layer.rows is None else layer.rows.numel()
     residual = 0 if layer.residual_values is None else layer.residual_values.numel()
     parts = (
@@ -187,7 +191,7 @@ def key_of(layer: SparseLinear, counts: tuple[int, ...]) -> str:
 
 
 def environment() -> str:
-    """Return the part of a key that is the same for all layers: the machine, the versions, the kernel, the threads."""
+    """Return the part of a key shared by all layers: the machine, the versions, the kernel and the threads."""
     from ... import __version__
 
     parts = (

@@ -1,6 +1,6 @@
-"""`measured_costs`: what every layer of a model takes on this machine, dense and at several patterns.
+"""`measured_costs`: the time of every layer of a model on this machine, dense and under several patterns.
 
-The table is what `tilewright.pruning.plan` needs to hold to a latency.
+`tilewright.pruning.plan` needs this table to meet a latency.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,32 +27,32 @@ _DENSE = "dense"
 def measured_costs(
     model: nn.Module, patterns: Pattern | str | Sequence[Pattern | str], tokens: int = 128
 ) -> dict[tuple[str, str], float]:
-    """Measure the seconds of one call of every linear layer, dense and pruned to each pattern.
+    """Measure the time of one call of every linear layer in seconds, dense and pruned to each pattern.
 
-    Layers of one shape are measured once. A pruned layer never counts for more than the dense one, which would run in its place.
-    The model is not changed. Times hold for float32, this machine and torch's present number of threads.
+    Layers of the same shape are measured once. A pruned layer never costs more than the dense one, which would run in its
+    place. The model is not changed. Times are for float32, this machine and torch's current number of threads.
 
     Parameters
     ----------
     model
-        Dense. Its own weights are pruned by magnitude for the measurement.
+        A dense model. Copies of its weights are pruned by magnitude for the measurement.
     patterns
-        To try on each layer that can take them.
+        Patterns to measure on each layer that can take them.
     tokens
-        Rows of the input.
+        Number of tokens per call, the rows of the input. Default: 128.
 
     Returns
     -------
     dict
-        Seconds by (weight name, pattern text or ``"dense"``). Weights that never run packed (convolutions, recurrent layers) are not
-        in it: leave them out of the plan.
+        Seconds by (weight name, pattern text or ``"dense"``). Weights that never run packed (convolutions, recurrent
+        layers) are not included; leave them out of the plan.
 
     Raises
     ------
     ArgumentError
-        If tokens is no whole number from 1, or the model has no linear layer.
+        If `tokens` is not a positive integer, or the model has no linear layer.
     CheckFailed
-        If a kernel does not give what the dense layer gives.
+        If the result of a kernel differs from that of the dense layer.
 
     Examples
     --------
@@ -77,11 +77,11 @@ def measured_costs(
 
 
 def _measured(weight: Weight, tried: Sequence[Pattern], tokens: int) -> dict[str, float]:
-    """Return seconds by pattern text, the dense layer's among them."""
+    """Return the seconds by pattern text, including the dense layer's."""
     matrix = as_matrix(weight.tensor.detach().float().cpu().numpy(), weight.layout)
     x = torch.randn(tokens, matrix.shape[1], generator=torch.Generator().manual_seed(0))
     found = {pattern.canonical: pair for pattern, pair in _pairs(matrix, tried, x)}
-    if not found:  # nothing to compare the dense layer with, and it needs its time all the same
+    if not found:  # no pattern fits, but the time of the dense layer is needed all the same
         layer = nn.Linear(*reversed(matrix.shape))
         found = {_DENSE: _seconds(layer, layer, x)}
     dense = min(pair[0] for pair in found.values())

@@ -1,7 +1,7 @@
-"""The file of earlier measurements: one line each, the last of a key counts, and writers in several processes lose nothing.
+"""The file of earlier measurements, one per line: the last line for a key counts, and concurrent writers lose nothing.
 
-It stands under ``$TILEWRIGHT_CACHE`` (``~/.cache/tilewright`` by default). It only saves time: what cannot be read counts as not there,
-and what cannot be written is measured again next time.
+It is stored in ``$TILEWRIGHT_CACHE`` (by default ``~/.cache/tilewright``) and only saves time: unreadable entries are
+ignored, and entries that cannot be written are measured again next time.
 """
 
 import json
@@ -17,31 +17,32 @@ from ...records import append_line
 __all__ = ["Choice", "Memory"]
 
 _LARGEST = 16 << 20
-"""Bytes of a file that is read; a line takes about 500."""
+"""Maximum size of the file in bytes; a line takes about 500. Larger files are ignored."""
 
 _TYPES: dict[str, type] = {"key": str, "sparse": bool, "kernel": str, "threads": int, "confirmed": bool}
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What was measured for one layer.
+    """The measured choice between sparse and dense for a layer or a whole model.
 
     Parameters
     ----------
     sparse
         True if the packed form runs.
     ratios
-        Dense time over sparse time by number of tokens: above 1 the packed form is faster.
+        Dense time over sparse time by number of tokens; above 1 the packed form is faster.
     kernel
-        Implementation that ran.
+        Implementation that was measured.
     threads
-        Threads it ran with.
+        Number of threads used.
     kept
-        False if the machine was busy, so that the figures hold for this process only.
+        False if the machine was busy, in which case the result is used in this process only. Default: True.
     confirmed
-        True if a figure out of the ordinary was measured twice.
+        True if an implausible ratio was confirmed by a second measurement. Default: False.
     layer
-        What the layer was, enough to make one like it: see `tilewright.runtime.measured.again`. None of a whole model.
+        Description from which a layer of the same speed can be built; see `tilewright.runtime.measured.again`. None for a whole
+        model.
     """
 
     sparse: bool
@@ -54,7 +55,7 @@ class Choice:
 
     @property
     def reason(self) -> str:
-        """One phrase for the user."""
+        """The result as a phrase for the user."""
         measured = ", ".join(f"{ratio:.2f}x dense at {n} token{'s' * (n > 1)}" for n, ratio in self.ratios.items())
         busy = "" if self.kept else "; the machine was busy, so this is not kept"
         form = "sparse" if self.sparse else "dense"
@@ -62,7 +63,7 @@ class Choice:
 
 
 class Memory:
-    """Earlier choices by key."""
+    """Remembered choices by key."""
 
     def __init__(self) -> None:
         home = (
@@ -73,15 +74,15 @@ class Memory:
         self._choices = dict(_read(self._path))
 
     def get(self, key: str) -> Choice | None:
-        """Return the stored choice, or None."""
+        """Return the remembered choice, or None."""
         return self._choices.get(key)
 
     def items(self) -> Mapping[str, Choice]:
-        """Return all stored choices by key."""
+        """Return all remembered choices by key."""
         return dict(self._choices)
 
     def put(self, key: str, choice: Choice) -> None:
-        """Remember a choice: for this process, and on disk if it is one to keep."""
+        """Remember a choice in this process and, if it is to be kept, on disk."""
         self._choices[key] = choice
         if not choice.kept:
             return
@@ -106,7 +107,7 @@ def _read(path: Path) -> Iterator[tuple[str, Choice]]:
 
 
 def _entry(line: bytes) -> tuple[str, Choice] | None:
-    """Return key and choice of a line; None for one that is torn, or not as we write them."""
+    """Return the key and choice of a line; None if the line is incomplete or invalid."""
     try:
         body = json.loads(line)
     except (ValueError, RecursionError):

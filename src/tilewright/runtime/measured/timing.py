@@ -1,8 +1,8 @@
-"""Timing two forms of a layer as a network runs them: weights cold, in turns until stable, and never while the machine is busy.
+"""Timing two forms of a layer as a network runs them: with cold weights, in turns until stable, and not on a busy machine.
 
-A network reads all its weights before it comes back to the first, so a layer's weight comes from memory or the last cache at every
-call. One weight timed again and again comes from the caches next to the core instead, which favours whichever form is larger: 2:4 at
-one token looks ten times slower than dense that way, and is faster in truth.
+A network reads all its weights before it returns to the first, so each call reads a layer's weight from memory or the
+last-level cache. A weight timed over and over comes from the caches close to the core instead, which favours the larger
+form: that way 2:4 at one token looks ten times slower than dense, although it is faster.
 """
 
 import copy
@@ -22,35 +22,37 @@ from ...errors import CheckFailed
 __all__ = ["Timing", "in_turns", "last_cache_bytes", "timings"]
 
 _LEAST, _MOST = 6, 60
-"""Rounds of dense and sparse in turn."""
+"""Minimum and maximum number of rounds, each of dense and sparse in turn."""
 
 _CALM = 3
-"""Rounds without a new best, after which a form is taken to be stable."""
+"""Number of rounds without a new best time after which a form counts as stable."""
 
 _SECONDS = 1.0
-"""After which a measurement ends, stable or not, once it has the least rounds."""
+"""Seconds after which a measurement ends, stable or not, once it has the minimum number of rounds."""
 
 _ROUND = 2e-3
-"""Seconds a round lasts at least: shorter ones are shorter than what a clock or a scheduler disturbs."""
+"""Minimum seconds of a round: clocks and schedulers would disturb shorter ones too much."""
 
 _COPIES = 128
 _TRIES = 3
 
 _SPREAD = 1.3
+"""The machine counts as busy if the median round takes this many times the best."""
+
 _OTHERS = 0.2
-"""A machine is busy if rounds take this many times the best at the median, or if other processes take this share of a core."""
+"""The machine counts as busy if other processes take this share of a core."""
 
 
 @dataclass(frozen=True)
 class Timing:
-    """What was measured.
+    """Times of the dense and the sparse form.
 
     Parameters
     ----------
     dense, sparse
-        Seconds of one call of each form, the best of all rounds: noise only ever adds time.
+        Seconds per call of each form, the best of all rounds, since noise only ever adds time.
     quiet
-        False if something else was running, so that the figures should not be kept.
+        False if the machine was busy, so that the times should not be kept.
     """
 
     dense: float
@@ -59,20 +61,20 @@ class Timing:
 
     @property
     def ratio(self) -> float:
-        """Dense time over sparse time: above 1, sparse is faster."""
+        """Dense time over sparse time; above 1, sparse is faster."""
         return self.dense / self.sparse
 
 
 def timings(dense: nn.Module, sparse: nn.Module, inputs: Sequence[torch.Tensor]) -> list[Timing]:
-    """Return the times of both forms of a layer on each input ``[M, K]``, its weights as cold as in a model.
+    """Return the times of both forms of a layer on each input ``[M, K]``, with weights as cold as in a model.
 
-    Copies of the layer run in turn that together exceed the last cache. (Of a layer so small that more than 128 would be needed, as
-    many: a model of such layers is small itself.) On a busy machine a measurement is tried again, up to three times.
+    Enough copies of the layer run in turn to exceed the last-level cache, but at most 128: a model of layers small enough
+    to need more is small itself. On a busy machine a measurement is tried up to three times.
 
     Raises
     ------
     CheckFailed
-        If the two forms do not give the same.
+        If the results of the two forms differ.
     """
     for x in inputs:
         _check(dense, sparse, x)
@@ -91,7 +93,7 @@ def timings(dense: nn.Module, sparse: nn.Module, inputs: Sequence[torch.Tensor])
 
 
 def in_turns(dense: Callable[[], int], sparse: Callable[[], int]) -> Timing:
-    """Time two functions in turn until neither gets faster; each returns how many calls it made."""
+    """Time two functions in turn until neither gets faster; each must return the number of calls it made."""
     rounds: tuple[list[float], list[float]] = ([], [])
     clock = _Clock()
     for function in (dense, sparse):
@@ -115,7 +117,7 @@ def _caller(forms: Sequence[nn.Module], x: torch.Tensor) -> Callable[[], int]:
 
 
 def _seconds(function: Callable[[], int]) -> float:
-    """Return the seconds a call takes in one round."""
+    """Return the seconds per call in one round."""
     calls, start = 0, time.perf_counter()
     while True:
         calls += function()
@@ -125,7 +127,7 @@ def _seconds(function: Callable[[], int]) -> float:
 
 
 def _stable(times: Sequence[float]) -> bool:
-    """Return True if the last rounds brought no better time than those before, by more than one in a hundred."""
+    """Return True if the last rounds were no more than 1% better than those before."""
     return min(times[-_CALM:]) > 0.99 * min(times[:-_CALM])
 
 
@@ -136,24 +138,24 @@ def _check(dense: nn.Module, sparse: nn.Module, x: torch.Tensor) -> None:
     if not torch.allclose(expected, result, atol=limit * float(expected.abs().max()), rtol=limit):
         raise CheckFailed(
             f"{sparse} differs by {float((expected - result).abs().max()):.3g} from its dense form on this machine; its speed is "
-            "not measured. Run the tests of the kernels here, and load with TILEWRIGHT_KERNEL=generic until they pass"
+            "not measured. Run the kernel tests on this machine, and load with TILEWRIGHT_KERNEL=generic until they pass"
         )
 
 
 @cache
 def last_cache_bytes() -> int:
-    """Return the size of the last cache, 32 MiB where the system does not say."""
+    """Return the size of the last-level cache in bytes; 32 MiB if the system does not report it."""
     sizes = []
     for file in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
         text = file.read_text().strip()
         unit = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}.get(text[-1:], 1)
         sizes.append(int(text.rstrip("KMG")) * unit)
-    # A virtual machine may be told the cache of a whole socket, of which it has a share.
+    # A virtual machine may report the cache of a whole socket, of which it has only a share.
     return min(max(sizes, default=32 << 20), 128 << 20)
 
 
 class _Clock:
-    """How long it has been, and how much of that the processors worked for others."""
+    """Measures the time since its creation, and how much of it the processors spent on other processes."""
 
     def __init__(self) -> None:
         self._start, self._own, self._all = time.perf_counter(), time.process_time(), _worked()
@@ -162,19 +164,19 @@ class _Clock:
         return time.perf_counter() - self._start
 
     def others(self) -> float:
-        """Return the share of one core that other processes took; 0 where the system does not say."""
+        """Return the share of one core that other processes took; 0 if the system does not report it."""
         worked = _worked()
         if worked is None or self._all is None:
             return 0.0
         own = time.process_time() - self._own
         resolution = (
             2 * (os.cpu_count() or 1) / os.sysconf("SC_CLK_TCK")
-        )  # seconds; each processor counts in whole ticks
+        )  # in seconds; each processor counts whole ticks
         return max(0.0, worked - self._all - own - resolution) / self.wall()
 
 
 def _worked() -> float | None:
-    """Return the seconds all processors have worked, or waited for a hypervisor, since they started."""
+    """Return the seconds that all processors together have worked, or waited for a hypervisor, since boot."""
     try:
         first = Path("/proc/stat").read_text().split("\n", 1)[0].split()
         user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, first[1:9])

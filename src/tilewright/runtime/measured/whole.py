@@ -1,4 +1,4 @@
-"""The whole model once: with the sparse layers it ended up with, against all of them dense."""
+"""Timing the whole model: with the sparse layers that were chosen, against all of them dense."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -18,19 +18,19 @@ __all__ = ["whole_ratios"]
 def whole_ratios(
     model: nn.Module, sparse: Mapping[str, SparseLinear], counts: tuple[int, ...]
 ) -> dict[int, Timing] | None:
-    """Return the timings by number of tokens, dense against sparse.
+    """Return the timings of a model, dense against sparse, by number of tokens.
 
-    A model of transformers that takes ids is called; of any other, the layers are called one after another. None where there is no
-    room for the dense forms.
+    A transformers model that takes token ids is called as a whole; for any other model the layers are called one after another.
+    Returns None if there is not enough memory for the dense forms.
 
     Parameters
     ----------
     model
-        With the sparse layers in place; as it was afterwards.
+        The model with its sparse layers in place; it is unchanged afterwards.
     sparse
-        Those layers by module name.
+        The sparse layers by module name.
     counts
-        Tokens of a call.
+        Numbers of tokens per call to measure.
     """
     dense_bytes = sum(4 * layer.out_features * layer.in_features for layer in sparse.values())
     if 2 * dense_bytes > _free_memory():
@@ -50,7 +50,7 @@ def whole_ratios(
 def _called(
     model: nn.Module, sparse: Mapping[str, nn.Module], twins: Mapping[str, nn.Module], call: Callable[[], object]
 ) -> Timing:
-    """Time calls of the model, its layers exchanged between them."""
+    """Time calls of the model, exchanging its layers between them."""
 
     def with_layers(layers: Mapping[str, nn.Module]) -> Callable[[], int]:
         def run() -> int:
@@ -70,7 +70,7 @@ def _called(
 
 
 def _chained(sparse: Mapping[str, SparseLinear], twins: Mapping[str, nn.Module], count: int) -> Timing:
-    """Time the layers one after another, each on an input of its own size."""
+    """Time the layers called one after another, each on an input of its own size."""
     inputs = {
         (layer.in_features, layer.surrounding): torch.randn(count, layer.in_features).to(layer.surrounding)
         for layer in sparse.values()
@@ -89,7 +89,7 @@ def _chained(sparse: Mapping[str, SparseLinear], twins: Mapping[str, nn.Module],
 
 
 def _caller(model: nn.Module) -> Callable[[int], Callable[[], object]] | None:
-    """Return a function from a number of tokens to a call of the model on so many; None if how to call it is not known."""
+    """Return a function that makes a call of the model for a number of tokens; None if it is not known how to call it."""
     for module in model.modules():
         config: Any = getattr(module, "config", None)
         size = getattr(config, "vocab_size", None)
@@ -107,7 +107,7 @@ def _on_ids(module: nn.Module, vocabulary: int, count: int) -> Callable[[], obje
 
 
 def _free_memory() -> int:
-    """Return the bytes of memory that are free; a great many where the system does not say."""
+    """Return the free memory in bytes; a very large number if the system does not report it."""
     try:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (ValueError, OSError, AttributeError):
