@@ -127,3 +127,8 @@ def test_a_layer_that_differs_from_its_dense_form_is_not_measured(dtype, inside,
 @pytest.mark.parametrize("kind", values_of("tilewright.runtime"), ids=lambda kind: kind.__name__)
 def test_values_are_frozen(kind):
     check_value(kind, mutable=("TilewrightConfig",))  # transformers fills that one in
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_the_key_names_a_bias_where_there_is_one(bias):
+    assert (" | bias none | " in choice.key_of(layer(bias=bias), (16,))) == bias

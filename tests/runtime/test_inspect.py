@@ -156,3 +156,11 @@ def test_explain_tells_dense_layers_apart():
     rows = {row["layer"]: row["reason"] for row in tilewright.explain(model).rows}
     assert rows["fc"] == "masked for training; save and load it to run sparse"
     assert rows["conv"] == "not pruned; Conv2d has no sparse kernel"
+
+
+def test_the_density_of_all_weights_together_is_counted():
+    model = nn.Sequential(nn.Linear(8, 4), nn.Linear(4, 8))
+    tilewright.sparsify_(model, "2:4", targets={"0": "1:4", "1": "2:4"})
+    summary = tilewright.verify(model).summary
+    assert summary["density"] == (8 + 16) / 64
+    assert summary["sparsity"] == 1 - (8 + 16) / 64

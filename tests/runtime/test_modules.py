@@ -11,11 +11,12 @@ from torch.nn import functional
 
 from tilewright.errors import ArgumentError, FormatError, NotSupportedError
 from tilewright.formats import pack
+from tilewright.formats.container import RawTensor
 from tilewright.kernels import last_implementation
 from tilewright.patterns import mask, parse
 from tilewright.runtime import SparseLinear
 from tilewright.runtime.op import sparse_linear
-from tilewright.runtime.tensors import ARRAYS
+from tilewright.runtime.tensors import ARRAYS, tensor_of
 
 TEXTS = ["2:4", "32:64x4", "2:4x8", "tw16@75%", "tew8@70%+5%", "tvw16@75%", "block32x32@75%", "any@90%"]
 
@@ -224,3 +225,27 @@ def test_a_whole_state_of_another_mask_still_loads():
     layer, other = layer_of("any@80%", seed=1)[0], layer_of("any@80%", seed=2)[0]
     layer.load_state_dict(other.state_dict())
     assert torch.equal(layer(torch.ones(2, layer.in_features)), other(torch.ones(2, layer.in_features)))
+
+
+@pytest.mark.parametrize(("activation", "shown"), [("none", False), ("relu", True)])
+def test_a_printed_layer_shows_its_activation_where_it_has_one(activation, shown):
+    weight = np.eye(4, dtype=np.float32)
+    text = repr(SparseLinear(pack(weight, parse("1:4")), None, activation))
+    assert (
+        text
+        == f"SparseLinear(in_features=4, out_features=4, pattern=1:4, density=0.250{', activation=relu' if shown else ''})"
+    )
+
+
+@pytest.mark.parametrize("shift", [0, 1, 2])
+@pytest.mark.parametrize("writeable", [True, False])
+def test_a_tensor_of_a_file_is_right_wherever_its_bytes_begin(shift, writeable):
+    values = np.arange(5, dtype=np.float32)
+    buffer = np.zeros(24, np.uint8)
+    buffer[shift : shift + 20] = values.view(np.uint8)
+    data = buffer[shift : shift + 20]
+    data.flags.writeable = writeable
+    tensor = tensor_of(RawTensor("F32", (5,), data))
+    assert tensor.tolist() == values.tolist()
+    assert tensor.data_ptr() % 4 == 0
+    assert (tensor.data_ptr() == data.ctypes.data) == (writeable and shift == 0)

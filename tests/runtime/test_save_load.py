@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+import transformers
 from models import Tied, bert, gpt2, mixed, perceptron
 from torch import nn
 
@@ -12,6 +13,7 @@ import tilewright
 from tilewright.errors import ArgumentError, FormatError, NotSupportedError
 from tilewright.formats import read_checkpoint
 from tilewright.runtime import SparseLinear, sparse_layers
+from tilewright.runtime.checkpoint.loading import _built_as
 
 TEXTS = ["2:4", "16:32x4", "tw8@60%", "tew8@60%+5%", "tvw8@75%", "block8x8@50%", "any@80%"]
 
@@ -246,3 +248,12 @@ def test_a_readme_of_ours_is_replaced(tmp_path):
         tilewright.sparsify_(model, pattern)
         tilewright.save(model, tmp_path)
         assert f"`{pattern}` (" in (tmp_path / "README.md").read_text()
+
+
+def test_a_model_is_built_with_the_arguments_that_its_tensors_betray():
+    config = transformers.BertConfig(
+        vocab_size=20, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
+    )
+    for switch in (True, False):
+        names = set(transformers.BertModel(config, add_pooling_layer=switch).state_dict())
+        assert _built_as(transformers.BertModel, config, names) == ({} if switch else {"add_pooling_layer": False})

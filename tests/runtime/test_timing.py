@@ -143,3 +143,34 @@ def test_an_uneven_measurement_is_not_quiet():
 
 def test_the_size_of_the_last_cache_is_one_a_cache_can_have():
     assert 1 << 18 <= timing.last_cache_bytes() <= 128 << 20
+
+
+@pytest.mark.parametrize(
+    ("texts", "size"),
+    [
+        (["48K", "1024K", "32M"], 32 << 20),
+        (["512K"], 512 << 10),
+        (["65536"], 65536),
+        (["1G"], 128 << 20),
+        ([], 32 << 20),
+    ],
+)
+def test_the_size_of_the_last_cache_is_read_in_its_unit(monkeypatch, tmp_path, texts, size):
+    for number, text in enumerate(texts):
+        (tmp_path / f"index{number}").mkdir()
+        (tmp_path / f"index{number}" / "size").write_text(text + "\n")
+    monkeypatch.setattr(timing, "Path", lambda _: tmp_path)
+    assert timing.last_cache_bytes.__wrapped__() == size
+
+
+def test_the_share_of_others_is_what_they_worked_in_the_time_that_passed(monkeypatch):
+    monkeypatch.setattr(timing.os, "cpu_count", lambda: 1)
+    monkeypatch.setattr(timing.os, "sysconf", lambda _: 100)  # ticks of a hundredth of a second; two are not counted
+    monkeypatch.setattr(timing, "_worked", lambda: 10.0)
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: 100.0)
+    monkeypatch.setattr(timing.time, "process_time", lambda: 1.0)
+    clock = timing._Clock()
+    monkeypatch.setattr(timing, "_worked", lambda: 12.0)
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: 104.0)
+    monkeypatch.setattr(timing.time, "process_time", lambda: 1.5)
+    assert clock.others() == pytest.approx((2.0 - 0.5 - 0.02) / 4)
