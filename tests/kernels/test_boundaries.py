@@ -65,7 +65,7 @@ def test_options_are_named() -> None:
 
 
 @pytest.mark.parametrize(
-    "call", [kernels.linear, kernels.linear_arrays, kernels.linear_panels, kernels.pack_panels, kernels.unpack_panels]
+    "call", sorted({getattr(kernels, o.entry) for o in OPERATIONS} | {kernels.linear_arrays}, key=lambda f: f.__name__)
 )
 def test_one_thread_runs_by_default(call: Callable[..., Any]) -> None:
     assert inspect.signature(call).parameters["threads"].default == 1

@@ -224,7 +224,15 @@ STARTS = np.array([0, 20, 32], np.int64)
         (lambda: kernels.attention_panels(X, X, X, STARTS, 5), "features must be a multiple of heads"),
         (lambda: kernels.attention_panels(X, X, X, STARTS, 4, key_heads=3), "multiple of heads"),
         (lambda: kernels.attention_panels(X, X, X, STARTS, 4, key_heads=2), r"k must have shape .* = \[2, 6, 16\]"),
+        (
+            lambda: kernels.attention_panels(X, X, X, STARTS.astype(np.int32), 4),
+            r"starts must be a C-contiguous int64 array \[sequences \+ 1\]; got int32 \[3\]",
+        ),
         (lambda: kernels.attention_panels(X, X, X, STARTS[::-1], 4), "starts must be a C-contiguous int64"),
+        (
+            lambda: kernels.attention_panels(X, X, X, [0, 32], 4),
+            "starts must be a C-contiguous int64 array .*; got list",
+        ),
         (
             lambda: kernels.attention_panels(X, X, X, np.array([0, 33], np.int64), 4),
             "33 tokens fill 3 panels of 16; got 2",

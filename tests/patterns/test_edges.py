@@ -144,3 +144,11 @@ def test_a_matrix_of_a_convolution_is_taken_as_it_is():
     weight = np.arange(6).reshape(2, 3)
     assert np.shares_memory(views.as_matrix(weight, "conv"), weight)
     assert (views.as_matrix(weight, "conv") == weight).all()
+
+
+@pytest.mark.parametrize(("inputs", "told"), [(31, False), (32, True)])
+def test_restored_elements_are_told_apart_from_32_inputs_on(inputs, told):
+    """A checkerboard has no whole tile column: with enough inputs that cannot be tile-element-wise pruning."""
+    checkerboard = np.indices((64, inputs)).sum(axis=0) % 2 == 0
+    verdict = verify_mask(parse("tew8@45%+5%"), checkerboard, check_density=True)
+    assert ("outside whole tile columns" in verdict.message) == told
