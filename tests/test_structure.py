@@ -190,7 +190,7 @@ def test_the_public_names_are_the_promised_ones():
         _ = tilewright.prune
 
 
-BUDGET = {"src": 41_500, "cpp": 1_900}
+BUDGET = {"src": 42_500, "cpp": 2_400}
 """Lines that each may have: raised on purpose, with what was gained for it, and lowered where something was deleted."""
 
 

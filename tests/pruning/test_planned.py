@@ -12,10 +12,19 @@ from scipy.optimize import linprog
 from torch import nn
 
 from tilewright.errors import ArgumentError
-from tilewright.patterns import NM, Block, TileElementWise, TileVectorWise, TileWise, Unstructured
-from tilewright.pruning import Calibration, Limit, masks_of, patterns_of, prunable, sensitivity_scan, sparsify_
+from tilewright.patterns import NM, Block, TileElementWise, TileVectorWise, TileWise, Unstructured, parse
+from tilewright.pruning import (
+    Calibration,
+    Limit,
+    Scan,
+    ScanPoint,
+    masks_of,
+    patterns_of,
+    prunable,
+    sensitivity_scan,
+    sparsify_,
+)
 from tilewright.pruning.plans.planned import _members, _sparsities, family
-from tilewright.records import Report
 
 from .models import mlp
 
@@ -95,6 +104,15 @@ def test_the_density_is_that_of_the_pattern(text, score):
     assert len({patterns_of(model).get(weight.name) for weight in prunable(model)}) > 1  # None for dense: uneven
 
 
+def scan_of(rows):
+    """Return a scan with these points: (name, number of elements, pattern text, density, increase of the loss)."""
+    points = [
+        ScanPoint(name, (size // 4, 4), None if text == "dense" else parse(text), density, rise=rise, bytes=1)
+        for name, size, text, density, rise in rows
+    ]
+    return Scan(tuple(points), dense_loss=1.0, patterns=3, batches=1, score="magnitude", cached=0)
+
+
 def envelope(kept: np.ndarray, losses: np.ndarray, at: float) -> float:
     """Return the least loss of a mixture of points that keeps at most a given density."""
     solution = linprog(losses, A_ub=[kept], b_ub=[at + 1e-9], A_eq=[np.ones(len(kept))], b_eq=[1.0])
@@ -111,12 +129,9 @@ def test_sparsities_split_as_a_linear_program_would(data, layers, sparsity):
         size = data.draw(st.sampled_from([16, 64, 1024]))
         rises = data.draw(st.lists(st.floats(-0.2, 2), min_size=len(family(pattern)), max_size=len(family(pattern))))
         points = [("dense", 1.0, 0.0), *((str(p), p.density, r) for p, r in zip(family(pattern), rises, strict=True))]
-        rows += [
-            {"name": f"{index}", "shape": [size // 4, 4], "pattern": t, "density": d, "loss increase": r}
-            for t, d, r in points
-        ]
+        rows += [(f"{index}", size, *point) for point in points]
         curves.append((size, np.array([d for _, d, _ in points]), np.array([max(0.0, r) for _, _, r in points])))
-    patterns = _sparsities(Report("sensitivity", tuple(rows)), pattern)
+    patterns = _sparsities(scan_of(rows), pattern)
     densities = [1.0 if chosen is None else chosen.density for chosen in patterns.values()]
     total = sum(size for size, _, _ in curves)
     assert sum(size * d for (size, _, _), d in zip(curves, densities, strict=True)) <= (1 - sparsity) * total + 1e-6
@@ -136,24 +151,24 @@ def test_sparsities_split_as_a_linear_program_would(data, layers, sparsity):
 
 def test_flat_curves_prune_evenly_and_no_more_than_asked():
     rows = [
-        {"name": name, "shape": [4, 4], "pattern": text, "density": density, "loss increase": 0.0}
+        (name, 16, text, density, 0.0)
         for name in "ab"
         for text, density in [("dense", 1.0), ("any@50%", 0.5), ("any@75%", 0.25), ("any@95%", 0.05)]
     ]
-    patterns = _sparsities(Report("sensitivity", tuple(rows)), Unstructured(0.75))
+    patterns = _sparsities(scan_of(rows), Unstructured(0.75))
     assert patterns == {"a": Unstructured(0.75), "b": Unstructured(0.75)}
 
 
 def test_flat_losses_prune_no_more_than_asked_to_whole_patterns():
     rises = {"a": (-0.1, 0.0, 0.0), "b": (0.0, -0.2, -0.3), "c": (0.0, 0.0, 0.5)}
     rows = [
-        {"name": name, "shape": [4, 4], "pattern": text, "density": density, "loss increase": rise, "bytes": 1}
+        (name, 16, text, density, rise)
         for name, increases in rises.items()
         for text, density, rise in zip(
             ("dense", "3:4", "2:4", "1:4"), (1.0, 0.75, 0.5, 0.25), (0.0, *increases), strict=True
         )
     ]
-    assert _members(Report("sensitivity", tuple(rows)), NM(2, 4)) == dict.fromkeys("abc", NM(2, 4))
+    assert _members(scan_of(rows), NM(2, 4)) == dict.fromkeys("abc", NM(2, 4))
 
 
 @pytest.mark.parametrize("limit", [Limit(size=1600), Limit(size=1600, patterns=["2:4", "tw4@75%"])])
