@@ -72,11 +72,11 @@ def test_on_a_busy_machine_nothing_is_replaced_and_the_report_says_so(ratio):
     assert {c.sparse for c in Memory().items().values()} == {True}
 
 
-def test_what_is_left_alone_does_not_hide_what_comes_after_it(ratio):
+def test_what_is_left_alone_does_not_hide_what_comes_after_it(ratio, monkeypatch, tmp_path):
+    remembered = list(Memory().items().items())
+    monkeypatch.setenv("TILEWRIGHT_CACHE", str(tmp_path / "another"))
     memory = Memory()
-    remembered = list(memory.items().items())
-    for key, _ in remembered:
-        memory.put(f"another machine | {key}", Choice(True, {16: 1.2}, "generic", 1))
     for key, outcome in remembered:
-        memory.put(key, outcome)  # now after the others in the file
+        memory.put(f"another machine | {key}", Choice(True, {16: 1.2}, "generic", 1))
+        memory.put(key, outcome)
     assert len(measure_again().rows) == 4
