@@ -96,7 +96,7 @@ def test_files_are_written_whole(tilewright, tmp_path):
         (
             ("--network", "gpt2", "--html", "/no/such/folder/x.html"),
             2,
-            "no such folder to write a file to: /no/such/folder\n",
+            "the folder to write to does not exist: /no/such/folder\n",
         ),
     ],
 )
