@@ -60,7 +60,7 @@ CONTRADICTIONS = {
         r"recover.steps is 5, but the last cut is after step 6",
     ),
     "recover: {method: multi-stage, steps: 5, every: 5, stages: ['3:4']}": ("", r"the last cut is after step 10"),
-    "recover: {method: multi-stage, steps: 50, every: 5, stages: ['1:4']}": ("", r"recover: each stage must be sparser"),
+    "recover: {method: multi-stage, steps: 50, every: 5, stages: ['1:4']}": ("", r"each stage must be sparser"),
     "recover: {method: inherited, steps: 5, levels: [3, 1]}": (
         "",
         r"recover.levels is \[3, 1\]; levels must decrease from at most 3 to 2",
